@@ -1,0 +1,100 @@
+/** The state of the whole cluster as folded from the log. Plain data: a checkpoint is this, encoded. */
+import type { Assignments, AssignmentsOf } from "./assignments.ts";
+import type { Digest, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "./ids.ts";
+import type { MigrationSnapshot } from "./migration-machine.ts";
+import type { Settings } from "./plan.ts";
+
+export interface Migration extends MigrationSnapshot {
+  readonly migrationId: MigrationId;
+  readonly kind: "split";
+  readonly sourcePodId: PodId;
+  readonly assignments: { readonly digest: Digest; readonly organizations: number };
+  readonly settings: Settings;
+  readonly plannedAt: number;
+  readonly plannedBy: string;
+  /** An event of this migration that this process does not know: it no longer acts on it (rule 13). */
+  readonly notUnderstood: string | null;
+}
+
+/** One transfer of many organizations: the routes change by adding one layer, whatever their number. */
+export interface RouteLayer {
+  readonly migrationId: MigrationId;
+  readonly version: RouteVersion;
+  readonly digest: Digest;
+  /** Targets whose share went back, with the version at which it did. */
+  readonly revoked: Readonly<Record<PodId, RouteVersion>>;
+}
+
+export interface ClusterState {
+  /** Sequence of the last record folded; 0 before the first. */
+  readonly sequence: number;
+  readonly pods: readonly PodId[];
+  /** Authoritative for every organization that no layer names; null until the cluster is configured. */
+  readonly defaultPodId: PodId | null;
+  readonly stores: readonly StoreName[];
+  /** The highest fence epoch used. */
+  readonly epoch: number;
+  readonly routeVersion: RouteVersion;
+  /** Newest first. */
+  readonly routeLayers: readonly RouteLayer[];
+  readonly migrations: Readonly<Record<MigrationId, Migration>>;
+  /** A cluster-wide event that this process does not know: it no longer acts at all (rule 13). */
+  readonly notUnderstood: string | null;
+}
+
+export const emptyCluster: ClusterState = {
+  sequence: 0,
+  pods: [],
+  defaultPodId: null,
+  stores: [],
+  epoch: 0,
+  routeVersion: 0 as RouteVersion,
+  routeLayers: [],
+  migrations: {},
+  notUnderstood: null,
+};
+
+export interface Route {
+  readonly organizationId: OrganizationId;
+  readonly podId: PodId;
+  readonly version: RouteVersion;
+}
+
+/** The authoritative Pod of an organization, or null while the cluster is not configured. */
+export function routeOf(
+  state: ClusterState,
+  organizationId: OrganizationId,
+  assignmentsOf: AssignmentsOf,
+): Route | null {
+  for (const layer of state.routeLayers) {
+    const podId = assignmentsOf(layer.digest).get(organizationId);
+    if (podId === undefined || layer.revoked[podId] !== undefined) continue;
+    return { organizationId, podId, version: layer.version };
+  }
+  if (state.defaultPodId === null) return null;
+  return { organizationId, podId: state.defaultPodId, version: 0 as RouteVersion };
+}
+
+/**
+ * How one target's share of a migration is to be enforced on every Pod, by every store and by the guard:
+ * `source`: the source is authoritative; `fenced`: nobody may write; `transferred`: the target is
+ * authoritative but has not opened; `opened`: the target is authoritative and serves.
+ */
+export type SharePhase = "source" | "fenced" | "transferred" | "opened";
+
+export function sharePhase(migration: Migration, podId: PodId): SharePhase {
+  const share = migration.context.shares[podId];
+  if (migration.context.transfer !== null) {
+    if (share === "revoked") return "source";
+    return share === "opened" ? "opened" : "transferred";
+  }
+  return migration.context.fenceUp ? "fenced" : "source";
+}
+
+/** The live migration (if any) that claims an organization, for at most one can (PROTOCOL, lifecycle). */
+export function claimsOf(assignments: Assignments, others: Iterable<Assignments>): OrganizationId[] {
+  const claimed: OrganizationId[] = [];
+  for (const other of others)
+    for (const organization of assignments.keys()) if (other.has(organization)) claimed.push(organization);
+  return claimed;
+}

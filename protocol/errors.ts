@@ -1,0 +1,224 @@
+/**
+ * Every error that Cleave shows has a code from this table, and every code has a next step. The table is
+ * rendered into `docs/errors.md` by `npm run docs` and a test fails when the two differ.
+ */
+export const ERRORS = {
+  MESSAGE_MALFORMED: [
+    "A message could not be decoded or does not fit its schema.",
+    "Check that every process runs a compatible version; the message was ignored.",
+  ],
+  MESSAGE_OVERSIZED: [
+    "A message is larger than its limit.",
+    "Put large content into a blob; the message was ignored.",
+  ],
+  MESSAGE_VERSION_UNKNOWN: [
+    "A message or event has a version that this process does not know.",
+    "Upgrade this process, then restart it; until then it does not act on that migration.",
+  ],
+  REPORT_UNKNOWN_POD: [
+    "A report came from a Pod that is not in the cluster.",
+    "Add the Pod to `cluster.pods` of the coordinator's configuration, or stop the stray agent.",
+  ],
+  REPORT_STALE: [
+    "A report is of an old incarnation, an old sequence or an old epoch.",
+    "Nothing to do when it happens once; if it repeats, two agents run for one Pod: stop one.",
+  ],
+  PLAN_INVALID: [
+    "The plan does not fit its schema.",
+    "Correct the named field; `cleave plan --help` shows an example.",
+  ],
+  PLAN_ORGANIZATION_TWICE: [
+    "An organization is assigned more than once.",
+    "Keep one assignment per organization: an organization is never divided.",
+  ],
+  PLAN_UNKNOWN_POD: [
+    "The plan names a Pod that is not in the cluster.",
+    "Use a Pod that `cleave status` lists, or add it to the coordinator's configuration.",
+  ],
+  PLAN_UNKNOWN_ORGANIZATION: [
+    "The plan names an organization that the source does not have.",
+    "Correct the name; `cleave routes` shows where an organization lives.",
+  ],
+  PLAN_NOT_ON_SOURCE: [
+    "An organization of the plan is not served by the plan's source Pod.",
+    "Plan a migration from the Pod that serves it.",
+  ],
+  ORGANIZATION_CLAIMED: [
+    "An organization is already part of a live migration.",
+    "Wait for that migration to end, or abort it.",
+  ],
+  MIGRATION_UNKNOWN: ["There is no migration of that name.", "`cleave status` lists the migrations."],
+  MIGRATION_EXISTS: ["A migration of that name exists with another plan.", "Choose another name."],
+  POD_BUSY: ["A Pod already takes part in a live migration.", "Wait for that migration to end, or abort it."],
+  COMMAND_NOT_POSSIBLE: [
+    "The command is not possible in the migration's present state.",
+    "`cleave status` says what the migration waits for and which commands are possible.",
+  ],
+  ABORT_AFTER_TRANSFER: [
+    "Authority was already transferred, so the migration cannot be aborted.",
+    "The way back from here is a rollback, which is itself a fenced transfer.",
+  ],
+  UNAUTHORIZED: ["The request carries no valid token.", "Set CLEAVE_TOKEN to the coordinator's token."],
+  NOT_FOUND: ["There is nothing at this address.", "Look at the API's description under /docs/json."],
+  CONFIG_INVALID: [
+    "The configuration file cannot be read or does not fit its schema.",
+    "Correct the named field.",
+  ],
+  COORDINATOR_UNREACHABLE: [
+    "The coordinator does not answer.",
+    "Check that it runs and that CLEAVE_URL points to it.",
+  ],
+  NATS_UNREACHABLE: [
+    "NATS does not answer.",
+    "Start nats-server or correct `nats.servers`; Cleave retries by itself and the source keeps serving.",
+  ],
+  LOG_APPEND_UNKNOWN: [
+    "An append to the log got no answer, so it may or may not have happened.",
+    "Nothing to do: Cleave reads the log before it decides again.",
+  ],
+  BLOB_CORRUPT: [
+    "A blob's content does not match its digest, or it is missing.",
+    "Restore the NATS object store, or create the plan again.",
+  ],
+  POSTGRES_UNREACHABLE: [
+    "PostgreSQL does not answer.",
+    "Start it or correct the agent's `postgres` settings; the migration waits.",
+  ],
+  POSTGRES_AUTHENTICATION: [
+    "PostgreSQL refused the user or password.",
+    "Correct the user, password and pg_hba.conf entry (one for the database, one for replication).",
+  ],
+  POSTGRES_VERSION: [
+    "The PostgreSQL version is not supported or differs between the Pods.",
+    "Use the same major version, 15 to 18, on all Pods of a split.",
+  ],
+  POSTGRES_SETTING: [
+    "A PostgreSQL setting does not allow replication.",
+    "Change the named setting and restart PostgreSQL.",
+  ],
+  POSTGRES_IDENTITY: [
+    "PostgreSQL's `cluster_name` is not the Pod's id.",
+    "Set `cluster_name` to the Pod's id and restart PostgreSQL: it is the identity that no session can change.",
+  ],
+  POSTGRES_NOT_EMPTY: [
+    "The target's data directory is not empty.",
+    "A new Pod must be empty: remove what is there, or choose another directory.",
+  ],
+  POSTGRES_TABLESPACE: [
+    "The source uses tablespaces outside its data directory.",
+    "Move them into the data directory first.",
+  ],
+  POSTGRES_PREPARED_TRANSACTION: [
+    "A prepared transaction is open.",
+    "Commit it or roll it back; Cleave never decides that for you.",
+  ],
+  POSTGRES_UNFENCEABLE: [
+    "The database has something that the write fence cannot cover.",
+    "Follow the message: remove it, or exclude the table by rule.",
+  ],
+  POSTGRES_GUARD_MISSING: [
+    "A write guard is missing or disabled on an owned table.",
+    "Do not alter Cleave's triggers; the agent installs it again.",
+  ],
+  POSTGRES_LINEAGE: [
+    "The standby follows another history than the source's.",
+    "Nothing was promoted; remove the target's data directory and let it be seeded again.",
+  ],
+  POSTGRES_TOOL_MISSING: [
+    "A PostgreSQL program was not found.",
+    "Install the server package, or set `postgres.binDirectory`.",
+  ],
+  DISK_FULL: [
+    "There is not enough disk space.",
+    "Free space on the named file system; the migration waits and goes on by itself.",
+  ],
+  FILE_PERMISSION: [
+    "A file or folder cannot be read or written.",
+    "Give the agent's user access to the named path.",
+  ],
+  OWNERSHIP_RULE_MISSING: ["A table has no ownership rule.", "Add a rule for it to ownership.yaml."],
+  OWNERSHIP_RULE_INVALID: [
+    "An ownership rule does not fit the schema or the database.",
+    "Correct the named rule in ownership.yaml.",
+  ],
+  OWNER_UNKNOWN: [
+    "A row, repository or object has no owner by the rules.",
+    "Correct the data or the rules; unknown never counts as matching.",
+  ],
+  REPOSITORY_UNREADABLE: [
+    "A repository cannot be read.",
+    "Run `git fsck` in it and repair it; unreadable never counts as matching.",
+  ],
+  REPOSITORY_HOOK_DISABLED: [
+    "The reference-transaction hook of a repository is missing, not executable or bypassed by core.hooksPath.",
+    "Remove the repository's core.hooksPath; the agent installs the hook again.",
+  ],
+  GIT_NOT_EMPTY: ["The target already has repositories.", "A new Pod must be empty: remove them."],
+  OBJECTS_NOT_EMPTY: ["The target already has objects.", "A new Pod must be empty: remove them."],
+  OBJECT_UNREADABLE: [
+    "An object cannot be read.",
+    "Check the file and its permissions; unreadable never counts as matching.",
+  ],
+  OBJECT_KEY_INVALID: [
+    "An object key would leave the store or is not well-formed.",
+    "Correct the key: relative, no `..`, no control characters, at most 1,024 bytes.",
+  ],
+  PEER_UNREACHABLE: [
+    "Another Pod's agent does not answer.",
+    "Check that it runs and that `peers` of this agent's configuration is right; the migration waits.",
+  ],
+  PEER_UNAUTHORIZED: ["Another Pod's agent refused the token.", "Use the same `peerToken` on all agents."],
+  CLOCK_SKEW: ["A Pod's clock differs too much from the coordinator's.", "Synchronise the clocks (NTP)."],
+  WRITE_FENCED: [
+    "The organization is read-only for a moment.",
+    "Try again; the answer says after how many seconds.",
+  ],
+  WRONG_POD: ["Another Pod is authoritative for the organization.", "Use the Pod that the answer names."],
+  POD_IDENTITY_UNKNOWN: [
+    "This Pod's identity is not established, so it refuses all writes.",
+    "Wait for the agent to finish its start; see its log.",
+  ],
+  DRAIN_INCOMPLETE: [
+    "A writer could not be drained before the fence's deadline.",
+    "The message names the writer; end it, then approve the cutover again.",
+  ],
+  MISMATCH: [
+    "Source and target differ.",
+    "The evidence names what differs; the migration waits and compares again.",
+  ],
+  FENCE_DEADLINE: [
+    "The fence reached its deadline before everything matched.",
+    "The source serves again. See what it waited for, then approve again or abort.",
+  ],
+  INTERNAL: [
+    "A broken invariant: a bug in Cleave.",
+    "Report it with the bundle of logs; the process stopped rather than guess.",
+  ],
+} as const satisfies Record<string, readonly [summary: string, nextStep: string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error that a person may see: a documented code, what happened, and (from the table) what to do next. */
+export class CleaveError extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "CleaveError";
+    this.code = code;
+  }
+  get nextStep(): string {
+    return ERRORS[this.code][1];
+  }
+}
+
+/** Wraps anything thrown into a CleaveError; `fallback` is the code for errors that carry none. */
+export function toCleaveError(error: unknown, fallback: ErrorCode = "INTERNAL"): CleaveError {
+  if (error instanceof CleaveError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new CleaveError(fallback, message, { cause: error });
+}
+
+/** Throws INTERNAL when a condition that must hold does not. Stays on in production. */
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new CleaveError("INTERNAL", message);
+}

@@ -1,0 +1,76 @@
+/** What agents find and report: preflight findings, problems, store status and evidence. Plain data, bounded. */
+import { z } from "zod";
+import { ERRORS, type ErrorCode } from "./errors.ts";
+import { Epoch, StoreName } from "./ids.ts";
+
+export const ErrorCodeSchema = z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]);
+
+const text = z.string().max(2_000);
+/** Milliseconds since 1970 by the writer's clock. Compared only with tolerance; never orders anything. */
+export const Timestamp = z.number().int().nonnegative();
+
+/** One result of a preflight check. Any `error` refuses the migration before anything was changed. */
+export const Finding = z.object({
+  store: StoreName.nullable(),
+  severity: z.enum(["error", "warning", "info"]),
+  code: ErrorCodeSchema,
+  message: text,
+});
+export type Finding = z.infer<typeof Finding>;
+
+/** Something that keeps a store from reaching its goal now. The agent goes on trying. */
+export const Problem = z.object({ code: ErrorCodeSchema, message: text });
+export type Problem = z.infer<typeof Problem>;
+
+/**
+ * Evidence of one store of one Pod at the fence of one epoch. Two stores match when their digests are equal;
+ * a digest covers everything the store holds, and an unreadable item makes evidence impossible (rule 11).
+ * Source: taken after the fence is durable and the writers are drained (rule 4).
+ * Target: taken after the source's marker of that epoch was applied (rule 5).
+ */
+export const Evidence = z.object({
+  epoch: Epoch,
+  digest: z.string().min(1).max(500),
+  /** For people: positions, counts. Never compared. */
+  details: z.record(z.string().max(100), z.union([z.string().max(500), z.number(), z.boolean()])),
+});
+export type Evidence = z.infer<typeof Evidence>;
+
+/** What a store is asked to reach; see ports/store.ts for the meaning of each. */
+export const Goal = z.enum([
+  "prepare",
+  "serve",
+  "fence",
+  "yield",
+  "seed",
+  "follow",
+  "match",
+  "activate",
+  "open",
+  "release",
+]);
+export type Goal = z.infer<typeof Goal>;
+
+export const StoreStatus = z.object({
+  goal: Goal,
+  /** The goal is reached; for continuing goals (`serve`, `follow`): it was reached and is being kept. */
+  reached: z.boolean(),
+  /** Of the goals that take long: how far. `unit` is bytes, repositories or objects. */
+  progress: z
+    .object({ done: z.number().nonnegative(), total: z.number().nonnegative(), unit: z.string().max(20) })
+    .nullable(),
+  /** How far a target is behind its source: `null` amount means unknown, which is no (rule 11). Never from what was sent. */
+  lag: z
+    .object({
+      amount: z.number().nonnegative().nullable(),
+      unit: z.enum(["bytes", "repositories", "objects"]),
+    })
+    .nullable(),
+  /** The background comparison has seen everything and found no difference that is still open. */
+  verified: z.boolean(),
+  evidence: Evidence.nullable(),
+  problems: z.array(Problem).max(50),
+  /** Writers that were terminated or are still waited for at the fence, for the report to the operator. */
+  stragglers: z.array(text).max(50),
+});
+export type StoreStatus = z.infer<typeof StoreStatus>;

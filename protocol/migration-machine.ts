@@ -1,0 +1,260 @@
+/**
+ * The lifecycle of one migration as an XState machine, used through its pure functions only: no actors, no
+ * timers, no guards. Guards live in `decide` (coordinator/domain), so that folding is total: an event that
+ * has no transition in a state leaves the state as it is.
+ */
+import { assign, initialTransition, setup, transition } from "xstate";
+import type { EvidenceTable, MigrationEvent } from "./events.ts";
+import type { Finding } from "./evidence.ts";
+import type { Epoch, PodId, RouteVersion } from "./ids.ts";
+
+/** What the machine sees of a log record: the event, when and by whom it was decided, and at which sequence. */
+export type MachineEvent = MigrationEvent & {
+  readonly at: number;
+  readonly by: string;
+  readonly sequence: number;
+};
+
+export interface Fence {
+  readonly epoch: Epoch;
+  readonly raisedAt: number;
+  /** Log sequence of `FenceRaised`: evidence must come from an agent that applied it (rule 3). */
+  readonly raisedSequence: number;
+  readonly deadlineAt: number;
+}
+
+export interface Transfer {
+  readonly epoch: Epoch;
+  readonly routeVersion: RouteVersion;
+  readonly at: number;
+  readonly sequence: number;
+}
+
+/** `closed` until the target appended `Opened`; then nothing can revoke it. */
+export type ShareState = "closed" | "opened" | "revoked";
+
+export interface MigrationContext {
+  readonly targetPodIds: readonly PodId[];
+  /** Is a fence wanted: by an operator's approval, used up by the attempt it allows. */
+  readonly approvedBy: string | null;
+  readonly attempts: number;
+  readonly startRequested: boolean;
+  readonly findings: readonly Finding[];
+  /** Present while a fence is up, and afterwards as the last one. */
+  readonly fence: Fence | null;
+  readonly fenceUp: boolean;
+  readonly evidence: EvidenceTable | null;
+  readonly transfer: Transfer | null;
+  readonly shares: Readonly<Record<PodId, ShareState>>;
+  /** Why the migration is where it is: of the last refusal, lowering, falling back or abort. */
+  readonly reason: string | null;
+}
+
+const machineSetup = setup({
+  types: {} as { context: MigrationContext; events: MachineEvent; input: { targetPodIds: readonly PodId[] } },
+  actions: {
+    requestPreflight: assign(({ event }) =>
+      event.type === "PreflightStarted" ? { startRequested: event.start, findings: [] } : {},
+    ),
+    keepFindings: assign(({ event }) =>
+      event.type === "PreflightPassed" || event.type === "PreflightRefused"
+        ? { findings: event.findings }
+        : {},
+    ),
+    approve: assign(({ event }) => (event.type === "CutoverApproved" ? { approvedBy: event.by } : {})),
+    noteReason: assign(({ event }) => {
+      if (event.type === "ReplicasFellBehind") return { reason: event.reasons.join("; ") };
+      if (
+        event.type === "FenceLowered" ||
+        event.type === "MigrationAborted" ||
+        event.type === "TransferRevoked"
+      )
+        return { reason: event.reason };
+      return {};
+    }),
+    clearReason: assign({ reason: null }),
+    raiseFence: assign(({ context, event }) =>
+      event.type === "FenceRaised"
+        ? {
+            fence: {
+              epoch: event.epoch,
+              raisedAt: event.at,
+              raisedSequence: event.sequence,
+              deadlineAt: event.deadlineAt,
+            },
+            fenceUp: true,
+            attempts: context.attempts + 1,
+            approvedBy: null,
+            reason: null,
+          }
+        : {},
+    ),
+    lowerFence: assign({ fenceUp: false }),
+    keepEvidence: assign(({ event }) =>
+      event.type === "ConsensusReached" ? { evidence: event.evidence } : {},
+    ),
+    transferAuthority: assign(({ event }) =>
+      event.type === "AuthorityTransferred"
+        ? {
+            fenceUp: false,
+            transfer: {
+              epoch: event.epoch,
+              routeVersion: event.routeVersion,
+              at: event.at,
+              sequence: event.sequence,
+            },
+          }
+        : {},
+    ),
+    openShare: assign(({ context, event }) =>
+      event.type === "Opened" ? { shares: settle(context, event.podId, "opened") } : {},
+    ),
+    revokeShare: assign(({ context, event }) =>
+      event.type === "TransferRevoked" ? { shares: settle(context, event.podId, "revoked") } : {},
+    ),
+  },
+  guards: {
+    // The only guards in the machine: they complete a count and refuse nothing.
+    isLastShare: ({ context, event }) =>
+      (event.type === "Opened" || event.type === "TransferRevoked") &&
+      Object.values<ShareState>(settle(context, event.podId, "opened")).every((share) => share !== "closed"),
+  },
+});
+
+/** The first word on a share wins: a share that is opened cannot be revoked, nor the other way round (rule 1). */
+function settle(
+  context: MigrationContext,
+  podId: PodId,
+  to: ShareState,
+): Readonly<Record<PodId, ShareState>> {
+  return context.shares[podId] === "closed" ? { ...context.shares, [podId]: to } : context.shares;
+}
+
+const abort = { target: "aborted", actions: ["noteReason", "lowerFence"] } as const;
+const lower = { target: "following", actions: ["lowerFence", "noteReason"] } as const;
+
+export const migrationMachine = machineSetup.createMachine({
+  id: "migration",
+  context: ({ input }) => ({
+    targetPodIds: input.targetPodIds,
+    approvedBy: null,
+    attempts: 0,
+    startRequested: false,
+    findings: [],
+    fence: null,
+    fenceUp: false,
+    evidence: null,
+    transfer: null,
+    shares: Object.fromEntries(input.targetPodIds.map((podId) => [podId, "closed" as const])) as Record<
+      PodId,
+      ShareState
+    >,
+    reason: null,
+  }),
+  initial: "planned",
+  states: {
+    planned: {
+      description: "The plan is accepted and its organizations are claimed. Nothing was touched.",
+      on: { PreflightStarted: { target: "preflight", actions: "requestPreflight" }, MigrationAborted: abort },
+    },
+    preflight: {
+      description: "Every participant checks what it needs. Nothing is changed anywhere.",
+      on: {
+        PreflightPassed: [
+          { guard: ({ context }) => context.startRequested, target: "seeding", actions: "keepFindings" },
+          { target: "planned", actions: "keepFindings" },
+        ],
+        PreflightRefused: [
+          { guard: ({ context }) => context.startRequested, target: "refused", actions: "keepFindings" },
+          { target: "planned", actions: "keepFindings" },
+        ],
+        MigrationAborted: abort,
+      },
+    },
+    refused: { description: "A check failed; nothing was changed.", type: "final" },
+    seeding: {
+      description: "Base copies are made: base backups, repositories, objects.",
+      on: { SeedingCompleted: { target: "following" }, MigrationAborted: abort },
+    },
+    following: {
+      description: "Everything that changes is replicated live and verified in the background.",
+      on: {
+        ReplicasCaughtUp: { target: "ready", actions: "clearReason" },
+        CutoverApproved: { actions: "approve" },
+        MigrationAborted: abort,
+      },
+    },
+    ready: {
+      description: "First consensus: all targets are within their bounds. Waits for approval.",
+      on: {
+        ReplicasFellBehind: { target: "following", actions: "noteReason" },
+        CutoverApproved: { actions: "approve" },
+        FenceRaised: { target: "fencing", actions: "raiseFence" },
+        MigrationAborted: abort,
+      },
+    },
+    fencing: {
+      description: "Organizations are read-only; the source drains its writers.",
+      on: { SourceDrained: { target: "matching" }, FenceLowered: lower, MigrationAborted: abort },
+    },
+    matching: {
+      description: "The source took its final positions; the targets reach and compare them.",
+      on: {
+        ConsensusReached: { target: "transferring", actions: "keepEvidence" },
+        FenceLowered: lower,
+        MigrationAborted: abort,
+      },
+    },
+    transferring: {
+      description: "Exact consensus. Left within the same record by the transfer.",
+      on: {
+        AuthorityTransferred: { target: "activating", actions: "transferAuthority" },
+        FenceLowered: lower,
+        MigrationAborted: abort,
+      },
+    },
+    activating: {
+      description: "Each target establishes its identity, appends Opened and becomes writable.",
+      on: {
+        Opened: [
+          { guard: "isLastShare", target: "retaining", actions: "openShare" },
+          { actions: "openShare" },
+        ],
+        TransferRevoked: [
+          { guard: "isLastShare", target: "retaining", actions: ["revokeShare", "noteReason"] },
+          { actions: ["revokeShare", "noteReason"] },
+        ],
+      },
+    },
+    retaining: { description: "The new Pods are authoritative; what is left behind is dormant and kept." },
+    aborted: {
+      description: "The source serves as before; what the migration made is removed.",
+      type: "final",
+    },
+  },
+});
+
+export type Lifecycle = keyof NonNullable<(typeof migrationMachine.config)["states"]>;
+
+/** Plain data: what a checkpoint holds of the machine. */
+export interface MigrationSnapshot {
+  readonly lifecycle: Lifecycle;
+  readonly context: MigrationContext;
+}
+
+export function initialSnapshot(targetPodIds: readonly PodId[]): MigrationSnapshot {
+  const [snapshot] = initialTransition(migrationMachine, { targetPodIds });
+  return { lifecycle: snapshot.value as Lifecycle, context: snapshot.context };
+}
+
+/** Total and pure: an event without a transition in this state returns the snapshot unchanged. */
+export function advance(snapshot: MigrationSnapshot, event: MachineEvent): MigrationSnapshot {
+  const from = migrationMachine.resolveState({ value: snapshot.lifecycle, context: snapshot.context });
+  const [to] = transition(migrationMachine, from, event);
+  return { lifecycle: to.value as Lifecycle, context: to.context };
+}
+
+/** The migration is over; it claims no organization any more. */
+export function isOver(lifecycle: Lifecycle): boolean {
+  return lifecycle === "refused" || lifecycle === "aborted";
+}

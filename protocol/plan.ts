@@ -1,0 +1,79 @@
+/** The plan of a migration: what an operator writes (YAML or JSON) and what the log keeps of it. */
+import { z } from "zod";
+import { MigrationId, OrganizationId, PodId } from "./ids.ts";
+
+const milliseconds = z
+  .number()
+  .int()
+  .nonnegative()
+  .max(7 * 24 * 3600 * 1000);
+
+/** What has to hold, and for how long, before and during the cutover. Defaults suit a Pod of some terabytes. */
+export const Settings = z.strictObject({
+  /** How far a target may lag to count as caught up (first consensus). */
+  lagBounds: z
+    .strictObject({
+      postgresBytes: z
+        .number()
+        .int()
+        .nonnegative()
+        .default(1024 * 1024),
+      gitRepositories: z.number().int().nonnegative().default(5),
+      objects: z.number().int().nonnegative().default(50),
+    })
+    .prefault({}),
+  /** For how long every target has to stay within the bounds. */
+  settlingMs: milliseconds.default(5_000),
+  cutover: z
+    .strictObject({
+      /** `manual`: an operator approves each attempt. `auto`: at the first consensus. */
+      approval: z.enum(["manual", "auto"]).default("manual"),
+      /** How long organizations may be read-only before the source serves them again. */
+      deadlineMs: milliseconds.min(100).default(30_000),
+      /** How long writers in flight may take to finish before they are terminated. */
+      drainGraceMs: milliseconds.default(1_000),
+      /** With `auto`: attempts before the migration aborts. */
+      attempts: z.number().int().min(1).max(100).default(3),
+      /** How long a target may take to open after the transfer before its share is revoked. */
+      openWithinMs: milliseconds.min(1_000).default(120_000),
+      /** How long a read at the fenced source stays allowed after it last confirmed the log. */
+      readLeaseMs: milliseconds.min(100).default(2_000),
+    })
+    .prefault({}),
+  rateLimits: z
+    .strictObject({
+      /** Per target, in bytes per second; null for as fast as it goes. */
+      baseBackupBytesPerSecond: z.number().int().positive().nullable().default(null),
+      objectBytesPerSecond: z.number().int().positive().nullable().default(null),
+      /** Repositories mirrored at once, per target. */
+      gitConcurrency: z.number().int().min(1).max(64).default(4),
+      objectConcurrency: z.number().int().min(1).max(256).default(8),
+    })
+    .prefault({}),
+});
+export type Settings = z.infer<typeof Settings>;
+
+const Assignment = z.union([
+  /** `{pod: pod-100, organizations: [gitlab-org, 42]}` */
+  z.strictObject({
+    pod: PodId,
+    organizations: z
+      .array(z.union([z.string(), z.number().int()]).transform(String).pipe(OrganizationId))
+      .min(1),
+  }),
+  /** `{pod: pod-100, file: big-customers.txt}`: one organization a line; the CLI replaces it by its content. */
+  z.strictObject({ pod: PodId, file: z.string().min(1) }),
+]);
+
+/** The plan as written by an operator. Organizations that it does not name stay on the source. */
+export const Plan = z.strictObject({
+  version: z.literal(1).default(1),
+  migration: MigrationId,
+  kind: z.literal("split").default("split"),
+  source: PodId,
+  assignments: z.array(Assignment).min(1),
+  settings: Settings.prefault({}),
+});
+export type Plan = z.infer<typeof Plan>;
+/** The plan before defaults are filled in: the type to write by hand in code. */
+export type PlanInput = z.input<typeof Plan>;

@@ -1,0 +1,4 @@
+export interface Random {
+  /** `bytes` random bytes in lower-case hexadecimal. */
+  hex(bytes: number): string;
+}

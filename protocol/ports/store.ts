@@ -1,0 +1,62 @@
+/**
+ * One store of one Pod (PostgreSQL, Git, objects), as the agent drives it. A store knows nothing of the log,
+ * of the coordinator or of other stores, so a fourth one can be added without touching the protocol.
+ */
+import type { Assignments } from "../assignments.ts";
+import type { SharePhase } from "../cluster.ts";
+import type { Finding, Goal, StoreStatus } from "../evidence.ts";
+import type { Epoch, MigrationId, PodId, StoreName } from "../ids.ts";
+import type { Settings } from "../plan.ts";
+
+/**
+ * What one Pod has to reach in one migration, derived from the log alone.
+ *
+ * Goals of a source: `prepare` (guards installed and routes staged, change tracking and slots on: while seeding),
+ * `serve` (the same, kept up; also after a lowered fence), `fence` (epoch: refuse writes, drain, final
+ * positions, evidence), `yield` (after the transfer: enforce `shares`, evidence no longer needed).
+ * Goals of a target: `seed` (base copy), `follow` (live), `match` (epoch: apply the source's marker, compare,
+ * evidence; goes on following), `activate` (after the transfer: promoted, identity and `shares` durable, still
+ * closed), `open` (enforce `shares`: its own share is `opened`).
+ * Either: `release` (the migration is over: remove everything that was made for it and nothing else).
+ */
+export interface Duty {
+  readonly migrationId: MigrationId;
+  readonly role: "source" | "target";
+  readonly goal: Goal;
+  readonly podId: PodId;
+  readonly sourcePodId: PodId;
+  readonly targetPodIds: readonly PodId[];
+  /** The cluster's default Pod: authoritative for organizations without a route. */
+  readonly defaultPodId: PodId;
+  readonly assignments: Assignments;
+  /** Per target: how its share is to be enforced on this Pod. */
+  readonly shares: Readonly<Record<PodId, SharePhase>>;
+  /** Of the newest fence; null before the first. */
+  readonly epoch: Epoch | null;
+  readonly settings: Settings;
+}
+
+export interface Store {
+  readonly name: StoreName;
+  /**
+   * Checks without changing anything. `start`: before anything was changed (a target must be empty).
+   * `fence`: right before the fence (guards in place, nothing that could not be drained).
+   * Problems are findings; it throws only when aborted.
+   */
+  preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]>;
+  /**
+   * Brings the store to the duty's goal and resolves when it is reached; what has to continue (following,
+   * change tracking) goes on in the background until another goal, `close`, or a fault. Idempotent, and
+   * resumable after a kill at any instruction. Called again after it threw, with a pause between, and whenever
+   * the duty changed; never twice at once for one migration. Stops soon after `signal` aborts (throwing its
+   * reason), leaving a state from which any goal can be reached.
+   * @throws CleaveError for whatever keeps it from the goal; the agent reports it as a problem and retries.
+   */
+  reach(duty: Duty, signal: AbortSignal): Promise<void>;
+  /** What is known now, from memory. `goal` is that of the last `reach`. */
+  status(migrationId: MigrationId): StoreStatus | null;
+  /** `listener` is called after any status changed in a way that matters to others. Returns the unsubscribe function. */
+  onChange(listener: () => void): () => void;
+  /** Ends background work and connections; leaves the store itself (PostgreSQL, files, fences) as it is. */
+  close(): Promise<void>;
+}
