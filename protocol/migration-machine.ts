@@ -39,6 +39,8 @@ export interface MigrationContext {
   readonly approvedBy: string | null;
   readonly attempts: number;
   readonly startRequested: boolean;
+  /** Log sequence of the newest `PreflightStarted`: findings must come from an agent that applied it. */
+  readonly preflightSequence: number;
   readonly findings: readonly Finding[];
   /** Present while a fence is up, and afterwards as the last one. */
   readonly fence: Fence | null;
@@ -54,7 +56,9 @@ const machineSetup = setup({
   types: {} as { context: MigrationContext; events: MachineEvent; input: { targetPodIds: readonly PodId[] } },
   actions: {
     requestPreflight: assign(({ event }) =>
-      event.type === "PreflightStarted" ? { startRequested: event.start, findings: [] } : {},
+      event.type === "PreflightStarted"
+        ? { startRequested: event.start, findings: [], preflightSequence: event.sequence }
+        : {},
     ),
     keepFindings: assign(({ event }) =>
       event.type === "PreflightPassed" || event.type === "PreflightRefused"
@@ -140,6 +144,7 @@ export const migrationMachine = machineSetup.createMachine({
     approvedBy: null,
     attempts: 0,
     startRequested: false,
+    preflightSequence: 0,
     findings: [],
     fence: null,
     fenceUp: false,
@@ -234,7 +239,22 @@ export const migrationMachine = machineSetup.createMachine({
   },
 });
 
-export type Lifecycle = keyof NonNullable<(typeof migrationMachine.config)["states"]>;
+/** The machine's states, in order; a test holds this list against the machine. */
+export const LIFECYCLES = [
+  "planned",
+  "preflight",
+  "refused",
+  "seeding",
+  "following",
+  "ready",
+  "fencing",
+  "matching",
+  "transferring",
+  "activating",
+  "retaining",
+  "aborted",
+] as const;
+export type Lifecycle = (typeof LIFECYCLES)[number];
 
 /** Plain data: what a checkpoint holds of the machine. */
 export interface MigrationSnapshot {

@@ -32,7 +32,7 @@ export const Settings = z.strictObject({
       deadlineMs: milliseconds.min(100).default(30_000),
       /** How long writers in flight may take to finish before they are terminated. */
       drainGraceMs: milliseconds.default(1_000),
-      /** With `auto`: attempts before the migration aborts. */
+      /** With `auto`: attempts before the migration waits for an operator (nothing copied is thrown away). */
       attempts: z.number().int().min(1).max(100).default(3),
       /** How long a target may take to open after the transfer before its share is revoked. */
       openWithinMs: milliseconds.min(1_000).default(120_000),

@@ -1,0 +1,150 @@
+/** What operators ask for: events, or a typed refusal that is thrown. Pure. */
+import type { Assignments, AssignmentsOf } from "../../protocol/assignments.ts";
+import { type ClusterState, claimsOf, type Migration, routeOf } from "../../protocol/cluster.ts";
+import { CleaveError } from "../../protocol/errors.ts";
+import type { ClusterEvent } from "../../protocol/events.ts";
+import type { Digest, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
+import type { Plan } from "../../protocol/plan.ts";
+import { participants } from "./consensus.ts";
+import { revocation } from "./decide.ts";
+
+export type Command =
+  | { readonly type: "check" }
+  | { readonly type: "start" }
+  | { readonly type: "approve" }
+  | { readonly type: "abort"; readonly reason: string }
+  | { readonly type: "revoke"; readonly podId: PodId; readonly reason: string };
+
+type Events = readonly ClusterEvent[];
+
+const POSSIBLE: Record<Command["type"], readonly Lifecycle[]> = {
+  check: ["planned"],
+  start: ["planned"],
+  approve: ["following", "ready"],
+  abort: ["planned", "preflight", "seeding", "following", "ready", "fencing", "matching", "transferring"],
+  revoke: ["activating"],
+};
+
+export function possibleCommands(migration: Migration): Command["type"][] {
+  return (Object.keys(POSSIBLE) as Command["type"][]).filter((type) =>
+    POSSIBLE[type].includes(migration.lifecycle),
+  );
+}
+
+export function findMigration(state: ClusterState, migrationId: MigrationId): Migration {
+  const migration = Object.hasOwn(state.migrations, migrationId) ? state.migrations[migrationId] : undefined;
+  if (!migration) throw new CleaveError("MIGRATION_UNKNOWN", `there is no migration ${migrationId}`);
+  return migration;
+}
+
+/** @throws CleaveError MIGRATION_UNKNOWN, COMMAND_NOT_POSSIBLE, ABORT_AFTER_TRANSFER or MESSAGE_VERSION_UNKNOWN. */
+export function decideCommand(state: ClusterState, migrationId: MigrationId, command: Command): Events {
+  const migration = findMigration(state, migrationId);
+  const notUnderstood = state.notUnderstood ?? migration.notUnderstood;
+  if (notUnderstood !== null)
+    throw new CleaveError("MESSAGE_VERSION_UNKNOWN", `this coordinator does not know ${notUnderstood}`);
+  const base = { v: 1 as const, migrationId };
+  if (!POSSIBLE[command.type].includes(migration.lifecycle)) {
+    if (command.type === "abort" && migration.context.transfer !== null) {
+      throw new CleaveError(
+        "ABORT_AFTER_TRANSFER",
+        `${migrationId} transferred authority in epoch ${migration.context.transfer.epoch}`,
+      );
+    }
+    // Asking twice for what has already happened is not an error: the first answer may have been lost.
+    if (command.type === "abort" && migration.lifecycle === "aborted") return [];
+    if (command.type === "start" && migration.context.startRequested && !isOver(migration.lifecycle))
+      return [];
+    throw new CleaveError(
+      "COMMAND_NOT_POSSIBLE",
+      `${migrationId} is ${migration.lifecycle}: ${command.type} is not possible`,
+    );
+  }
+  switch (command.type) {
+    case "check":
+      return [{ type: "PreflightStarted", ...base, start: false }];
+    case "start":
+      return [{ type: "PreflightStarted", ...base, start: true }];
+    case "approve":
+      return migration.context.approvedBy === null ? [{ type: "CutoverApproved", ...base }] : [];
+    case "abort":
+      return [{ type: "MigrationAborted", ...base, reason: command.reason }];
+    case "revoke": {
+      const share = migration.context.shares[command.podId];
+      if (share === "revoked") return [];
+      if (share !== "closed") {
+        const why =
+          share === undefined
+            ? `${command.podId} is no target of ${migrationId}`
+            : `${command.podId} has already opened`;
+        throw new CleaveError("COMMAND_NOT_POSSIBLE", why);
+      }
+      return [revocation(state, migration, command.podId, command.reason)];
+    }
+  }
+}
+
+/**
+ * Accepts a plan: every Pod known, every organization on the source and claimed by no other live migration.
+ * The same plan again is accepted and changes nothing.
+ */
+export function decidePlan(
+  state: ClusterState,
+  plan: Plan,
+  assignments: Assignments,
+  digest: Digest,
+  assignmentsOf: AssignmentsOf,
+): Events {
+  const targetPodIds = [...new Set(assignments.values())].sort();
+  const existing = Object.hasOwn(state.migrations, plan.migration)
+    ? state.migrations[plan.migration]
+    : undefined;
+  if (existing) {
+    if (existing.assignments.digest === digest && existing.sourcePodId === plan.source) return [];
+    throw new CleaveError("MIGRATION_EXISTS", `${plan.migration} exists with another plan`);
+  }
+  for (const podId of [plan.source, ...targetPodIds]) {
+    if (!state.pods.includes(podId))
+      throw new CleaveError("PLAN_UNKNOWN_POD", `${podId} is not in the cluster (${state.pods.join(", ")})`);
+  }
+  if (targetPodIds.includes(plan.source))
+    throw new CleaveError("PLAN_INVALID", `${plan.source} is both source and target`);
+  const live = Object.values(state.migrations).filter((migration) => !isOver(migration.lifecycle));
+  for (const migration of live) {
+    const busy = participants(migration).filter((podId) => targetPodIds.includes(podId));
+    const sourceBusy = migration.sourcePodId === plan.source && migration.lifecycle !== "retaining";
+    if (busy.length > 0)
+      throw new CleaveError("POD_BUSY", `${busy.join(", ")} takes part in ${migration.migrationId}`);
+    if (sourceBusy)
+      throw new CleaveError("POD_BUSY", `${plan.source} is the source of ${migration.migrationId}`);
+  }
+  const claimed = claimsOf(
+    assignments,
+    live.map((migration) => assignmentsOf(migration.assignments.digest)),
+  );
+  if (claimed.length > 0)
+    throw new CleaveError("ORGANIZATION_CLAIMED", `${some(claimed)}: part of another live migration`);
+  const elsewhere = [...assignments.keys()].filter(
+    (id) => routeOf(state, id, assignmentsOf)?.podId !== plan.source,
+  );
+  if (elsewhere.length > 0)
+    throw new CleaveError("PLAN_NOT_ON_SOURCE", `${some(elsewhere)}: not served by ${plan.source}`);
+  return [
+    {
+      type: "MigrationPlanned",
+      v: 1,
+      migrationId: plan.migration,
+      kind: plan.kind,
+      sourcePodId: plan.source,
+      targetPodIds,
+      assignments: { digest, organizations: assignments.size },
+      settings: plan.settings,
+    },
+  ];
+}
+
+function some(ids: readonly OrganizationId[]): string {
+  const shown = ids.slice(0, 5).join(", ");
+  return ids.length > 5 ? `${shown} and ${ids.length - 5} more` : shown;
+}

@@ -1,0 +1,181 @@
+/**
+ * All policy: what happens next, and which commands are possible. Pure; every guard of the protocol is here.
+ * `decideNext` and `decideCommand` return the events of one record, or none.
+ */
+import type { ClusterState, Migration } from "../../protocol/cluster.ts";
+import type { ClusterEvent } from "../../protocol/events.ts";
+import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
+import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
+import { isOver } from "../../protocol/migration-machine.ts";
+import { exactConsensus, notCaughtUp, notSeeded, preflight } from "./consensus.ts";
+import { type Observations, track } from "./observations.ts";
+
+/** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
+export const BEHIND_GRACE_MS = 5_000;
+
+type Events = readonly ClusterEvent[];
+const NOTHING: Events = [];
+
+/** Brings the clocks of `observations` up to date; to be called before `decideNext` with the same `now`. */
+export function observe(state: ClusterState, observations: Observations, now: number): Observations {
+  let next = observations;
+  for (const migration of Object.values(state.migrations)) {
+    if (migration.lifecycle !== "following" && migration.lifecycle !== "ready") continue;
+    next = track(next, migration.migrationId, notCaughtUp(state, migration, next, now).length === 0, now);
+  }
+  return next;
+}
+
+/** What happens by itself: the first migration for which something is due, and the events that do it. */
+export function decideNext(state: ClusterState, observations: Observations, now: number): Events {
+  if (state.notUnderstood !== null) return NOTHING;
+  for (const migration of Object.values(state.migrations)) {
+    if (migration.notUnderstood !== null || isOver(migration.lifecycle)) continue;
+    const events = decideMigration(state, migration, observations, now);
+    if (events.length > 0) return events;
+  }
+  return NOTHING;
+}
+
+function decideMigration(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): Events {
+  const base = { v: 1 as const, migrationId: migration.migrationId };
+  switch (migration.lifecycle) {
+    case "preflight": {
+      const verdict = preflight(migration, observations, "start", now);
+      if (verdict.waitingFor.length > 0) return NOTHING;
+      const refused = verdict.findings.some((finding) => finding.severity === "error");
+      const findings = verdict.findings.slice(0, 500);
+      return [{ type: refused ? "PreflightRefused" : "PreflightPassed", ...base, findings }];
+    }
+    case "seeding":
+      return notSeeded(state, migration, observations, now).length === 0
+        ? [{ type: "SeedingCompleted", ...base }]
+        : NOTHING;
+    case "following": {
+      const since = observations.caughtUpSince.get(migration.migrationId);
+      return since !== undefined && now - since >= migration.settings.settlingMs
+        ? [{ type: "ReplicasCaughtUp", ...base }]
+        : NOTHING;
+    }
+    case "ready":
+      return decideReady(state, migration, observations, now);
+    case "fencing":
+    case "matching":
+    case "transferring":
+      return decideFenced(state, migration, observations, now);
+    case "activating":
+      return decideRevocation(state, migration, now);
+    case "planned":
+    case "retaining":
+    case "refused":
+    case "aborted":
+      return NOTHING;
+  }
+}
+
+/** Is a cutover wanted: by an operator, or by the plan while it has attempts left. */
+export function cutoverWanted(migration: Migration): boolean {
+  const { approval, attempts } = migration.settings.cutover;
+  return (
+    migration.context.approvedBy !== null || (approval === "auto" && migration.context.attempts < attempts)
+  );
+}
+
+function decideReady(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): Events {
+  const base = { v: 1 as const, migrationId: migration.migrationId };
+  const reasons = notCaughtUp(state, migration, observations, now);
+  if (reasons.length > 0) {
+    const since = observations.behindSince.get(migration.migrationId);
+    if (since === undefined || now - since < BEHIND_GRACE_MS) return NOTHING;
+    return [{ type: "ReplicasFellBehind", ...base, reasons: reasons.slice(0, 100) }];
+  }
+  if (!cutoverWanted(migration)) return NOTHING;
+  const checks = preflight(migration, observations, "fence", now);
+  if (checks.waitingFor.length > 0 || checks.findings.some((finding) => finding.severity === "error"))
+    return NOTHING;
+  const epoch = (state.epoch + 1) as Epoch;
+  return [{ type: "FenceRaised", ...base, epoch, deadlineAt: now + migration.settings.cutover.deadlineMs }];
+}
+
+function decideFenced(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): Events {
+  const base = { v: 1 as const, migrationId: migration.migrationId };
+  const { fence } = migration.context;
+  if (!fence) return NOTHING;
+  const consensus = exactConsensus(state, migration, observations);
+  // The deadline is looked at first: evidence that arrives later no longer counts.
+  const waited = consensus.waitingFor.length > 0 ? consensus.waitingFor.join("; ") : "the coordinator";
+  const lowered = lowerExpiredFence(
+    migration,
+    now,
+    `the deadline passed while waiting for ${waited}`.slice(0, 2_000),
+  );
+  if (lowered) return [lowered];
+  const drained: Events =
+    consensus.drained && migration.lifecycle === "fencing"
+      ? [{ type: "SourceDrained", ...base, epoch: fence.epoch }]
+      : NOTHING;
+  if (consensus.waitingFor.length > 0) return drained;
+  return [
+    ...drained,
+    { type: "ConsensusReached", ...base, epoch: fence.epoch, evidence: consensus.evidence },
+    {
+      type: "AuthorityTransferred",
+      ...base,
+      epoch: fence.epoch,
+      routeVersion: (state.routeVersion + 1) as RouteVersion,
+    },
+  ];
+}
+
+/** A target that does not open in time gives its share back, so that no organization is stranded on it. */
+function decideRevocation(state: ClusterState, migration: Migration, now: number): Events {
+  const { transfer, shares, targetPodIds } = migration.context;
+  const withinMs = migration.settings.cutover.openWithinMs;
+  if (!transfer || now < transfer.at + withinMs) return NOTHING;
+  const late = targetPodIds.find((podId) => shares[podId] === "closed");
+  if (late === undefined) return NOTHING;
+  return [revocation(state, migration, late, `${late} did not open within ${withinMs} ms`)];
+}
+
+export function revocation(
+  state: ClusterState,
+  migration: Migration,
+  podId: PodId,
+  reason: string,
+): ClusterEvent {
+  const routeVersion = (state.routeVersion + 1) as RouteVersion;
+  return { type: "TransferRevoked", v: 1, migrationId: migration.migrationId, podId, routeVersion, reason };
+}
+
+/** When `decideNext` may have something to do although nothing was heard: milliseconds since 1970, or null. */
+export function nextDeadlineAt(state: ClusterState, observations: Observations): number | null {
+  const deadlines = Object.values(state.migrations).flatMap((migration) => {
+    const { fence, fenceUp, transfer } = migration.context;
+    const id = migration.migrationId;
+    const caughtUp = observations.caughtUpSince.get(id);
+    const behind = observations.behindSince.get(id);
+    if (fenceUp && fence) return [fence.deadlineAt];
+    if (migration.lifecycle === "activating" && transfer)
+      return [transfer.at + migration.settings.cutover.openWithinMs];
+    if (migration.lifecycle === "following" && caughtUp !== undefined)
+      return [caughtUp + migration.settings.settlingMs];
+    if (migration.lifecycle === "ready" && behind !== undefined) return [behind + BEHIND_GRACE_MS];
+    return [];
+  });
+  return deadlines.length === 0 ? null : Math.min(...deadlines);
+}
