@@ -20,6 +20,9 @@ export interface FollowerPorts {
 
 export type OnFold = (state: ClusterState, record: ReadRecord, sequence: number) => void;
 
+/** Pure; called again with the newer state after a conflict. What it throws is a refusal. */
+export type Decide = (state: ClusterState, now: number) => readonly ClusterEvent[];
+
 export class LogFollower {
   readonly #ports: FollowerPorts;
   readonly #actor: string;
@@ -87,26 +90,23 @@ export class LogFollower {
   /**
    * Decides on the folded state and appends the events as one record; on a conflict it reads on, folds, and
    * decides again. Resolves with the folded sequence, or null when `decide` found nothing to do.
+   * `by` is who decided, where that is not this process itself (an operator).
    * Whatever `decide` throws (a refusal) is thrown on, with nothing appended.
    */
-  decideAndAppend(
-    decide: (state: ClusterState, now: number) => readonly ClusterEvent[],
-  ): Promise<number | null> {
-    const turn = this.#appending.then(() => this.#decideAndAppend(decide));
+  decideAndAppend(decide: Decide, by = this.#actor): Promise<number | null> {
+    const turn = this.#appending.then(() => this.#decideAndAppend(decide, by));
     this.#appending = turn.catch(() => undefined);
     return turn;
   }
 
-  async #decideAndAppend(
-    decide: (state: ClusterState, now: number) => readonly ClusterEvent[],
-  ): Promise<number | null> {
+  async #decideAndAppend(decide: Decide, by: string): Promise<number | null> {
     for (;;) {
       this.#stopped.signal.throwIfAborted();
       const before = this.#state;
       const now = this.#ports.clock.now();
       const events = decide(before, now);
       if (events.length === 0) return null;
-      const record = { v: 1 as const, at: now, by: this.#actor, events };
+      const record = { v: 1 as const, at: now, by, events };
       try {
         const result = await this.#ports.log.append(record, before.sequence);
         if (result.outcome === "appended") {

@@ -1,0 +1,217 @@
+/** What a person wants to know of a migration: where it is, what it waits for, what they may do next. Pure. */
+import type { ClusterState, Migration } from "../../protocol/cluster.ts";
+import type { Evidence, Finding, StoreStatus } from "../../protocol/evidence.ts";
+import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
+import type { Fence, Lifecycle, ShareState, Transfer } from "../../protocol/migration-machine.ts";
+import { type Command, possibleCommands } from "./commands.ts";
+import { exactConsensus, notCaughtUp, notSeeded, participants, preflight } from "./consensus.ts";
+import { cutoverWanted } from "./decide.ts";
+import type { Observations } from "./observations.ts";
+
+export interface StoreView
+  extends Pick<
+    StoreStatus,
+    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers"
+  > {
+  /** Equal to the source at the newest fence; null while there is nothing to compare, and on the source. */
+  readonly matched: boolean | null;
+  readonly evidence: Evidence | null;
+}
+
+export interface PodStatus {
+  readonly podId: PodId;
+  readonly role: "source" | "target";
+  readonly share: ShareState | null;
+  /** Null for a store of which nothing was reported. */
+  readonly stores: Readonly<Partial<Record<StoreName, StoreView | null>>>;
+}
+
+export interface MigrationStatus {
+  readonly migrationId: MigrationId;
+  readonly kind: string;
+  readonly lifecycle: Lifecycle;
+  readonly sourcePodId: PodId;
+  readonly organizations: number;
+  readonly waitingFor: readonly string[];
+  readonly findings: readonly Finding[];
+  readonly attempts: number;
+  readonly approvedBy: string | null;
+  readonly fence: Fence | null;
+  readonly transfer: Transfer | null;
+  readonly reason: string | null;
+  readonly pods: readonly PodStatus[];
+  readonly possibleCommands: readonly Command["type"][];
+}
+
+export interface ClusterStatus {
+  readonly at: number;
+  /** The coordinator's connection to NATS is up. */
+  readonly connected: boolean;
+  readonly sequence: number;
+  readonly pods: readonly {
+    readonly podId: PodId;
+    readonly lastReportAgeMs: number | null;
+    readonly incarnation: number | null;
+    readonly software: string | null;
+  }[];
+  readonly migrations: readonly MigrationStatus[];
+}
+
+export function clusterStatus(
+  state: ClusterState,
+  observations: Observations,
+  connected: boolean,
+  now: number,
+): ClusterStatus {
+  return {
+    at: now,
+    connected,
+    sequence: state.sequence,
+    pods: state.pods.map((podId) => {
+      const received = observations.reports.get(podId);
+      return {
+        podId,
+        lastReportAgeMs: received ? now - received.receivedAt : null,
+        incarnation: received?.report.incarnation ?? null,
+        software: received?.report.software ?? null,
+      };
+    }),
+    migrations: Object.values(state.migrations).map((migration) =>
+      migrationStatus(state, migration, observations, now),
+    ),
+  };
+}
+
+function migrationStatus(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): MigrationStatus {
+  const { context } = migration;
+  return {
+    migrationId: migration.migrationId,
+    kind: migration.kind,
+    lifecycle: migration.lifecycle,
+    sourcePodId: migration.sourcePodId,
+    organizations: migration.assignments.organizations,
+    waitingFor: waitingFor(state, migration, observations, now),
+    findings: [...context.findings],
+    attempts: context.attempts,
+    approvedBy: context.approvedBy,
+    fence: context.fence && context.fenceUp ? context.fence : null,
+    transfer: context.transfer,
+    reason: context.reason,
+    pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
+    possibleCommands: possibleCommands(migration),
+  };
+}
+
+function podStatus(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  podId: PodStatus["podId"],
+): PodStatus {
+  const isSource = podId === migration.sourcePodId;
+  const report = observations.reports.get(podId)?.report.migrations[migration.migrationId];
+  const source = observations.reports.get(migration.sourcePodId)?.report.migrations[migration.migrationId];
+  const stores: Partial<Record<StoreName, StoreView | null>> = {};
+  for (const store of state.stores) {
+    const status = report?.stores[store];
+    const expected = source?.stores[store]?.evidence;
+    const actual = status?.evidence;
+    const compared = !isSource && expected && actual && expected.epoch === actual.epoch;
+    stores[store] = status
+      ? {
+          goal: status.goal,
+          reached: status.reached,
+          progress: status.progress,
+          lag: status.lag,
+          verified: status.verified,
+          matched: compared ? expected.digest === actual.digest : null,
+          evidence: actual ?? null,
+          problems: [...status.problems],
+          stragglers: [...status.stragglers],
+        }
+      : null;
+  }
+  return {
+    podId,
+    role: isSource ? "source" : "target",
+    share: isSource ? null : (migration.context.shares[podId] ?? null),
+    stores,
+  };
+}
+
+/** Plain sentences; empty only when nothing is awaited. */
+export function waitingFor(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): string[] {
+  const unknown = state.notUnderstood ?? migration.notUnderstood;
+  if (unknown !== null) return [`a newer coordinator: this one does not know ${unknown}`];
+  switch (migration.lifecycle) {
+    case "planned":
+      return ["an operator: start it, or check it first"];
+    case "preflight":
+      return [...preflight(migration, observations, "start", now).waitingFor];
+    case "seeding":
+      return notSeeded(state, migration, observations, now);
+    case "following": {
+      const reasons = notCaughtUp(state, migration, observations, now);
+      if (reasons.length > 0) return reasons;
+      const since = observations.caughtUpSince.get(migration.migrationId) ?? now;
+      const leftMs = Math.max(0, migration.settings.settlingMs - (now - since));
+      return [`the settling time: ${(leftMs / 1000).toFixed(1)} s more within the bounds`];
+    }
+    case "ready":
+      return waitingWhenReady(state, migration, observations, now);
+    case "fencing":
+    case "matching":
+    case "transferring":
+      return [...exactConsensus(state, migration, observations).waitingFor];
+    case "activating":
+      return migration.context.targetPodIds
+        .filter((podId) => migration.context.shares[podId] === "closed")
+        .map((podId) => {
+          const stores =
+            observations.reports.get(podId)?.report.migrations[migration.migrationId]?.stores ?? {};
+          const problems = Object.values(stores).flatMap((status) =>
+            status.problems.map((problem) => problem.message),
+          );
+          return problems.length > 0
+            ? `${podId}: ${problems.join("; ")}`
+            : `${podId}: is being promoted and opened`;
+        });
+    case "retaining":
+    case "refused":
+    case "aborted":
+      return [];
+  }
+}
+
+function waitingWhenReady(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): string[] {
+  const reasons = notCaughtUp(state, migration, observations, now);
+  if (reasons.length > 0) return reasons;
+  if (!cutoverWanted(migration)) {
+    const { reason, attempts } = migration.context;
+    return [
+      attempts > 0 && reason
+        ? `an operator: approve the cutover again or abort (last attempt: ${reason})`
+        : "an operator: approve the cutover",
+    ];
+  }
+  const checks = preflight(migration, observations, "fence", now);
+  const errors = checks.findings
+    .filter((finding) => finding.severity === "error")
+    .map((finding) => finding.message);
+  return [...checks.waitingFor, ...errors];
+}
