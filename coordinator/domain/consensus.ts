@@ -12,6 +12,8 @@ import { formatAmount, storeLabel } from "./wording.ts";
 
 /** An agent reports at least once a second; one that is silent for this long is a missing voter. */
 export const REPORT_FRESH_MS = 5_000;
+/** Deadlines and leases tolerate less than this between two clocks. */
+const CLOCK_SKEW_MS = 5_000;
 /** The checks before the fence must be this recent. */
 export const FENCE_CHECK_FRESH_MS = 30_000;
 
@@ -136,6 +138,11 @@ export function preflight(
     }
     const { report } = found.received;
     const checks = found.report.preflight;
+    const skewMs = Math.abs(report.at - found.received.receivedAt);
+    if (skewMs > CLOCK_SKEW_MS) {
+      const message = `${podId}: its clock differs by ${Math.round(skewMs / 1000)} s from the coordinator's`;
+      findings.push({ store: null, severity: "error", code: "CLOCK_SKEW", message });
+    }
     const current = stage === "start" ? report.appliedSequence >= migration.context.preflightSequence : true;
     const recent = stage === "start" || (checks !== null && report.at - checks.at <= FENCE_CHECK_FRESH_MS);
     if (!current || checks === null || checks.stage !== stage || !recent)

@@ -1,0 +1,386 @@
+/**
+ * The agent's loop, one per Pod: folds the same log as the coordinator, compares what should be with what is,
+ * and closes the difference (rule 2). It acts on the log alone; reports are only said, never needed.
+ */
+import { type ClusterState, emptyCluster, type Migration, type Route, routeOf } from "../protocol/cluster.ts";
+import type { ReadRecord } from "../protocol/events.ts";
+import { nextFenceDeadlineAt } from "../protocol/fence-deadline.ts";
+import type { Epoch, MigrationId, OrganizationId, PodId, StoreName } from "../protocol/ids.ts";
+import { LogFollower } from "../protocol/log-follower.ts";
+import type { MigrationReport, Report } from "../protocol/messages.ts";
+import type { AgentFacts, AgentMemory } from "../protocol/ports/agent-memory.ts";
+import type { Blobs } from "../protocol/ports/blobs.ts";
+import type { Bus } from "../protocol/ports/bus.ts";
+import type { Checkpoints } from "../protocol/ports/checkpoints.ts";
+import type { Clock } from "../protocol/ports/clock.ts";
+import type { EventLog } from "../protocol/ports/event-log.ts";
+import type { Logger } from "../protocol/ports/logger.ts";
+import type { Duty, Store } from "../protocol/ports/store.ts";
+import { type Access, decideAccess } from "./domain/guard.ts";
+import {
+  AGENT_LOWERS_AFTER_MS,
+  decideLowering,
+  decideOpening,
+  sourceIsSilent,
+} from "./domain/own-decisions.ts";
+import { dutiesOf, dutyOf } from "./domain/react.ts";
+import { PreflightRunner } from "./preflight-runner.ts";
+import { ReadLease } from "./read-lease.ts";
+import { Reporter } from "./reporter.ts";
+import { StoreWorker } from "./store-worker.ts";
+
+export interface AgentOptions {
+  readonly podId: PodId;
+  readonly software: string;
+  readonly stores: readonly Store[];
+  readonly log: EventLog;
+  readonly bus: Bus;
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+  readonly checkpoints: Checkpoints;
+  readonly memory: AgentMemory;
+  readonly logger: Logger;
+}
+
+interface Participation {
+  duty: Duty;
+  readonly workers: Map<StoreName, StoreWorker>;
+  /** Monotonic time at which this process folded the transfer. */
+  transferSeenAt: number | null;
+  opening: boolean;
+}
+
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #self: PodId;
+  readonly #follower: LogFollower;
+  readonly #lease: ReadLease;
+  readonly #preflight: PreflightRunner;
+  readonly #reporter: Reporter;
+  readonly #participations = new Map<MigrationId, Participation>();
+  readonly #dormant = new Map<string, number>();
+  readonly #listeners = new Set<() => void>();
+  readonly #stopping = new AbortController();
+  #facts: AgentFacts;
+  /** Last sequence whose fold is on disk: an agent never speaks of what it could forget. */
+  #durableSequence: number;
+  #saving: Promise<void> | null = null;
+  #unsubscribe: (() => void)[] = [];
+  #wakeTimer: () => void = () => undefined;
+
+  private constructor(options: AgentOptions, initial: ClusterState, facts: AgentFacts) {
+    this.#options = options;
+    this.#self = options.podId;
+    this.#facts = facts;
+    this.#durableSequence = initial.sequence;
+    const onFold = (state: ClusterState, record: ReadRecord, sequence: number) =>
+      this.#onFold(state, record, sequence);
+    this.#follower = new LogFollower(options, `agent:${options.podId}`, onFold, initial);
+    this.#lease = new ReadLease(options.log, options.clock, this.#follower);
+    const changed = () => this.#changed();
+    const dutyFor = (migration: Migration) =>
+      dutyOf(
+        this.#follower.state,
+        migration,
+        this.#self,
+        migration.sourcePodId === this.#self ? "prepare" : "seed",
+        this.#follower.assignmentsOf,
+      );
+    this.#preflight = new PreflightRunner(this.#self, options.stores, options.clock, dutyFor, changed);
+    this.#reporter = new Reporter(options.clock, (reportSequence) =>
+      options.bus.publishReport(this.#report(reportSequence)),
+    );
+  }
+
+  /** Makes the next incarnation durable before anything is said under it. */
+  static async create(options: AgentOptions): Promise<Agent> {
+    const [checkpoint, before] = await Promise.all([options.checkpoints.load(), options.memory.load()]);
+    const facts = {
+      incarnation: Math.max((before?.incarnation ?? 0) + 1, options.clock.now()),
+      released: before?.released ?? [],
+    };
+    await options.memory.save(facts);
+    return new Agent(options, checkpoint ?? emptyCluster, facts);
+  }
+
+  /** Resolves when the log is folded and work has begun. The guard's answers are valid before that, from the checkpoint. */
+  async start(): Promise<void> {
+    const { bus, stores } = this.#options;
+    await this.#follower.start();
+    for (const store of stores) this.#unsubscribe.push(store.onChange(() => this.#changed()));
+    this.#unsubscribe.push(
+      bus.onReport(
+        (report) => this.#hear(report),
+        () => undefined,
+      ),
+    );
+    this.#update();
+    this.#reporter.start();
+    void this.#watchDeadlines();
+  }
+
+  /** Leaves every store as it is: a stopped agent changes nothing. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#lease.keep(null);
+    this.#preflight.stop();
+    this.#reporter.stop();
+    await this.#follower.stop();
+    for (const { workers } of this.#participations.values())
+      await Promise.all([...workers.values()].map((worker) => worker.stop()));
+    await Promise.all(this.#options.stores.map((store) => store.close()));
+    await this.#saving;
+  }
+
+  // What the guard asks -------------------------------------------------------------------------------------
+
+  access(organizationId: OrganizationId | null, write: boolean): Access {
+    const local = {
+      self: this.#self,
+      openedHere: (id: MigrationId) => this.#isOpenHere(id),
+      leaseValid: this.#lease.valid(),
+    };
+    return decideAccess(this.#follower.state, local, { organizationId, write }, this.#follower.assignmentsOf);
+  }
+
+  route(organizationId: OrganizationId): Route | null {
+    return routeOf(this.#follower.state, organizationId, this.#follower.assignmentsOf);
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** All stores of this Pod enforce that its own share is open. */
+  #isOpenHere(migrationId: MigrationId): boolean {
+    const part = this.#participations.get(migrationId);
+    return part !== undefined && part.duty.goal === "open" && this.#allReached(part);
+  }
+
+  #allReached(part: Participation): boolean {
+    return this.#options.stores.every(
+      (store) => part.workers.get(store.name)?.hasReached(part.duty) ?? false,
+    );
+  }
+
+  // From the log ----------------------------------------------------------------------------------------------
+
+  #onFold(state: ClusterState, record: ReadRecord, sequence: number): void {
+    for (const event of record.events)
+      this.#options.logger.info({ sequence, by: record.by, type: event.type }, "folded");
+    // In parallel with the work that follows: only the report waits for the disk.
+    this.#save();
+    if (state.sequence === sequence) this.#update();
+  }
+
+  #save(): void {
+    if (this.#saving) return;
+    this.#saving = (async () => {
+      while (this.#durableSequence < this.#follower.state.sequence) {
+        const state = this.#follower.state;
+        try {
+          await this.#options.checkpoints.save(state);
+          this.#durableSequence = state.sequence;
+          this.#reporter.now();
+        } catch (error) {
+          this.#options.logger.error(
+            { err: error },
+            "the checkpoint cannot be written; nothing is reported until it can",
+          );
+          if (this.#stopping.signal.aborted) return;
+          await this.#options.clock.sleep(500, this.#stopping.signal).catch(() => undefined);
+        }
+      }
+    })().finally(() => {
+      this.#saving = null;
+    });
+  }
+
+  #update(): void {
+    if (this.#stopping.signal.aborted) return;
+    const { state } = this.#follower;
+    const duties = dutiesOf(state, this.#self, this.#follower.assignmentsOf, new Set(this.#facts.released));
+    for (const duty of duties) this.#assign(duty);
+    this.#keepLease(state);
+    this.#preflight.update(state);
+    this.#reporter.urgent = duties.some(
+      (duty) => duty.goal === "fence" || duty.goal === "match" || duty.goal === "activate",
+    );
+    this.#wakeTimer();
+    this.#changed();
+  }
+
+  #assign(duty: Duty): void {
+    const { clock, logger, stores } = this.#options;
+    const part = this.#participations.get(duty.migrationId);
+    const transferred = Object.values(duty.shares).some(
+      (phase) => phase === "transferred" || phase === "opened",
+    );
+    if (part) {
+      part.duty = duty;
+      part.transferSeenAt ??= transferred ? clock.monotonic() : null;
+      for (const worker of part.workers.values()) worker.assign(duty);
+      return;
+    }
+    const created: Participation = {
+      duty,
+      workers: new Map(),
+      transferSeenAt: transferred ? clock.monotonic() : null,
+      opening: false,
+    };
+    this.#participations.set(duty.migrationId, created);
+    for (const store of stores)
+      created.workers.set(store.name, new StoreWorker(store, duty, clock, logger, () => this.#changed()));
+  }
+
+  /** Held ready before the fence goes up, so that reads go on without a gap. */
+  #keepLease(state: ClusterState): void {
+    const leases = Object.values(state.migrations)
+      .filter(
+        (m) =>
+          m.sourcePodId === this.#self &&
+          ["ready", "fencing", "matching", "transferring"].includes(m.lifecycle),
+      )
+      .map((m) => m.settings.cutover.readLeaseMs);
+    this.#lease.keep(leases.length === 0 ? null : Math.min(...leases));
+  }
+
+  async #watchDeadlines(): Promise<void> {
+    const { clock, logger } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const woken = new Promise<void>((resolve) => {
+        this.#wakeTimer = resolve;
+      });
+      const deadline = nextFenceDeadlineAt(this.#follower.state);
+      const pause = new AbortController();
+      const waits = [woken];
+      if (deadline !== null)
+        waits.push(
+          clock
+            .sleep(Math.max(0, deadline + AGENT_LOWERS_AFTER_MS - clock.now()), pause.signal)
+            .catch(() => undefined),
+        );
+      await Promise.race(waits);
+      pause.abort();
+      if (signal.aborted || deadline === null || clock.now() < deadline + AGENT_LOWERS_AFTER_MS) continue;
+      try {
+        await this.#follower.decideAndAppend((state, now) => decideLowering(state, this.#self, now));
+      } catch (error) {
+        logger.error({ err: error }, "the expired fence could not be lowered yet; only the log can lower it");
+      }
+      // Never busy while the log does not answer.
+      await clock.sleep(100, signal).catch(() => undefined);
+    }
+  }
+
+  // From the stores and the bus ---------------------------------------------------------------------------------
+
+  #changed(): void {
+    for (const part of this.#participations.values()) {
+      if (part.duty.goal === "activate") void this.#open(part);
+      if (part.duty.goal === "release" && this.#allReached(part)) void this.#forget(part);
+    }
+    this.#reporter.now();
+    for (const listener of this.#listeners) listener();
+  }
+
+  #hear(report: Report): void {
+    for (const [migrationId, part] of Object.entries(report.migrations)) {
+      const migration = this.#follower.state.migrations[migrationId as MigrationId];
+      if (!migration || report.podId !== migration.sourcePodId) continue;
+      this.#dormant.set(migrationId, Math.max(this.#dormant.get(migrationId) ?? 0, part.dormantEpoch));
+    }
+    for (const part of this.#participations.values())
+      if (part.duty.goal === "activate") void this.#open(part);
+  }
+
+  /** Rule 7, in order: everything promoted and durable, the source silent, then `Opened`, and only then writable. */
+  async #open(part: Participation): Promise<void> {
+    if (part.opening || !this.#allReached(part) || part.transferSeenAt === null) return;
+    const { migrationId } = part.duty;
+    const epoch = part.duty.epoch as Epoch;
+    part.opening = true;
+    try {
+      const { clock } = this.#options;
+      const { readLeaseMs } = part.duty.settings.cutover;
+      const silent = () =>
+        sourceIsSilent(
+          this.#dormant.get(migrationId) ?? 0,
+          epoch,
+          clock.monotonic() - (part.transferSeenAt ?? 0),
+          readLeaseMs,
+        );
+      if (!silent()) {
+        // The source's word arrives as a report and calls this again; the lease's end does not.
+        void clock.sleep(readLeaseMs * 1.1, this.#stopping.signal).then(
+          () => this.#open(part),
+          () => undefined,
+        );
+        return;
+      }
+      await this.#follower.decideAndAppend((state) => decideOpening(state, migrationId, this.#self, epoch));
+    } catch (error) {
+      this.#options.logger.error({ err: error }, "opening is not in the log yet; it is tried again");
+      void this.#options.clock.sleep(100, this.#stopping.signal).then(
+        () => this.#open(part),
+        () => undefined,
+      );
+    } finally {
+      part.opening = false;
+    }
+  }
+
+  async #forget(part: Participation): Promise<void> {
+    const { migrationId } = part.duty;
+    if (this.#facts.released.includes(migrationId)) return;
+    this.#facts = { ...this.#facts, released: [...this.#facts.released, migrationId] };
+    await this.#options.memory.save(this.#facts);
+    this.#participations.delete(migrationId);
+    await Promise.all([...part.workers.values()].map((worker) => worker.stop()));
+    this.#update();
+  }
+
+  // What it says --------------------------------------------------------------------------------------------------
+
+  #report(reportSequence: number): Report {
+    const { state } = this.#follower;
+    const migrations: Record<string, MigrationReport> = {};
+    for (const migration of Object.values(state.migrations)) {
+      const part = this.#participations.get(migration.migrationId);
+      const preflight = this.#preflight.result(migration.migrationId);
+      if (!part && preflight === null) continue;
+      const stores = Object.fromEntries(
+        [...(part?.workers ?? [])].map(([name, worker]) => [name, worker.status()]),
+      );
+      const dormantEpoch =
+        migration.sourcePodId === this.#self ? (migration.context.transfer?.epoch ?? 0) : 0;
+      migrations[migration.migrationId] = { stores, preflight, dormantEpoch };
+    }
+    const unknown = Object.values(state.migrations).find(
+      (migration) => migration.notUnderstood !== null,
+    )?.notUnderstood;
+    return {
+      v: 1,
+      podId: this.#self,
+      incarnation: this.#facts.incarnation,
+      reportSequence,
+      appliedSequence: this.#durableSequence,
+      at: this.#options.clock.now(),
+      software: this.#options.software,
+      notUnderstood: state.notUnderstood ?? unknown ?? null,
+      migrations,
+    };
+  }
+
+  /** For health: everything that could be wrong with the agent itself. */
+  health(): { readonly ready: boolean; readonly connected: boolean; readonly sequence: number } {
+    return {
+      ready: this.#follower.ready,
+      connected: this.#options.bus.connected(),
+      sequence: this.#follower.state.sequence,
+    };
+  }
+}

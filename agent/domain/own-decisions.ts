@@ -1,0 +1,50 @@
+/** The two things an agent may append by itself: that it opens, and that a fence ran out (rules 6 and 7). Pure. */
+import type { ClusterState } from "../../protocol/cluster.ts";
+import type { ClusterEvent } from "../../protocol/events.ts";
+import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
+import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
+
+/**
+ * `Opened`, if the log still says that this Pod's share is transferred and closed in that epoch. A revocation that
+ * came first wins by the log's order, and nothing is appended.
+ */
+export function decideOpening(
+  state: ClusterState,
+  migrationId: MigrationId,
+  self: PodId,
+  epoch: Epoch,
+): ClusterEvent[] {
+  const migration = state.migrations[migrationId];
+  if (!migration || migration.notUnderstood !== null || state.notUnderstood !== null) return [];
+  const { transfer, shares } = migration.context;
+  if (transfer?.epoch !== epoch || shares[self] !== "closed") return [];
+  return [{ type: "Opened", v: 1, migrationId, epoch, podId: self }];
+}
+
+/** Agents leave the coordinator this much time to lower an expired fence with its better reason. */
+export const AGENT_LOWERS_AFTER_MS = 300;
+
+export function decideLowering(state: ClusterState, self: PodId, now: number): ClusterEvent[] {
+  for (const migration of Object.values(state.migrations)) {
+    if (migration.sourcePodId !== self && migration.context.shares[self] === undefined) continue;
+    const reason = `the deadline passed and ${self} heard of no transfer`;
+    const event = lowerExpiredFence(migration, now - AGENT_LOWERS_AFTER_MS, reason);
+    if (event) return [event];
+  }
+  return [];
+}
+
+/**
+ * Rule 12: a target may open once the source said that it is dormant in this epoch, or once every read lease that
+ * the source can hold must have run out. `sinceTransferSeenMs` is measured on this agent's own monotonic clock from
+ * when it folded the transfer: a lease was granted before the transfer was appended, so it ends earlier than this.
+ */
+export function sourceIsSilent(
+  dormantEpoch: number,
+  epoch: Epoch,
+  sinceTransferSeenMs: number,
+  readLeaseMs: number,
+): boolean {
+  // A tenth more, because two clocks may run at slightly different rates.
+  return dormantEpoch >= epoch || sinceTransferSeenMs >= readLeaseMs * 1.1;
+}

@@ -1,0 +1,97 @@
+/**
+ * What one Pod has to reach, derived from the folded log and nothing else (rule 2). Pure, so a crash after an
+ * append loses nothing: the next start derives the same duties.
+ */
+import type { AssignmentsOf } from "../../protocol/assignments.ts";
+import { type ClusterState, type Migration, type SharePhase, sharePhase } from "../../protocol/cluster.ts";
+import type { Goal } from "../../protocol/evidence.ts";
+import type { MigrationId, PodId } from "../../protocol/ids.ts";
+import type { Duty } from "../../protocol/ports/store.ts";
+
+/** The goal of a Pod in one migration; null: nothing to do, leave everything as it is. */
+export function goalOf(migration: Migration, self: PodId): Goal | null {
+  const isSource = migration.sourcePodId === self;
+  const share = migration.context.shares[self];
+  if (!isSource && share === undefined) return null;
+  switch (migration.lifecycle) {
+    case "planned":
+    case "preflight":
+    case "refused":
+      return null;
+    case "seeding":
+      return isSource ? "prepare" : "seed";
+    case "following":
+    case "ready":
+      return isSource ? "serve" : "follow";
+    case "fencing":
+    case "matching":
+    case "transferring":
+      return isSource ? "fence" : "match";
+    case "activating":
+    case "retaining":
+      if (isSource) return "yield";
+      if (share === "opened") return "open";
+      // A revoked target stays as closed as it is: it enforces the fence or the transfer it last knew.
+      return share === "closed" ? "activate" : null;
+    case "aborted":
+      return "release";
+  }
+}
+
+/**
+ * Duties of a Pod, oldest migration first. `released` are aborted migrations whose remains are gone; a newer
+ * migration waits until its predecessors' remains are, so that none removes what belongs to another.
+ */
+export function dutiesOf(
+  state: ClusterState,
+  self: PodId,
+  assignmentsOf: AssignmentsOf,
+  released: ReadonlySet<MigrationId>,
+): Duty[] {
+  if (state.notUnderstood !== null || state.defaultPodId === null) return [];
+  const mine = Object.values(state.migrations)
+    .filter(
+      (migration) =>
+        goalOf(migration, self) !== null &&
+        !(migration.lifecycle === "aborted" && released.has(migration.migrationId)),
+    )
+    .sort((a, b) => a.plannedAt - b.plannedAt);
+  const cleaning = mine.find((migration) => migration.lifecycle === "aborted");
+  return mine
+    .filter((migration) => cleaning === undefined || migration.plannedAt <= cleaning.plannedAt)
+    .filter((migration) => migration.notUnderstood === null)
+    .map((migration) => dutyOf(state, migration, self, goalOf(migration, self) as Goal, assignmentsOf));
+}
+
+/** Also used for preflight, where there is no duty yet. */
+export function dutyOf(
+  state: ClusterState,
+  migration: Migration,
+  self: PodId,
+  goal: Goal,
+  assignmentsOf: AssignmentsOf,
+): Duty {
+  const targets = migration.context.targetPodIds;
+  return {
+    migrationId: migration.migrationId,
+    role: migration.sourcePodId === self ? "source" : "target",
+    goal,
+    podId: self,
+    sourcePodId: migration.sourcePodId,
+    targetPodIds: targets,
+    defaultPodId: state.defaultPodId as PodId,
+    assignments: assignmentsOf(migration.assignments.digest),
+    shares: Object.fromEntries(targets.map((podId) => [podId, sharePhase(migration, podId)])) as Record<
+      PodId,
+      SharePhase
+    >,
+    epoch: migration.context.fence?.epoch ?? null,
+    settings: migration.settings,
+  };
+}
+
+/** Two duties with the same key ask for the same: a store is called again only when it changed. */
+export function dutyKey(duty: Duty): string {
+  const shares = Object.entries(duty.shares).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([duty.migrationId, duty.goal, duty.epoch, shares]);
+}

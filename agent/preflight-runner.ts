@@ -1,0 +1,111 @@
+/** Runs the stores' checks when the lifecycle asks for them: once in `preflight`, again and again while `ready`. */
+import type { ClusterState, Migration } from "../protocol/cluster.ts";
+import type { Finding } from "../protocol/evidence.ts";
+import type { MigrationId, PodId } from "../protocol/ids.ts";
+import type { MigrationReport } from "../protocol/messages.ts";
+import type { Clock } from "../protocol/ports/clock.ts";
+import type { Duty, Store } from "../protocol/ports/store.ts";
+
+/** Well within what the coordinator accepts as recent, so that a cutover never waits for a check. */
+const REPEAT_MS = 10_000;
+
+type Result = NonNullable<MigrationReport["preflight"]>;
+type Stage = Result["stage"];
+
+interface Run {
+  readonly stage: Stage;
+  /** Of `PreflightStarted`, so that a second dry run is another run. */
+  readonly sequence: number;
+  readonly abort: AbortController;
+  result: Result | null;
+}
+
+export class PreflightRunner {
+  readonly #self: PodId;
+  readonly #stores: readonly Store[];
+  readonly #clock: Clock;
+  readonly #dutyFor: (migration: Migration) => Duty;
+  readonly #onChange: () => void;
+  readonly #runs = new Map<MigrationId, Run>();
+
+  constructor(
+    self: PodId,
+    stores: readonly Store[],
+    clock: Clock,
+    dutyFor: (migration: Migration) => Duty,
+    onChange: () => void,
+  ) {
+    this.#self = self;
+    this.#stores = stores;
+    this.#clock = clock;
+    this.#dutyFor = dutyFor;
+    this.#onChange = onChange;
+  }
+
+  result(migrationId: MigrationId): Result | null {
+    return this.#runs.get(migrationId)?.result ?? null;
+  }
+
+  update(state: ClusterState): void {
+    for (const migration of Object.values(state.migrations)) {
+      const stage = this.#stageOf(migration);
+      const run = this.#runs.get(migration.migrationId);
+      if (run && run.stage === stage && run.sequence === migration.context.preflightSequence) continue;
+      run?.abort.abort();
+      this.#runs.delete(migration.migrationId);
+      if (stage === null) continue;
+      const next: Run = {
+        stage,
+        sequence: migration.context.preflightSequence,
+        abort: new AbortController(),
+        result: null,
+      };
+      this.#runs.set(migration.migrationId, next);
+      void this.#loop(next, this.#dutyFor(migration));
+    }
+  }
+
+  stop(): void {
+    for (const run of this.#runs.values()) run.abort.abort();
+    this.#runs.clear();
+  }
+
+  #stageOf(migration: Migration): Stage | null {
+    const takesPart =
+      migration.sourcePodId === this.#self || migration.context.shares[this.#self] !== undefined;
+    if (!takesPart || migration.notUnderstood !== null) return null;
+    if (migration.lifecycle === "preflight") return "start";
+    return migration.lifecycle === "ready" ? "fence" : null;
+  }
+
+  async #loop(run: Run, duty: Duty): Promise<void> {
+    const { signal } = run.abort;
+    while (!signal.aborted) {
+      const findings = await Promise.all(
+        this.#stores.map((store) => this.#check(store, duty, run.stage, signal)),
+      );
+      if (signal.aborted) return;
+      run.result = { stage: run.stage, at: this.#clock.now(), findings: findings.flat().slice(0, 200) };
+      this.#onChange();
+      if (run.stage === "start") return;
+      await this.#clock.sleep(REPEAT_MS, signal).catch(() => undefined);
+    }
+  }
+
+  async #check(store: Store, duty: Duty, stage: Stage, signal: AbortSignal): Promise<Finding[]> {
+    try {
+      return await store.preflight(duty, stage, signal);
+    } catch (error) {
+      // A check that breaks has not passed (rule 11).
+      const message = error instanceof Error ? error.message : String(error);
+      return [
+        {
+          store: store.name,
+          severity: "error",
+          code: "INTERNAL",
+          message: `the check failed: ${message}`.slice(0, 2_000),
+        },
+      ];
+    }
+  }
+}
