@@ -176,7 +176,7 @@ export class Agent {
   }
 
   #save(): void {
-    if (this.#saving) return;
+    if (this.#saving !== null) return;
     this.#saving = (async () => {
       while (this.#durableSequence < this.#follower.state.sequence) {
         const state = this.#follower.state;
