@@ -1,0 +1,277 @@
+/** The agent's side of the file fence that Git and objects share: routes, shares, owners, drain, and what changed. */
+import { execFile } from "node:child_process";
+import { type FSWatcher, watch } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type { SharePhase } from "../../../protocol/cluster.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
+import type { Clock } from "../../../protocol/ports/clock.ts";
+import type { Owner } from "../owner-lookup.ts";
+import { type DrainOptions, drainWriters } from "./drain.ts";
+import { readIfPresent, replaceFile, syncFolder } from "./durable-files.ts";
+import {
+  type FencedStore,
+  fencePaths,
+  formatRoute,
+  formatShares,
+  type Intent,
+  organizationHash,
+  ownerFile,
+  parseIntent,
+  parseRoute,
+  routeFile,
+  SHARED,
+  shareFile,
+} from "./layout.ts";
+import { isAlive } from "./processes.ts";
+
+const STAGE_CONCURRENCY = 16;
+/** Safety net behind fs.watch, and how often dead writers are looked for outside of a drain. */
+const LIST_MS = 500;
+
+export interface StageRoutes {
+  readonly migrationId: MigrationId;
+  readonly sourcePodId: PodId;
+  readonly assignments: ReadonlyMap<OrganizationId, PodId>;
+  /** Where an organization lives without this migration; by default on the source. */
+  readonly basePodOf?: (organizationId: OrganizationId) => PodId;
+}
+
+/** A change that a writer made or may have made; handed out again until acknowledged. */
+export interface DirtyEntry {
+  readonly id: string;
+  readonly key: string;
+}
+
+/** One instance per agent; both stores use it. Every method may be called again with the same arguments. */
+export class FileFence {
+  /** The `control` folder, for hooks and object writers. */
+  readonly directory: string;
+  readonly #clock: Clock;
+  readonly #paths: ReturnType<typeof fencePaths>;
+  readonly #shares = new Map<MigrationId, string>();
+  readonly #staged = new Map<MigrationId, ReadonlyMap<OrganizationId, PodId>>();
+  #sharesTurn: Promise<unknown> = Promise.resolve();
+  #routesTurn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: { readonly directory: string; readonly clock: Clock }) {
+    this.directory = options.directory;
+    this.#clock = options.clock;
+    this.#paths = fencePaths(options.directory);
+  }
+
+  /**
+   * Creates the folders and names this Pod. Until then every writer is refused.
+   * @throws CleaveError CONFIG_INVALID when the folder belongs to another Pod.
+   */
+  async initialise(self: PodId, defaultPodId: PodId): Promise<void> {
+    const paths = this.#paths;
+    const folders = [paths.temporary, paths.routes, paths.shares, paths.owners];
+    for (const store of ["git", "objects"] as const) folders.push(paths.inflight(store), paths.dirty(store));
+    for (const folder of folders) await mkdir(folder, { recursive: true });
+    const before = (await readIfPresent(paths.self))?.trimEnd();
+    if (before !== undefined && before !== self)
+      throw new CleaveError("CONFIG_INVALID", `${this.directory} belongs to Pod ${before}, not ${self}`);
+    await this.#replace(paths.defaultPod, `${defaultPodId}\n`, true);
+    await this.#replace(paths.self, `${self}\n`, true);
+  }
+
+  /** One small file per organization; durable when it resolves. Done while following, never while fenced. */
+  stageRoutes(stage: StageRoutes): Promise<void> {
+    return this.#inTurnOfRoutes(async () => {
+      if (this.#staged.get(stage.migrationId) === stage.assignments) return;
+      const pending = stage.assignments.entries();
+      let changed = false;
+      const worker = async () => {
+        for (const [organizationId, targetPodId] of pending) {
+          const path = routeFile(this.directory, organizationHash(organizationId));
+          const basePodId = stage.basePodOf?.(organizationId) ?? stage.sourcePodId;
+          const line = formatRoute({ basePodId, migrationId: stage.migrationId, targetPodId });
+          if ((await readIfPresent(path)) === line) continue;
+          await this.#replace(path, line, false);
+          changed = true;
+        }
+      };
+      await Promise.all(Array.from({ length: STAGE_CONCURRENCY }, worker));
+      if (changed) await this.#syncAll();
+      this.#staged.set(stage.migrationId, stage.assignments);
+    });
+  }
+
+  /** Enforces the phases from now on; atomic for all targets, durable when it resolves. O(targets). */
+  setShares(
+    migrationId: MigrationId,
+    sourcePodId: PodId,
+    shares: Readonly<Record<PodId, SharePhase>>,
+  ): Promise<void> {
+    return this.#inTurnOfShares(async () => {
+      const content = formatShares(sourcePodId, shares);
+      if (this.#shares.get(migrationId) === content) return;
+      this.#shares.delete(migrationId);
+      await this.#replace(shareFile(this.directory, migrationId), content, true);
+      this.#shares.set(migrationId, content);
+    });
+  }
+
+  /** Removes what a migration staged: organizations go back to their base Pod. Other migrations are not touched. */
+  removeMigration(migrationId: MigrationId): Promise<void> {
+    return this.#inTurnOfRoutes(async () => {
+      this.#staged.delete(migrationId);
+      const defaultPodId = (await readIfPresent(this.#paths.defaultPod))?.trimEnd();
+      let changed = false;
+      for (const folder of await readdir(this.#paths.routes)) {
+        for (const name of await readdir(join(this.#paths.routes, folder))) {
+          const path = join(this.#paths.routes, folder, name);
+          const route = parseRoute((await readIfPresent(path)) ?? "");
+          if (route?.migrationId !== migrationId) continue;
+          changed = true;
+          if (route.basePodId === defaultPodId) await rm(path, { force: true });
+          else
+            await this.#replace(path, formatRoute({ ...route, migrationId: null, targetPodId: null }), false);
+        }
+      }
+      if (changed) await this.#syncAll();
+      // Last, so that no route ever names a share that is gone.
+      await this.#inTurnOfShares(async () => {
+        this.#shares.delete(migrationId);
+        await rm(shareFile(this.directory, migrationId), { force: true });
+        await syncFolder(this.#paths.shares);
+      });
+    });
+  }
+
+  /**
+   * Tells the Git hook who owns a repository. Not synced: a file that a power cut lost or emptied counts as missing,
+   * which makes the hook wait for the agent.
+   */
+  async setOwner(repositoryPath: string, owner: Owner): Promise<void> {
+    const path = ownerFile(this.directory, repositoryPath);
+    const line = `${owner.kind === "shared" ? SHARED : organizationHash(owner.organizationId)}\n`;
+    if ((await readIfPresent(path)) !== line) await this.#replace(path, line, false);
+  }
+
+  async removeOwner(repositoryPath: string): Promise<void> {
+    await rm(ownerFile(this.directory, repositoryPath), { force: true });
+  }
+
+  /**
+   * After `setShares` with `fenced`: resolves when every writer that may have passed the old share has ended. Writers
+   * of organizations that are not fenced are neither waited for nor ended.
+   * @returns a text for every writer that was terminated after `graceMs`.
+   * @throws the signal's reason when it is aborted first.
+   */
+  drain(options: DrainOptions): Promise<{ stragglers: string[] }> {
+    return drainWriters(this.directory, this.#clock, options);
+  }
+
+  /** Everything that is dirty now. Entries stay until acknowledged; a key may come several times. */
+  async takeDirty(store: FencedStore): Promise<DirtyEntry[]> {
+    const folder = this.#paths.dirty(store);
+    const entries: DirtyEntry[] = [];
+    const names = (await readdir(folder)).values();
+    const worker = async () => {
+      for (const id of names) {
+        const intent = await this.#readIntent(join(folder, id));
+        if (intent === null) continue;
+        if (intent !== "incomplete") entries.push({ id, key: intent.key });
+        // Only a power cut leaves half a file here, and the scan at the agent's start finds what it was about.
+        else await rm(join(folder, id), { force: true });
+      }
+    };
+    await Promise.all(Array.from({ length: STAGE_CONCURRENCY }, worker));
+    return entries;
+  }
+
+  async acknowledgeDirty(store: FencedStore, id: string): Promise<void> {
+    if (!/^[\w.-]{1,200}$/.test(id) || id.startsWith("."))
+      throw new CleaveError("INTERNAL", `not the id of a dirty entry: ${JSON.stringify(id)}`);
+    await rm(join(this.#paths.dirty(store), id), { force: true });
+  }
+
+  /** Keys of writers between begin and end. */
+  async inflightKeys(store: FencedStore): Promise<Set<string>> {
+    const folder = this.#paths.inflight(store);
+    const intents = await Promise.all(
+      (await readdir(folder)).map((name) => this.#readIntent(join(folder, name))),
+    );
+    return new Set(
+      intents.flatMap((intent) => (intent === null || intent === "incomplete" ? [] : [intent.key])),
+    );
+  }
+
+  /**
+   * Calls `listener` soon after anything became dirty (at once by fs.watch, within 500 ms otherwise), and makes the
+   * files of dead writers dirty. Returns the function that ends it.
+   */
+  watchDirty(store: FencedStore, listener: () => void): () => void {
+    const ended = new AbortController();
+    const folder = this.#paths.dirty(store);
+    let watcher: FSWatcher | null = null;
+    const startWatcher = () => {
+      try {
+        watcher = watch(folder, listener);
+        watcher.on("error", () => {
+          watcher?.close();
+          watcher = null;
+        });
+      } catch {
+        // The folder is not there yet, or the system has no watch left: the listing below finds everything.
+        watcher = null;
+      }
+    };
+    const run = async () => {
+      while (!ended.signal.aborted) {
+        if (watcher === null) startWatcher();
+        await this.#reapDead(store).catch(() => undefined);
+        const names = await readdir(folder).catch(() => []);
+        if (names.length > 0 && !ended.signal.aborted) listener();
+        await this.#clock.sleep(LIST_MS, ended.signal).catch(() => undefined);
+      }
+      watcher?.close();
+    };
+    void run();
+    return () => ended.abort(new Error("no longer watched"));
+  }
+
+  async #reapDead(store: FencedStore): Promise<void> {
+    const folder = this.#paths.inflight(store);
+    for (const name of await readdir(folder)) {
+      const path = join(folder, name);
+      const intent = await this.#readIntent(path);
+      if (intent === null || intent === "incomplete" || (await isAlive(intent))) continue;
+      await rename(path, join(this.#paths.dirty(store), name)).catch(() => undefined);
+    }
+  }
+
+  async #readIntent(path: string): Promise<Intent | "incomplete" | null> {
+    try {
+      return parseIntent(await readFile(path, "utf8")) ?? "incomplete";
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+      throw error;
+    }
+  }
+
+  #replace(path: string, content: string, durable: boolean): Promise<void> {
+    return replaceFile(path, content, { temporaryFolder: this.#paths.temporary, durable });
+  }
+
+  /** One syncfs instead of a sync for every organization's file. */
+  async #syncAll(): Promise<void> {
+    await promisify(execFile)("sync", ["-f", this.#paths.routes]);
+  }
+
+  #inTurnOfShares<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#sharesTurn.then(work);
+    this.#sharesTurn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #inTurnOfRoutes<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#routesTurn.then(work);
+    this.#routesTurn = turn.catch(() => undefined);
+    return turn;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * The writer's side of the file fence: for every program that writes objects (or repositories without the hook).
+ * An `inflight` file first, then the share, then the write, then `dirty`: so the fence sees every writer that might
+ * have passed it, and the agent hears of every change.
+ */
+import { randomUUID } from "node:crypto";
+import { rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import { type FencedStore, fencePaths, formatIntent } from "./layout.ts";
+import { ownStartTime } from "./processes.ts";
+import { readPhase } from "./verdict.ts";
+
+export { readPhase } from "./verdict.ts";
+
+/** A refused write: `WRITE_FENCED` (try again soon) or `WRONG_POD`. `podId` is the authoritative Pod. */
+export class WriteRefused extends CleaveError {
+  readonly podId: PodId;
+  constructor(code: "WRITE_FENCED" | "WRONG_POD", message: string, podId: PodId) {
+    super(code, message);
+    this.name = "WriteRefused";
+    this.podId = podId;
+  }
+}
+
+export interface WriteIntent {
+  /** The `control` folder in the state directory of the agent beside. */
+  readonly control: string;
+  readonly store: FencedStore;
+  /** Object key or repository path; a line of text. */
+  readonly key: string;
+  /** Null for content that is shared by all organizations: never refused, always tracked. */
+  readonly organizationId: string | null;
+}
+
+/**
+ * Runs `write` if this Pod may write for the organization now. What `write` did is acknowledged to nobody before
+ * this resolves. When it throws or the process dies, the key counts as changed.
+ * @throws WriteRefused when it may not, and nothing was written.
+ * @throws CleaveError POD_IDENTITY_UNKNOWN when the fence does not answer, OBJECT_KEY_INVALID for a key of several lines.
+ */
+export async function withWriteIntent<T>(intent: WriteIntent, write: () => Promise<T>): Promise<T> {
+  const { control, store, key, organizationId } = intent;
+  if (/[\u0000-\u001f\u007f]/.test(key) || Buffer.byteLength(key) > 1_024 || !key.isWellFormed())
+    throw new CleaveError("OBJECT_KEY_INVALID", `not a key: ${JSON.stringify(key.slice(0, 200))}`);
+  const paths = fencePaths(control);
+  const id = randomUUID();
+  const inflight = join(paths.inflight(store), id);
+  const content = formatIntent({ pid: process.pid, startTime: await ownStartTime(), key });
+  try {
+    await writeFile(inflight, content, { flag: "wx" });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new CleaveError("POD_IDENTITY_UNKNOWN", `${control} is not set up by an agent`, { cause: error });
+  }
+  try {
+    if (organizationId !== null) await assertAllowed(control, organizationId);
+  } catch (error) {
+    await rm(inflight, { force: true });
+    throw error;
+  }
+  try {
+    return await write();
+  } finally {
+    await rename(inflight, join(paths.dirty(store), id));
+  }
+}
+
+async function assertAllowed(control: string, organizationId: string): Promise<void> {
+  const verdict = await readPhase(control, organizationId);
+  if (verdict.allowed) return;
+  const organization = JSON.stringify(organizationId);
+  if (verdict.reason === "wrong-pod")
+    throw new WriteRefused("WRONG_POD", `organization ${organization} is on ${verdict.podId}`, verdict.podId);
+  throw new WriteRefused(
+    "WRITE_FENCED",
+    `organization ${organization} is read-only for a moment on ${verdict.podId}`,
+    verdict.podId,
+  );
+}
