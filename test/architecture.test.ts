@@ -1,0 +1,135 @@
+/** The rules of ARCHITECTURE.md that a machine can check: import directions, ambient time and chance, file sizes. */
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const ROOT = resolve(import.meta.dirname, "..");
+// In the work tree, committed or not; a deleted file may still be in the index.
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+  cwd: ROOT,
+  encoding: "utf8",
+})
+  .split("\n")
+  .filter((file) => file !== "" && existsSync(join(ROOT, file)) && statSync(join(ROOT, file)).isFile());
+const sources = files.filter((file) => file.endsWith(".ts"));
+
+/** Modules that a file imports, as paths from the root; packages and built-ins as they are written. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(ROOT, file), "utf8");
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map(([, name = ""]) =>
+    name.startsWith(".") ? relative(ROOT, resolve(ROOT, dirname(file), name)) : name,
+  );
+}
+
+const top = (path: string) => path.split("/")[0] ?? "";
+const isMain = (file: string) => /(^|\/)main\.ts$/.test(file);
+const isTest = (file: string) => ["test", "examples"].includes(top(file));
+
+/** What each top-level folder may import of the others. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  protocol: ["protocol"],
+  coordinator: ["protocol", "coordinator"],
+  agent: ["protocol", "agent"],
+  simulations: ["protocol", "coordinator", "agent", "simulations"],
+  examples: ["protocol", "coordinator", "agent", "examples", "test"],
+  test: ["protocol", "coordinator", "agent", "simulations", "examples", "test", "scripts"],
+};
+
+function violations(check: (file: string, imported: string) => boolean): string[] {
+  return sources.flatMap((file) =>
+    importsOf(file)
+      .filter((name) => check(file, name))
+      .map((name) => `${file} imports ${name}`),
+  );
+}
+
+describe("imports", () => {
+  it("point one way", () => {
+    const local = (name: string) => Object.hasOwn(MAY_IMPORT, top(name)) && name.endsWith(".ts");
+    expect(
+      violations(
+        (file, name) =>
+          local(name) && MAY_IMPORT[top(file)] !== undefined && !MAY_IMPORT[top(file)]?.includes(top(name)),
+      ),
+    ).toEqual([]);
+  });
+
+  it("of a domain are protocol and itself, never adapters or packages that act", () => {
+    const inDomain = (file: string) => /^(coordinator|agent)\/domain\//.test(file);
+    const allowed = (name: string) =>
+      /^protocol\/(?!adapters)/.test(name) || /^(coordinator|agent)\/domain\//.test(name) || name === "zod";
+    expect(violations((file, name) => inDomain(file) && !allowed(name))).toEqual([]);
+  });
+
+  it("of the protocol are no adapters, and no process, file or network", () => {
+    const pure = (file: string) => top(file) === "protocol" && !file.startsWith("protocol/adapters/");
+    const acting =
+      /^(node:(fs|net|http|https|child_process|worker_threads|dgram|tls|os)|nats|pg|fastify|undici)/;
+    expect(
+      violations((file, name) => pure(file) && (acting.test(name) || name.startsWith("protocol/adapters/"))),
+    ).toEqual([]);
+  });
+
+  it("of adapters are made by main files, other adapters and tests alone", () => {
+    const adapter = (name: string) => /(^|\/)adapters\//.test(name);
+    // Types and schemas of a configuration are no wiring.
+    const configuration = (file: string, name: string) =>
+      file.endsWith("config.ts") && name.endsWith("config.ts");
+    expect(
+      violations(
+        (file, name) =>
+          adapter(name) && !adapter(file) && !isMain(file) && !isTest(file) && !configuration(file, name),
+      ),
+    ).toEqual([]);
+  });
+
+  it("of ports are types only", () => {
+    const ports = sources.filter((file) => file.startsWith("protocol/ports/"));
+    expect(ports.length).toBeGreaterThan(5);
+    for (const file of ports) {
+      const text = readFileSync(join(ROOT, file), "utf8");
+      expect(text, file).not.toMatch(/^import (?!type)/m);
+      expect(text, file).not.toMatch(/^export (?!interface|type)/m);
+    }
+  });
+});
+
+describe("domain code", () => {
+  const banned =
+    /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|setTimeout|setInterval|setImmediate|process\.(env|hrtime)|crypto\.random\w*|randomUUID|randomBytes)\b/;
+  const pure = sources.filter(
+    (file) =>
+      /^(coordinator|agent)\/domain\//.test(file) ||
+      (top(file) === "protocol" && !file.startsWith("protocol/adapters/")),
+  );
+  // The loops run in the simulator too: their time comes from the clock port.
+  const loops = [
+    "coordinator/coordinator.ts",
+    "agent/agent.ts",
+    "agent/store-worker.ts",
+    "agent/read-lease.ts",
+    "agent/reporter.ts",
+    "agent/preflight-runner.ts",
+  ];
+
+  it.each([...pure, ...loops])("%s uses no ambient time or chance", (file) => {
+    expect(readFileSync(join(ROOT, file), "utf8")).not.toMatch(banned);
+  });
+});
+
+describe("files", () => {
+  it.each(sources)("%s has at most 400 lines", (file) => {
+    expect(readFileSync(join(ROOT, file), "utf8").split("\n").length).toBeLessThanOrEqual(401);
+  });
+
+  it("name no registry host and no machine's path", () => {
+    const hosts = new RegExp(
+      ["registry\\.npmjs\\.org", "registry\\.yarnpkg\\.com", "deb\\.debian\\.org"].join("|"),
+    );
+    const found = files
+      .filter((file) => !/\.(png|gz|gif|ico)$/.test(file) && file !== "test/architecture.test.ts")
+      .filter((file) => hosts.test(readFileSync(join(ROOT, file), "utf8")));
+    expect(found).toEqual([]);
+  });
+});
