@@ -1,0 +1,71 @@
+/** Renders what the docs repeat from the code: the table of errors and the chart of the lifecycle. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { ERRORS } from "../protocol/errors.ts";
+import { migrationMachine } from "../protocol/migration-machine.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+
+export function errorsPage(): string {
+  const rows = Object.entries(ERRORS).map(
+    ([code, [summary, nextStep]]) => `| \`${code}\` | ${summary} | ${nextStep} |`,
+  );
+  const head = [
+    "# Errors",
+    "",
+    "Rendered from `protocol/errors.ts` by `npm run docs`.",
+    "",
+    "| code | what happened | next step |",
+    "|---|---|---|",
+  ];
+  return `${[...head, ...rows].join("\n")}\n`;
+}
+
+interface Target {
+  readonly target?: string;
+}
+
+/** The machine as a Mermaid state diagram; events without a change of state are left out. */
+export function lifecycleChart(): string {
+  const lines = ["stateDiagram-v2", "  [*] --> planned"];
+  for (const [name, state] of Object.entries(migrationMachine.config.states ?? {})) {
+    const targets = new Map<string, string[]>();
+    for (const [event, to] of Object.entries(
+      (state.on ?? {}) as Record<string, Target | readonly Target[]>,
+    )) {
+      for (const { target } of Array.isArray(to) ? (to as readonly Target[]) : [to as Target]) {
+        if (target === undefined) continue;
+        targets.set(target, [...(targets.get(target) ?? []), event]);
+      }
+    }
+    for (const [target, events] of targets) lines.push(`  ${name} --> ${target}: ${events.join(", ")}`);
+    if (state.type === "final") lines.push(`  ${name} --> [*]`);
+  }
+  return lines.join("\n");
+}
+
+export function lifecycleStates(): string {
+  const states = Object.entries(migrationMachine.config.states ?? {});
+  return states.map(([name, state]) => `- **${name}**: ${state.description ?? ""}`).join("\n");
+}
+
+/** Replaces what stands between `<!-- name -->` and `<!-- /name -->`. */
+export function replaceSection(text: string, name: string, content: string): string {
+  const [open, close] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+  const [from, to] = [text.indexOf(open), text.indexOf(close)];
+  if (from < 0 || to < from) throw new Error(`no section ${name}`);
+  return `${text.slice(0, from + open.length)}\n${content}\n${text.slice(to)}`;
+}
+
+export const LIFECYCLE_PAGE = join(ROOT, "docs/02-lifecycle.md");
+export const ERRORS_PAGE = join(ROOT, "docs/errors.md");
+
+export function lifecyclePage(current: string): string {
+  const chart = replaceSection(current, "chart", `\`\`\`mermaid\n${lifecycleChart()}\n\`\`\``);
+  return replaceSection(chart, "states", lifecycleStates());
+}
+
+if (import.meta.main) {
+  writeFileSync(ERRORS_PAGE, errorsPage());
+  writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));
+}

@@ -1,0 +1,11 @@
+import { readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+import { ERRORS_PAGE, errorsPage, LIFECYCLE_PAGE, lifecyclePage } from "../../scripts/docs.ts";
+
+it("docs/errors.md is what `npm run docs` renders", () => {
+  expect(readFileSync(ERRORS_PAGE, "utf8")).toBe(errorsPage());
+});
+it("docs/02-lifecycle.md shows the machine as it is", () => {
+  const page = readFileSync(LIFECYCLE_PAGE, "utf8");
+  expect(page).toBe(lifecyclePage(page));
+});
