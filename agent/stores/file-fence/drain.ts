@@ -53,8 +53,6 @@ export async function drainWriters(
   const describe = options.describe ?? ((w: Intent) => `process ${w.pid}, writing ${JSON.stringify(w.key)}`);
   const startedAt = clock.monotonic();
   const pending = new Map<string, { intent: Intent; concern: Concern }>();
-  /** Processes that also write for an organization that is not fenced: ending them would refuse a neighbour's write. */
-  const neighbours = new Set<number>();
   const signalled = new Map<string, "SIGTERM" | "SIGKILL">();
   const stragglers: string[] = [];
 
@@ -64,8 +62,7 @@ export async function drainWriters(
     // Incomplete: its writer reads the share only after completing it, hence the new one.
     if (intent === null) continue;
     const concern = await concernOf(control, options, intent.key);
-    if (concern === "skip") neighbours.add(intent.pid);
-    else pending.set(name, { intent, concern });
+    if (concern !== "skip") pending.set(name, { intent, concern });
   }
 
   for (;;) {
@@ -79,9 +76,10 @@ export async function drainWriters(
         await moveToDirty(control, store, name);
         pending.delete(name);
       } else if (elapsedMs >= graceMs && concern === "end" && intent.pid !== process.pid) {
-        if (neighbours.has(intent.pid)) continue;
         const next = elapsedMs >= graceMs + TERMINATE_MS ? "SIGKILL" : "SIGTERM";
         if (signalled.get(name) === next) continue;
+        // Ending a process that also writes for an organization that is not fenced would refuse a neighbour's write.
+        if (await writesForNeighbours(control, options, intent)) continue;
         if (!(await signalWriter(intent, next))) continue;
         if (!signalled.has(name)) stragglers.push(`terminated ${describe(intent)}`);
         signalled.set(name, next);
@@ -92,6 +90,15 @@ export async function drainWriters(
       options.onWaiting?.([...pending.values()].map(({ intent }) => `waiting for ${describe(intent)}`));
     await clock.sleep(POLL_MS, signal);
   }
+}
+
+async function writesForNeighbours(control: string, options: DrainOptions, writer: Intent): Promise<boolean> {
+  const folder = fencePaths(control).inflight(options.store);
+  for (const name of await readdir(folder)) {
+    const other = parseIntent((await readOrNull(join(folder, name))) ?? "");
+    if (other?.pid === writer.pid && (await concernOf(control, options, other.key)) === "skip") return true;
+  }
+  return false;
 }
 
 async function moveToDirty(control: string, store: FencedStore, name: string): Promise<void> {
@@ -121,7 +128,13 @@ async function ownerHash(control: string, options: DrainOptions, key: string): P
     if (owner === null) return "unknown";
     return owner.kind === "shared" ? SHARED : organizationHash(owner.organizationId);
   }
-  const line = (await readIfPresent(ownerFile(control, key)))?.trimEnd();
+  let path: string;
+  try {
+    path = ownerFile(control, key);
+  } catch {
+    return "unknown";
+  }
+  const line = (await readIfPresent(path))?.trimEnd();
   return line === undefined || line === "" ? "not yet" : line;
 }
 

@@ -203,15 +203,29 @@ export class FileFence {
 
   /**
    * Calls `listener` soon after anything became dirty (at once by fs.watch, within 500 ms otherwise), and makes the
-   * files of dead writers dirty. Returns the function that ends it.
+   * files of dead writers dirty. Never calls it twice at once: what came in the meantime is one more call. When it
+   * rejects it is called again. Returns the function that ends it.
    */
-  watchDirty(store: FencedStore, listener: () => void): () => void {
+  watchDirty(store: FencedStore, listener: () => void | Promise<void>): () => void {
     const ended = new AbortController();
     const folder = this.#paths.dirty(store);
     let watcher: FSWatcher | null = null;
+    let running = false;
+    let again = false;
+    const notify = async () => {
+      again = true;
+      if (running) return;
+      running = true;
+      while (again && !ended.signal.aborted) {
+        again = false;
+        // What it did not acknowledge is still listed and brings it back here.
+        await (async () => listener())().catch(() => undefined);
+      }
+      running = false;
+    };
     const startWatcher = () => {
       try {
-        watcher = watch(folder, listener);
+        watcher = watch(folder, () => void notify());
         watcher.on("error", () => {
           watcher?.close();
           watcher = null;
@@ -226,7 +240,7 @@ export class FileFence {
         if (watcher === null) startWatcher();
         await this.#reapDead(store).catch(() => undefined);
         const names = await readdir(folder).catch(() => []);
-        if (names.length > 0 && !ended.signal.aborted) listener();
+        if (names.length > 0) void notify();
         await this.#clock.sleep(LIST_MS, ended.signal).catch(() => undefined);
       }
       watcher?.close();
