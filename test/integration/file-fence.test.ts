@@ -10,7 +10,7 @@ import { fencePaths, formatIntent } from "../../agent/stores/file-fence/layout.t
 import { ownStartTime } from "../../agent/stores/file-fence/processes.ts";
 import { readPhase, type WriteRefused, withWriteIntent } from "../../agent/stores/file-fence/write-intent.ts";
 import type { Owner } from "../../agent/stores/owner-lookup.ts";
-import { SystemClock } from "../../protocol/adapters/system-clock.ts";
+import { systemClock as clock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 
@@ -22,8 +22,6 @@ const assignments = new Map([
   ["red", pod100],
   ["blue", pod101],
 ] as [OrganizationId, PodId][]);
-
-const clock = new SystemClock();
 
 const ownerOf = (key: string): Owner | null => {
   const organizationId = key.split("/")[1];
