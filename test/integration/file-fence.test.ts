@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -217,7 +217,7 @@ describe("drain", () => {
   test("waits for a writer in flight, and refuses the next one", async () => {
     await staged(pod0, "source");
     const order: string[] = [];
-    let finish: () => void = () => undefined;
+    let finish: (() => void) | null = null;
     const slow = withWriteIntent(
       { control, store: "objects", key: "uploads/red/1", organizationId: "red" },
       async () => {
@@ -227,11 +227,7 @@ describe("drain", () => {
         order.push("written");
       },
     );
-    await until(
-      "the writer is in flight",
-      async () => (await fence.inflightKeys("objects")).size === 1 && finish.length === 0,
-    );
-    await sleep(20);
+    await until("the writer is writing", () => finish !== null);
     await fence.setShares(migrationId, pod0, shares("fenced"));
     const drained = drain(10).then((result) => {
       order.push("drained");
@@ -239,11 +235,27 @@ describe("drain", () => {
     });
     await sleep(300);
     expect(order).toEqual([]);
-    finish();
+    (finish as (() => void) | null)?.();
     await slow;
     expect(await drained).toEqual({ stragglers: [] });
     expect(order).toEqual(["written", "drained"]);
     expect((await fence.takeDirty("objects")).map((entry) => entry.key)).toEqual(["uploads/red/1"]);
+  });
+
+  test("a writer is in flight before it reads the share", async () => {
+    await staged(pod0, "source");
+    const share = join(control, "shares", migrationId);
+    const content = await readFile(share, "utf8");
+    await rm(share);
+    // A pipe holds the reader until the test writes to it.
+    execFileSync("mkfifo", [share]);
+    const write = withWriteIntent(
+      { control, store: "objects", key: "uploads/red/1", organizationId: "red" },
+      async () => 1,
+    );
+    await until("it is in flight", async () => (await fence.inflightKeys("objects")).has("uploads/red/1"));
+    await writeFile(share, content);
+    expect(await write).toBe(1);
   });
 
   test("stops when it is aborted", async () => {
@@ -326,7 +338,7 @@ describe("drain", () => {
       }
     };
     const endWatch = fence.watchDirty("objects", collect);
-    const writers = [1, 2, 3].map((number) => startWriter(number, "red,green,blue", number));
+    const writers = [1, 2, 3].map((number) => startWriter(number, "red,green,blue", (number - 1) * 15));
     await until("all write", () => writers.every((writer) => writer.lines().length > 10));
 
     for (let round = 0; round < 15; round++) {
@@ -334,7 +346,7 @@ describe("drain", () => {
       if (round % 3 === 2) {
         const victim = writers[round % writers.length];
         victim?.child.kill("SIGKILL");
-        writers.push(startWriter(100 + round, "red,green,blue", round % 4));
+        writers.push(startWriter(100 + round, "red,green,blue", round));
       }
       await fence.setShares(migrationId, pod0, shares("fenced"));
       await drain(2_000);
