@@ -27,6 +27,7 @@ export interface Started {
 export class Processes {
   readonly #logFolder: string;
   readonly #watchdog: ChildProcess;
+  readonly #children: ChildProcess[] = [];
   #ending = false;
 
   constructor(logFolder: string) {
@@ -60,6 +61,7 @@ export class Processes {
       ...(options.user ? { uid: options.user.uid, gid: options.user.gid } : {}),
     });
     closeSync(log);
+    this.#children.push(child);
     const failed = new Promise<never>((_, reject) => {
       child.on("error", (error) => reject(new Error(`${options.name}: ${error.message}`)));
       child.on("exit", (code, signal) => {
@@ -91,6 +93,8 @@ export class Processes {
     this.#ending = true;
     this.#watchdog.stdin?.write(`${JSON.stringify({ keep: file })}\n`);
     await this.#close();
+    // They go on without us; nothing of them may keep this process waiting.
+    for (const child of this.#children) child.unref();
   }
 
   async #close(): Promise<string> {

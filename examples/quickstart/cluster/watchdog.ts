@@ -15,6 +15,9 @@ let kept = false;
 // The terminal's Ctrl-C and a closing terminal are for the demo to handle; this process waits for its pipe.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
 
+// The demo may be gone, and with it the reader of what this says.
+process.stdout.on("error", () => {});
+
 for await (const text of createInterface({ input: process.stdin })) {
   const line = JSON.parse(text) as Line;
   if ("add" in line) endings.push(line.add);

@@ -19,6 +19,8 @@ export interface Write {
   readonly accepts: readonly number[];
   /** Statuses that acknowledge it only when it may have been carried out by an earlier sending. */
   readonly acceptsAgain?: readonly number[];
+  /** Keeps a transaction open on purpose. */
+  readonly long?: boolean;
 }
 
 /** How long a client goes on with one write before it gives up. */
@@ -105,7 +107,9 @@ export class Client {
     }
     known.busy = false;
     const { kind, organization, key } = known;
-    const entry = { kind, organization, key, revision, state, sentAt, endedAt: clock(), podId };
+    const endedAt = clock();
+    const long = write.long ? { long: true as const } : {};
+    const entry = { kind, organization, key, revision, state, sentAt, endedAt, podId, ...long };
     if (acknowledged) {
       known.revision = revision;
       known.state = state;

@@ -67,6 +67,7 @@ export class IssueWriter {
       }),
       contentType: "application/json",
       accepts: [200, 201],
+      long: holdOpenMs !== undefined,
     });
   }
 

@@ -24,6 +24,8 @@ export interface LedgerEntry {
   readonly endedAt: number;
   /** The Pod that answered, where the client learns it. */
   readonly podId: string | null;
+  /** The client kept its transaction open on purpose, so its duration says nothing about the Pod. */
+  readonly long?: true;
 }
 
 /** Milliseconds since 1970 that never go back within a process. */

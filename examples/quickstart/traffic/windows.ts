@@ -2,14 +2,16 @@
  * How long an organization was read-only, as its clients saw it.
  *
  *     windowMs = first acknowledgement by the new Pod
- *                − max(last acknowledgement by the old Pod,
- *                      first sending of a write that the new Pod answered in the end)
+ *                − first sending of a write that the new Pod answered in the end
  *
- * The second term is when a client first waited for the new Pod; the first keeps a write that was under way when
- * the fence rose (and was sent again later) from counting time in which others still succeeded. Clients cannot
- * see a window in which they send nothing, so the window is known to the distance between two writes; therefore
- * `gapMs`, the whole time between the last acknowledgement by the old and the first by the new Pod, is told as
- * well: the window is never longer than that.
+ * Every write that the fence refused or held back is answered by the new Pod in the end, so the second term is
+ * when the first client began to wait. (A write that the source still carried out after that, because it had
+ * begun before the fence, does not end the window.) Transactions that a client keeps open on purpose are left
+ * out of the second term: their waiting begins when they were opened, which may be long before the fence.
+ *
+ * Clients cannot see a window in which they send nothing, so it is known to the distance between two writes.
+ * Therefore `gapMs` is told as well: the whole time between the last acknowledgement by the old Pod and the first
+ * by the new one, with the pause between two writes in it.
  */
 import type { LedgerEntry } from "./ledger.ts";
 
@@ -46,12 +48,13 @@ export function windowsOf(
     if (before.length === 0 || after.length === 0) continue;
     const lastBefore = maximum(before.map((entry) => entry.endedAt));
     const openedAt = minimum(after.map((entry) => entry.endedAt));
-    const firstSent = minimum(after.map((entry) => entry.sentAt));
+    const firstSent = minimum(after.filter((entry) => !entry.long).map((entry) => entry.sentAt));
     windows.push({
       organization,
       from,
       to,
-      windowMs: openedAt - Math.max(lastBefore, firstSent),
+      // Nothing but a long transaction crossed the window: then the gap is all that is known.
+      windowMs: firstSent < openedAt ? openedAt - firstSent : openedAt - lastBefore,
       gapMs: openedAt - lastBefore,
       longestGapMs: longestGap(own),
       openedAt,
