@@ -140,6 +140,7 @@ export class Agent {
       self: this.#self,
       openedHere: (id: MigrationId) => this.#isOpenHere(id),
       leaseValid: this.#lease.valid(),
+      now: this.#options.clock.now(),
     };
     return decideAccess(this.#follower.state, local, { organizationId, write }, this.#follower.assignmentsOf);
   }

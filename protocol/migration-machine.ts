@@ -48,7 +48,7 @@ export interface MigrationContext {
   readonly evidence: EvidenceTable | null;
   readonly transfer: Transfer | null;
   readonly shares: Readonly<Record<PodId, ShareState>>;
-  /** Why the migration is where it is: of the last refusal, lowering, falling back or abort. */
+  /** Why the migration is where it is: of the last lowering, revocation or abort. */
   readonly reason: string | null;
 }
 
@@ -67,7 +67,6 @@ const machineSetup = setup({
     ),
     approve: assign(({ event }) => (event.type === "CutoverApproved" ? { approvedBy: event.by } : {})),
     noteReason: assign(({ event }) => {
-      if (event.type === "ReplicasFellBehind") return { reason: event.reasons.join("; ") };
       if (
         event.type === "FenceLowered" ||
         event.type === "MigrationAborted" ||
@@ -76,7 +75,6 @@ const machineSetup = setup({
         return { reason: event.reason };
       return {};
     }),
-    clearReason: assign({ reason: null }),
     raiseFence: assign(({ context, event }) =>
       event.type === "FenceRaised"
         ? {
@@ -184,7 +182,7 @@ export const migrationMachine = machineSetup.createMachine({
     following: {
       description: "Everything that changes is replicated live and verified in the background.",
       on: {
-        ReplicasCaughtUp: { target: "ready", actions: "clearReason" },
+        ReplicasCaughtUp: { target: "ready" },
         CutoverApproved: { actions: "approve" },
         MigrationAborted: abort,
       },
@@ -192,7 +190,7 @@ export const migrationMachine = machineSetup.createMachine({
     ready: {
       description: "First consensus: all targets are within their bounds. Waits for approval.",
       on: {
-        ReplicasFellBehind: { target: "following", actions: "noteReason" },
+        ReplicasFellBehind: { target: "following" },
         CutoverApproved: { actions: "approve" },
         FenceRaised: { target: "fencing", actions: "raiseFence" },
         MigrationAborted: abort,
