@@ -44,12 +44,18 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-async function run(runAs: SystemUser | null, file: string, args: readonly string[]): Promise<string> {
+async function run(
+  runAs: SystemUser | null,
+  file: string,
+  args: readonly string[],
+  input = "",
+): Promise<string> {
   const child = spawn(file, args, {
     ...spawnIdentity(runAs),
     cwd: "/",
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: "pipe",
   });
+  child.stdin.end(input);
   let output = "";
   child.stdout.on("data", (chunk) => {
     output += String(chunk);
@@ -132,6 +138,13 @@ async function initialise(binaries: Binaries, runAs: SystemUser | null, folder: 
     ...["-D", directory, "-N", "-U", USER, "--pwfile", passwordFile, "-A", "scram-sha-256"],
     ...["-E", "UTF8", "--locale=C"],
   ]);
+  // Single-user mode spares a start, a connection and a stop.
+  await run(
+    runAs,
+    program(binaries, "postgres"),
+    ["--single", "-F", "-D", directory, "postgres"],
+    `CREATE DATABASE ${DATABASE}\n`,
+  );
   writeFileSync(join(directory, "pg_hba.conf"), HBA);
 }
 
@@ -172,7 +185,6 @@ export class Cluster {
     else await run(null, "cp", ["-a", "--reflink=auto", environment.template, cluster.dataDirectory]);
     leftovers.dataDirectories.add(cluster.dataDirectory);
     await cluster.resume();
-    await cluster.#createDatabase();
     return cluster;
   }
 
@@ -182,15 +194,6 @@ export class Cluster {
 
   get environment(): Environment {
     return this.#environment;
-  }
-
-  async #createDatabase(): Promise<void> {
-    const client = await this.connect("postgres");
-    try {
-      await client.query(`CREATE DATABASE ${DATABASE}`);
-    } finally {
-      await client.end();
-    }
   }
 
   /** An open connection; the caller ends it. Losing it later is no unhandled error. */

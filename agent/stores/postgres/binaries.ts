@@ -92,4 +92,3 @@ export async function locateBinaries(
 export function program(binaries: Binaries, name: string): string {
   return join(binaries.directory, name);
 }
-

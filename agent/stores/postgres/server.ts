@@ -117,7 +117,11 @@ async function launch(options: StartOptions): Promise<{ exited: () => boolean; l
     const { size } = await log.stat();
     const child = spawn(
       program(binaries, "postgres"),
-      ["-D", dataDirectory, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
+      [
+        "-D",
+        dataDirectory,
+        ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+      ],
       {
         ...spawnIdentity(runAs),
         cwd: "/",

@@ -1,0 +1,251 @@
+/** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
+import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
+import type { Epoch } from "../../../protocol/ids.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import { Background } from "./background.ts";
+import { type Database, WarmConnection } from "./connection.ts";
+import type { PostgresStoreOptions } from "./context.ts";
+import { raiseFence, readMarker, writeMarker } from "./guard/fence.ts";
+import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
+import { setShares, stageRoutes } from "./guard/staging.ts";
+import { readPosition, type ServerPosition } from "./lineage.ts";
+import { dropSlots, ensureSlots, readSlots, type SlotState, slotName } from "./slots.ts";
+import type { StatusBoard } from "./status-board.ts";
+import { evidenceDigest } from "./target.ts";
+
+const LOOK_EVERY_MS = 500;
+/** Verifying the guard reads the catalog, so it is done less often. */
+const VERIFY_EVERY_TURNS = 20;
+const HANGS_AFTER_MS = 5_000;
+
+export class SourcePart {
+  readonly #options: PostgresStoreOptions;
+  readonly #board: StatusBoard;
+  readonly #watch: Background;
+  /** For what has to be quick: nothing slow is ever queued on it. */
+  readonly #fast: WarmConnection;
+  /** For looking at the server from time to time. */
+  readonly #slow: WarmConnection;
+  /** Fixed for the life of a connection: a primary changes its timeline only by being restarted. */
+  #position: ServerPosition | null = null;
+  /** Newest duty, for the watch. */
+  #duty: Duty | null = null;
+  #turns = 0;
+
+  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+    this.#options = options;
+    this.#board = board;
+    const { config, clock } = options;
+    this.#fast = new WarmConnection(config, { applicationName: "cleave" }, (db) => this.#greet(db));
+    this.#slow = new WarmConnection(config, {
+      applicationName: "cleave-watch",
+      queryTimeoutMs: HANGS_AFTER_MS,
+    });
+    this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#turn());
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    this.#duty = duty;
+    switch (duty.goal) {
+      case "prepare":
+      case "serve":
+        return this.#serve(duty, signal);
+      case "fence":
+        return this.#fence(duty, signal);
+      case "yield":
+        return this.#yield(duty, signal);
+      case "release":
+        return this.#release(duty, signal);
+      default:
+        throw new CleaveError("INTERNAL", `a source has no goal ${duty.goal}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#fast.close();
+    this.#slow.close();
+    await this.#watch.stop();
+  }
+
+  /** Who the server is, once per connection, before anything is done on it. */
+  async #greet(db: Database): Promise<void> {
+    const { podId, config } = this.#options;
+    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
+    const position = await readPosition(async (text) => (await db.query(text)).rows);
+    if (position.clusterName !== podId)
+      throw new CleaveError(
+        "POSTGRES_IDENTITY",
+        `the server on ${config.host}:${config.port} is ${position.clusterName || "nameless"}, not ${podId}`,
+      );
+    if (position.inRecovery)
+      throw new CleaveError(
+        "POSTGRES_UNREACHABLE",
+        `the server on ${config.host}:${config.port} is a standby; the migration needs its primary`,
+      );
+    this.#position = position;
+  }
+
+  async #serve(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { ownership } = this.#options;
+    const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
+    const lowering = duty.epoch !== null;
+    // A fence that was lowered in the log is lowered here before anything that takes longer.
+    if (lowering) await this.#enforce(duty);
+    await this.#fast.use(async (db) => {
+      // Installing locks every owned table for a moment, so it is done only when something is missing.
+      const findings = (await isGuarded(db)) ? await verifyGuard(db, ownership) : null;
+      signal.throwIfAborted();
+      if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId });
+      signal.throwIfAborted();
+      if (!lowering)
+        await stageRoutes(db, { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments });
+      signal.throwIfAborted();
+      await ensureSlots(
+        db,
+        targetPodIds.map((target) => slotName(migrationId, target)),
+      );
+    });
+    if (!lowering) await this.#enforce(duty);
+    // Its first use costs milliseconds of planning that the fence must not pay.
+    await this.#fast.use((db) => readMarker(db, migrationId, 1 as Epoch));
+    this.#watch.start();
+    this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true });
+  }
+
+  async #enforce(duty: Duty): Promise<void> {
+    await this.#fast.use((db) => setShares(db, duty.migrationId, duty.shares, duty.epoch));
+  }
+
+  /** Rule 4: fence, drain, and only then the position, which the marker is. */
+  async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { migrationId, targetPodIds, epoch } = duty;
+    if (epoch === null) throw new CleaveError("INTERNAL", "the goal fence has no epoch");
+    this.#board.set({ evidence: null, stragglers: [] });
+    const graceMs = duty.settings.cutover.drainGraceMs;
+    await this.#fast.use(async (db) => {
+      // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
+      const { stragglers, drainMs } = await raiseFence(db, {
+        migrationId,
+        epoch,
+        targetPodIds,
+        graceMs,
+        signal,
+      });
+      this.#board.set({ stragglers: [...stragglers] });
+      const { token, lsn } = await writeMarker(db, { migrationId, epoch });
+      const position = this.#position as ServerPosition;
+      this.#board.set({
+        reached: true,
+        evidence: {
+          epoch,
+          digest: evidenceDigest(position, token),
+          details: { lsn, timeline: position.timeline, drainMs: Math.round(drainMs * 10) / 10 },
+        },
+      });
+    });
+    this.#watch.start();
+  }
+
+  async #yield(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#enforce(duty);
+    signal.throwIfAborted();
+    this.#board.set({ reached: true, stragglers: [] });
+    this.#watch.start();
+  }
+
+  /** Aborted: the source serves as before, and nothing of this migration is left. */
+  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { migrationId, targetPodIds } = duty;
+    void this.#watch.stop();
+    await this.#fast.use(async (db) => {
+      if (!(await isGuarded(db))) return;
+      await setShares(
+        db,
+        migrationId,
+        Object.fromEntries(targetPodIds.map((target) => [target, "source"])) as Duty["shares"],
+        duty.epoch,
+      );
+    });
+    await this.#watch.stop();
+    await this.#fast.use((db) =>
+      dropSlots(
+        db,
+        targetPodIds.map((target) => slotName(migrationId, target)),
+        this.#options.clock,
+        signal,
+      ),
+    );
+    await this.#fast.use(async (db) => {
+      // Organizations that an earlier migration moved away stay guarded.
+      if ((await isGuarded(db)) && !(await servesOtherMigrations(db, migrationId))) await removeGuard(db);
+    });
+    this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
+  }
+
+  async #turn(): Promise<void> {
+    const duty = this.#duty;
+    if (duty === null) return;
+    try {
+      const names = duty.targetPodIds.map((target) => slotName(duty.migrationId, target));
+      const slots = await this.#slow.use((db) => readSlots(db, names));
+      if (duty.goal === "yield") return await this.#dropDecided(duty, slots);
+      const lost = slots.filter((slot) => slot.walStatus === "lost").map((slot) => slot.name);
+      const absent = names.filter((name) => !slots.some((slot) => slot.name === name));
+      if (lost.length + absent.length > 0)
+        throw new CleaveError(
+          "POSTGRES_SETTING",
+          `WAL that a target needs is gone (replication slots ${[...lost, ...absent].join(", ")}): raise max_slot_wal_keep_size, abort the migration and plan it again`,
+        );
+      // Also keeps the connection for the fence open.
+      if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty);
+      this.#board.set({ problems: [], verified: true });
+    } catch (error) {
+      const problem = toCleaveError(error);
+      this.#options.log.warn({ code: problem.code, err: error }, problem.message);
+      this.#board.set({ verified: false });
+      this.#board.problem(problem);
+    }
+  }
+
+  /** Promoted and revoked targets stream no more; their slots would keep the source's WAL for ever. */
+  async #dropDecided(duty: Duty, slots: readonly SlotState[]): Promise<void> {
+    const decided = duty.targetPodIds.filter((target) => duty.shares[target] !== "transferred");
+    const names = decided.map((target) => slotName(duty.migrationId, target));
+    await this.#slow.use((db) => dropSlots(db, names, this.#options.clock, AbortSignal.timeout(30_000)));
+    this.#board.set({ problems: [] });
+    const left = slots.filter((slot) => !names.includes(slot.name));
+    if (left.length === 0) void this.#watch.stop();
+  }
+
+  async #keepGuarded(duty: Duty): Promise<void> {
+    await this.#fast.query("SELECT 1");
+    this.#turns += 1;
+    if (this.#turns % VERIFY_EVERY_TURNS !== 0) return;
+    const { ownership } = this.#options;
+    const { migrationId, defaultPodId } = duty;
+    const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
+    if (!isIncomplete(findings)) return;
+    await this.#slow.use((db) => installGuard(db, { ownership, defaultPodId, migrationId }));
+    this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
+  }
+}
+
+function isIncomplete(findings: readonly Finding[] | null): boolean {
+  return findings === null || findings.some((finding) => finding.severity === "error");
+}
+
+async function isGuarded(db: Database): Promise<boolean> {
+  const { rows } = await db.query<{ present: boolean }>(
+    "SELECT to_regclass('cleave.share') IS NOT NULL AS present",
+  );
+  return rows[0]?.present === true;
+}
+
+async function servesOtherMigrations(db: Database, migrationId: string): Promise<boolean> {
+  const { rows } = await db.query<{ others: boolean }>(
+    "SELECT EXISTS (SELECT FROM cleave.share WHERE migration_id <> $1) AS others",
+    [migrationId],
+  );
+  return rows[0]?.others === true;
+}

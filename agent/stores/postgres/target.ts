@@ -1,0 +1,281 @@
+/** A target's part of one migration: copied, following, matched, promoted, opened; or removed again. */
+import { join } from "node:path";
+import { CleaveError, invariant } from "../../../protocol/errors.ts";
+import type { Evidence } from "../../../protocol/evidence.ts";
+import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import { type Binaries, locateBinaries } from "./binaries.ts";
+import type { PeerPostgres } from "./config.ts";
+import { type Database, WarmConnection } from "./connection.ts";
+import type { PostgresStoreOptions } from "./context.ts";
+import { type CopyRecord, CopyRecords } from "./copy-record.ts";
+import { readMarker } from "./guard/fence.ts";
+import { setShares } from "./guard/staging.ts";
+import { readPosition, type ServerPosition } from "./lineage.ts";
+import { resolveRunAs, type SystemUser } from "./run-as.ts";
+import { ensureSeeded, removeCopy, type SeedContext } from "./seed.ts";
+import { readTextOrNull } from "./server.ts";
+import { forgetSource } from "./standby.ts";
+import { StandbyServer } from "./standby-server.ts";
+import { StandbyWatch } from "./standby-watch.ts";
+import type { StatusBoard } from "./status-board.ts";
+
+/** On the path of the read-only window: how often the marker and the end of recovery are looked for. */
+const LOOK_EVERY_MS = 1;
+
+const POSITION_TIMEOUT_MS = 2_000;
+
+interface Parts {
+  readonly seed: SeedContext;
+  readonly server: StandbyServer;
+  readonly watch: StandbyWatch;
+}
+
+export class TargetPart {
+  readonly #options: PostgresStoreOptions;
+  readonly #board: StatusBoard;
+  readonly #records: CopyRecords;
+  #parts: Promise<Parts> | null = null;
+
+  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+    this.#options = options;
+    this.#board = board;
+    this.#records = new CopyRecords(options.stateDirectory);
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    this.#board.lagBoundBytes = duty.settings.lagBounds.postgresBytes;
+    switch (duty.goal) {
+      case "seed":
+      case "follow":
+        return this.#follow(duty, signal);
+      case "match":
+        return this.#match(duty, signal);
+      case "activate":
+        return this.#activate(duty, signal);
+      case "open":
+        return this.#open(duty, signal);
+      case "release":
+        return this.#release(duty, signal);
+      default:
+        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    const parts = await this.#parts?.catch(() => null);
+    if (!parts) return;
+    await parts.watch.stop();
+    parts.server.close();
+    parts.seed.sourceConnection.close();
+  }
+
+  #assemble(duty: Duty): Promise<Parts> {
+    this.#parts ??= this.#build(duty).catch((error) => {
+      this.#parts = null;
+      throw error;
+    });
+    return this.#parts;
+  }
+
+  async #build(duty: Duty): Promise<Parts> {
+    const { config, peers, clock } = this.#options;
+    const source: PeerPostgres | undefined = peers[duty.sourcePodId];
+    if (source === undefined)
+      throw new CleaveError("CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`);
+    const sourceConnection = new WarmConnection(source, {
+      applicationName: `cleave-${this.#options.podId}`,
+      queryTimeoutMs: POSITION_TIMEOUT_MS,
+    });
+    const [binaries, runAs] = await Promise.all([this.#locate(sourceConnection), resolveRunAs(config.runAs)]);
+    const server = new StandbyServer(this.#options, binaries, runAs);
+    const board = this.#board;
+    const seed = {
+      options: this.#options,
+      binaries,
+      runAs,
+      source,
+      sourceConnection,
+      records: this.#records,
+      board,
+    };
+    const watch = new StandbyWatch({
+      clock,
+      log: this.#options.log,
+      config,
+      server,
+      source: sourceConnection,
+      board,
+    });
+    return { seed, server, watch };
+  }
+
+  /** Of the data's major version: the copy's own word first, for the source may be dead by the time of a promotion. */
+  async #locate(source: WarmConnection): Promise<Binaries> {
+    const { binDirectory, dataDirectory } = this.#options.config;
+    if (binDirectory !== undefined) return locateBinaries({ binDirectory });
+    const text = await readTextOrNull(join(dataDirectory, "PG_VERSION"));
+    if (text !== null) return locateBinaries({ majorVersion: Number(text) });
+    const [row] = await source.query<{ version: number }>(
+      "SELECT current_setting('server_version_num')::int / 10000 AS version",
+    );
+    return locateBinaries({ majorVersion: row?.version });
+  }
+
+  async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { seed, server, watch } = await this.#assemble(duty);
+    await ensureSeeded(seed, duty, signal);
+    await server.ensureRunning(signal);
+    this.#board.set({ evidence: null });
+    watch.keepWarm(duty.migrationId);
+    watch.start();
+    // Until then it may still be replaying what the copy itself needs to be consistent.
+    await watch.untilStreaming(signal);
+    this.#board.set({ reached: true, progress: null });
+  }
+
+  /** Rule 5: the marker of this epoch was replayed here, so everything before it was. */
+  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+    const epoch = epochOf(duty);
+    const { server, watch } = await this.#assemble(duty);
+    if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
+    const record = await this.#ownCopy(duty.migrationId);
+    watch.keepWarm(null);
+    watch.start();
+    await this.#client(server, duty, signal);
+    let marker: { readonly token: string } | null = null;
+    for (;;) {
+      signal.throwIfAborted();
+      marker = await server.fast.use((db) => readMarker(db, duty.migrationId, epoch));
+      if (marker) break;
+      await this.#options.clock.sleep(LOOK_EVERY_MS, signal);
+    }
+    const own = await readPosition((text) => server.fast.query(text));
+    assertOwnLineage(own, record);
+    invariant(own.inRecovery, "a target was promoted before the transfer");
+    const evidence: Evidence = {
+      epoch,
+      digest: evidenceDigest(own, marker.token),
+      details: { replayLsn: own.lsn ?? "unknown", timeline: own.timeline },
+    };
+    this.#board.set({ evidence, reached: true });
+  }
+
+  /** Rule 7: promoted under its own identity and closed. Needs nothing of the source, which may be dead by now. */
+  async #activate(duty: Duty, signal: AbortSignal): Promise<void> {
+    const epoch = epochOf(duty);
+    const { server, watch } = await this.#assemble(duty);
+    // Not awaited: a look at the source that hangs must not lengthen the window.
+    void watch.stop();
+    const [record, client] = await Promise.all([
+      this.#ownCopy(duty.migrationId),
+      this.#client(server, duty, signal),
+    ]);
+    const [own, marker] = await Promise.all([
+      readPosition((text) => server.fast.query(text)),
+      readMarker(client, duty.migrationId, epoch),
+    ]);
+    assertOwnLineage(own, record);
+    if (marker === null)
+      throw new CleaveError(
+        "POSTGRES_LINEAGE",
+        `the marker of epoch ${epoch} is not in this server's history`,
+      );
+    if (own.inRecovery) await this.#promote(server, signal);
+    await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
+    this.#board.set({ reached: true, lag: null, verified: true });
+  }
+
+  async #promote(server: StandbyServer, signal: AbortSignal): Promise<void> {
+    // It returns at once and is repeated harmlessly; pg_ctl and pg_promote(true) look only every 100 ms.
+    await server.fast.query("SELECT pg_promote(false)");
+    for (;;) {
+      signal.throwIfAborted();
+      const [row] = await server.fast.query<{ recovering: boolean }>(
+        "SELECT pg_is_in_recovery() AS recovering",
+      );
+      if (row?.recovering === false) return;
+      await this.#options.clock.sleep(LOOK_EVERY_MS, signal);
+    }
+  }
+
+  async #open(duty: Duty, signal: AbortSignal): Promise<void> {
+    const epoch = epochOf(duty);
+    const { server, watch, seed } = await this.#assemble(duty);
+    void watch.stop();
+    await this.#client(server, duty, signal);
+    await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
+    this.#board.set({ reached: true, lag: null, verified: true });
+    // After the window: a later start must not look for the source again.
+    void this.#tidy(server, seed.runAs);
+  }
+
+  async #tidy(server: StandbyServer, runAs: SystemUser | null): Promise<void> {
+    const { config, podId, log } = this.#options;
+    try {
+      await forgetSource(config, podId, runAs);
+      await server.fast.query("SELECT pg_reload_conf()");
+    } catch (error) {
+      log.warn(
+        { err: error },
+        "the source's address is still in the settings; it is removed at the next start",
+      );
+    }
+  }
+
+  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { watch, server } = await this.#assemble(duty);
+    await watch.stop();
+    server.fast.reset();
+    server.watch.reset();
+    await removeCopy(this.#records, duty, signal);
+    this.#board.set({
+      reached: true,
+      progress: null,
+      lag: null,
+      verified: false,
+      evidence: null,
+      stragglers: [],
+    });
+  }
+
+  /** The warm connection; a server that is down is started first. */
+  async #client(server: StandbyServer, duty: Duty, signal: AbortSignal): Promise<Database> {
+    try {
+      return await server.fast.get();
+    } catch (error) {
+      if (!(error instanceof CleaveError) || error.code !== "POSTGRES_UNREACHABLE") throw error;
+      // Only a server of our making is ours to start.
+      if ((await this.#records.load(duty.migrationId)) === null) throw error;
+      await server.ensureRunning(signal);
+      return server.fast.get();
+    }
+  }
+
+  async #ownCopy(migrationId: MigrationId): Promise<CopyRecord> {
+    const record = await this.#records.load(migrationId);
+    if (record?.state === "copied") return record;
+    throw new CleaveError("POSTGRES_LINEAGE", "there is no complete copy of the source here");
+  }
+}
+
+/** Equal on source and target exactly when both have the same history up to the same marker. */
+export function evidenceDigest(
+  position: Pick<ServerPosition, "systemIdentifier" | "timeline">,
+  token: string,
+): string {
+  return `${position.systemIdentifier}/${position.timeline}/${token}`;
+}
+
+function epochOf(duty: Duty): Epoch {
+  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
+  return duty.epoch;
+}
+
+function assertOwnLineage(own: ServerPosition, record: CopyRecord): void {
+  if (own.systemIdentifier === record.systemIdentifier) return;
+  throw new CleaveError(
+    "POSTGRES_LINEAGE",
+    `this server's system identifier is ${own.systemIdentifier}, that of the copy was ${record.systemIdentifier}`,
+  );
+}
