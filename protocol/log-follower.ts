@@ -67,7 +67,7 @@ export class LogFollower {
   async start(): Promise<void> {
     for (const migration of Object.values(this.#state.migrations))
       await this.#load(migration.assignments.digest);
-    const last = await this.#ports.log.lastSequence();
+    const last = await this.#lastSequence();
     if (last < this.#state.sequence) {
       throw new CleaveError(
         "INTERNAL",
@@ -118,21 +118,23 @@ export class LogFollower {
         // It may have happened: what the log holds decides, after everything up to its end is folded.
         if (!(error instanceof CleaveError && error.code === "LOG_APPEND_UNKNOWN")) throw error;
       }
-      await this.#readOn(before.sequence);
+      await this.#readOn();
     }
   }
 
-  /** Folds everything that the log holds now; asks again while NATS does not answer. */
-  async #readOn(after: number): Promise<void> {
+  /** Folds everything that the log holds now. */
+  async #readOn(): Promise<void> {
+    await this.#folded(await this.#lastSequence());
+  }
+
+  /** Asks until the log answers: without it there is nothing to decide on. */
+  async #lastSequence(): Promise<number> {
     for (;;) {
       try {
-        const last = await this.#ports.log.lastSequence();
-        await this.#folded(last);
-        return;
+        return await this.#ports.log.lastSequence();
       } catch {
         await this.#ports.clock.sleep(200, this.#stopped.signal);
       }
-      if (this.#state.sequence > after) return;
     }
   }
 
