@@ -190,6 +190,18 @@ export const ERRORS = {
     "The fence reached its deadline before everything matched.",
     "The source serves again. See what it waited for, then approve again or abort.",
   ],
+  REQUEST_INVALID: [
+    "The request is not well-formed, or could be read in more than one way.",
+    "Correct the request: the message says what is wrong with it.",
+  ],
+  POD_OPENING: [
+    "This Pod takes the organization over and is not open yet.",
+    "Try again; the answer says after how many seconds.",
+  ],
+  READ_UNCONFIRMED: [
+    "The Pod cannot confirm that it may still serve reads of a fenced organization.",
+    "Try again; if it lasts, check that the agent reaches NATS.",
+  ],
   INTERNAL: [
     "A broken invariant: a bug in Cleave.",
     "Report it with the bundle of logs; the process stopped rather than guess.",
