@@ -1,0 +1,74 @@
+/** Where objects are kept. Cleave needs no more than this of it; a file system is the first one. */
+import type { Readable } from "node:stream";
+
+export interface ObjectStat {
+  readonly bytes: number;
+  /** Opaque; another one when the content may be another. */
+  readonly version: string;
+}
+
+export interface ListedObject extends ObjectStat {
+  readonly key: string;
+}
+
+export interface ObjectRead extends ObjectStat {
+  /** The whole object or the asked-for range. Has to be consumed or destroyed. */
+  readonly stream: Readable;
+}
+
+export interface ListOptions {
+  /** Only keys that begin with it. */
+  readonly prefix?: string;
+  /** Only keys after it; a listing is resumed with the last key seen. */
+  readonly after?: string;
+  /** Something below the root that is no object and may hide some (link, bad name, folder without access). */
+  readonly onUnlistable?: (name: string, reason: string) => void;
+  /** A temporary file of a writer or of an unfinished copy, as a path below the root. */
+  readonly onTemporary?: (name: string) => void;
+}
+
+export interface ExpectedContent {
+  readonly bytes: number;
+  /** In lower-case hexadecimal. */
+  readonly sha256: string;
+}
+
+/** The bytes that came are not the expected ones. What was kept of them is gone. */
+export class ContentMismatch extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "ContentMismatch";
+  }
+}
+
+/** Every method that takes a key throws CleaveError OBJECT_KEY_INVALID when it is none or leaves the store. */
+export interface ObjectBackend {
+  /** In the order of the keys' UTF-8 bytes. Objects that come or go meanwhile may be missing or listed. */
+  list(options?: ListOptions): AsyncIterable<ListedObject>;
+  /** Null when there is none. @throws CleaveError OBJECT_UNREADABLE when it is not a readable object. */
+  stat(key: string): Promise<ObjectStat | null>;
+  /** `range`: first and last byte, inclusive. @throws CleaveError OBJECT_UNREADABLE. */
+  openRead(
+    key: string,
+    range?: { readonly start: number; readonly end?: number },
+  ): Promise<ObjectRead | null>;
+  /**
+   * Replaces the object at once and durably when the content has the expected digest, else leaves what was there.
+   * `fetch` is asked for the bytes from an offset on: not 0 when an earlier, interrupted call kept a part of the
+   * same content.
+   * @throws ContentMismatch; CleaveError DISK_FULL or FILE_PERMISSION; whatever `fetch` or its stream throws.
+   */
+  put(
+    key: string,
+    expected: ExpectedContent,
+    fetch: (offset: number) => Promise<Readable>,
+  ): Promise<ObjectStat>;
+  /** Does nothing when there is none. */
+  delete(key: string): Promise<void>;
+  /** Removes a temporary file that `list` named. */
+  deleteTemporary(name: string): Promise<void>;
+  /** Bytes that may still be written; null when unknown. */
+  freeBytes(): Promise<number | null>;
+  /** @throws CleaveError FILE_PERMISSION when the root is not there or does not allow it. */
+  checkAccess(mode: "read" | "write"): Promise<void>;
+}
