@@ -1,0 +1,30 @@
+/** The `git` part of an agent's configuration. */
+import { z } from "zod";
+
+export const GitConfig = z.strictObject({
+  /** The folder of all bare repositories. A path inside it is a repository's name. */
+  root: z.string().min(1),
+  /** The git program of the agent. Writers may use another one, 2.31 or newer. */
+  program: z.string().min(1).default("git"),
+  /** Every repository is looked at again within about this time, for changes that bypassed the hook. */
+  sweepSeconds: z.number().positive().max(86_400).default(60),
+  /** How often folders are listed for new repositories that no watch reported. */
+  scanSeconds: z.number().positive().max(3_600).default(5),
+  /** Paths below the root that are none of Cleave's business, as glob patterns. */
+  ignore: z.array(z.string()).default(["+gitaly/**", "@pools/**", "**/*+deleted.git"]),
+  /**
+   * Before Git 2.46 no hook sees a change of HEAD (`symbolic-ref`), so a held HEAD.lock refuses it in fenced
+   * repositories. `auto`: where the agent's own git is older than that.
+   */
+  headLock: z.enum(["auto", "always", "never"]).default("auto"),
+});
+export type GitConfig = z.infer<typeof GitConfig>;
+/** As written by an operator, before defaults are filled in. */
+export type GitConfigInput = z.input<typeof GitConfig>;
+
+/** Where a Pod reaches the agents of the others. */
+export interface Peer {
+  /** For example `http://10.0.0.7:8101`. */
+  readonly agentUrl: string;
+  readonly token: string;
+}

@@ -1,0 +1,41 @@
+/** The part of the inventory that one migration compares: the repositories of its organizations. */
+import { InventoryDigest } from "../inventory-digest.ts";
+import { comparable, type RepositoryEntry } from "./repository-entry.ts";
+
+export class InventoryView {
+  readonly owners: ReadonlySet<string>;
+  readonly #digest = new InventoryDigest();
+  readonly #unreadable = new Map<string, string>();
+
+  /** `owners` are hashes of organizations, as entries name them. */
+  constructor(owners: ReadonlySet<string>) {
+    this.owners = owners;
+  }
+
+  covers(entry: RepositoryEntry): boolean {
+    return entry.owner !== null && this.owners.has(entry.owner);
+  }
+
+  update(entry: RepositoryEntry): void {
+    const { path } = entry;
+    const text = this.covers(entry) ? comparable(entry) : null;
+    if (text === null) this.#digest.delete(path);
+    else this.#digest.set(path, text);
+    if (!entry.deleted && this.covers(entry) && text === null) this.#unreadable.set(path, entry.detail);
+    else this.#unreadable.delete(path);
+  }
+
+  /** Path → why. While there is any, there is no evidence (rule 11). */
+  get unreadable(): ReadonlyMap<string, string> {
+    return this.#unreadable;
+  }
+
+  get size(): number {
+    return this.#digest.size;
+  }
+
+  /** `<count>/<root>`: equal on two Pods exactly when they hold the same. */
+  get digest(): string {
+    return `${this.#digest.size}/${this.#digest.root()}`;
+  }
+}
