@@ -60,18 +60,23 @@ export async function startGuardServer(options: GuardServerOptions): Promise<Gua
   });
   server.listen(options.port, options.host);
   await once(server, "listening");
+  let closing: Promise<void> | null = null;
+  const close = async () => {
+    const closed = once(server, "close");
+    server.close();
+    guard.holds.close();
+    server.closeIdleConnections();
+    // A connection that a proxy keeps open for its next question would hold the process.
+    const forced = setTimeout(() => server.closeAllConnections(), 200);
+    await closed;
+    clearTimeout(forced);
+  };
   return {
     port: (server.address() as AddressInfo).port,
     held: () => guard.holds.held,
-    close: async () => {
-      const closed = once(server, "close");
-      server.close();
-      guard.holds.close();
-      server.closeIdleConnections();
-      // A connection that a proxy keeps open for its next question would hold the process.
-      const forced = setTimeout(() => server.closeAllConnections(), 200);
-      await closed;
-      clearTimeout(forced);
+    close: () => {
+      closing ??= close();
+      return closing;
     },
   };
 }
