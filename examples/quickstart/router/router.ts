@@ -60,8 +60,10 @@ interface Kept {
 
 type Verdict =
   | { readonly kind: "go" }
-  | { readonly kind: "elsewhere"; readonly podId: string; readonly lifetimeMs: number }
+  | { readonly kind: "elsewhere"; readonly podId: string }
   | { readonly kind: "wait" }
+  /** The request itself is at fault. */
+  | { readonly kind: "refused"; readonly status: number; readonly message: string }
   | { readonly kind: "unreachable" };
 
 export class Router {
@@ -147,10 +149,14 @@ export class Router {
       const verdict = await this.#askGuard(address, kept);
       waitedMs += performance.now() - askedAt;
       if (verdict.kind === "elsewhere") {
-        last = this.#elsewhere(kept, podId, verdict.podId, verdict.lifetimeMs);
+        last = this.#elsewhere(kept, podId, verdict.podId);
         if (verdict.podId === podId || attempts > 0) await sleep(PAUSE_MS);
         attempts += verdict.podId === podId ? 0 : 1;
         continue;
+      }
+      if (verdict.kind === "refused") {
+        answer(outgoing, verdict.status, verdict.message);
+        return;
       }
       if (verdict.kind !== "go") {
         if (verdict.kind === "wait") this.counters.refused(kept.organization);
@@ -173,7 +179,7 @@ export class Router {
       const other = header(response, "cleave-pod");
       if (response.statusCode === 421 && other !== null) {
         await response.body.dump();
-        last = this.#elsewhere(kept, podId, other, ROUTE_LIFETIME_MS);
+        last = this.#elsewhere(kept, podId, other);
         await sleep(PAUSE_MS);
         continue;
       }
@@ -192,9 +198,10 @@ export class Router {
     answer(outgoing, 502, last);
   }
 
-  #elsewhere(kept: Kept, from: string, to: string, lifetimeMs: number): string {
+  /** A refusal is not to be cached as an answer; what it taught is a hint, checked at that Pod's guard. */
+  #elsewhere(kept: Kept, from: string, to: string): string {
     this.counters.redirected(kept.organization);
-    this.#routes.learn(kept.organization, to, lifetimeMs);
+    this.#routes.learn(kept.organization, to, ROUTE_LIFETIME_MS);
     return `${from} says ${to}`;
   }
 
@@ -235,13 +242,12 @@ export class Router {
         },
         signal: AbortSignal.timeout(holdMs + 2_000),
       });
-      await response.body.dump();
+      const message = await response.body.text();
       const podId = header(response, "cleave-pod");
-      if (response.statusCode === 421 && podId !== null) {
-        const lifetimeMs = lifetimeOf(header(response, "cache-control"), ROUTE_LIFETIME_MS);
-        return { kind: "elsewhere", podId, lifetimeMs };
-      }
+      if (response.statusCode === 421 && podId !== null) return { kind: "elsewhere", podId };
       if (response.statusCode >= 200 && response.statusCode < 300) return { kind: "go" };
+      if (response.statusCode >= 400 && response.statusCode < 500)
+        return { kind: "refused", status: response.statusCode, message };
       return { kind: response.statusCode === 503 ? "wait" : "unreachable" };
     } catch {
       return { kind: "unreachable" };
