@@ -106,7 +106,6 @@ export class Agent {
   /** Resolves when the log is folded and work has begun. The guard's answers are valid before that, from the checkpoint. */
   async start(): Promise<void> {
     const { bus, stores } = this.#options;
-    await this.#follower.start();
     for (const store of stores) this.#unsubscribe.push(store.onChange(() => this.#changed()));
     this.#unsubscribe.push(
       bus.onReport(
@@ -114,6 +113,11 @@ export class Agent {
         () => undefined,
       ),
     );
+    // A checkpoint is a prefix of the log, and duties of a prefix are safe: without NATS an open Pod stays open, a
+    // fence stays up, and nothing new is decided.
+    await this.#follower.load();
+    if (this.#follower.state.sequence > 0) this.#update();
+    await this.#follower.start();
     this.#update();
     this.#reporter.start();
     void this.#watchDeadlines();
@@ -136,6 +140,8 @@ export class Agent {
   // What the guard asks -------------------------------------------------------------------------------------
 
   access(organizationId: OrganizationId | null, write: boolean): Access {
+    // Before the assignments are loaded this agent does not know whose anything is.
+    if (!this.#follower.ready) return { outcome: "unknownIdentity" };
     const local = {
       self: this.#self,
       openedHere: (id: MigrationId) => this.#isOpenHere(id),

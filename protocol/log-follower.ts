@@ -63,10 +63,16 @@ export class LogFollower {
     this.#assignments.set(digest, assignments);
   }
 
+  /** Loads what the checkpoint names; resolves when it may be acted on, as on any prefix of the log. */
+  async load(): Promise<void> {
+    for (const migration of Object.values(this.#state.migrations)) {
+      await this.#load(migration.assignments.digest);
+    }
+  }
+
   /** Subscribes and resolves when everything that was in the log at the time of the call is folded. */
   async start(): Promise<void> {
-    for (const migration of Object.values(this.#state.migrations))
-      await this.#load(migration.assignments.digest);
+    await this.load();
     const last = await this.#lastSequence();
     if (last < this.#state.sequence) {
       throw new CleaveError(

@@ -1,0 +1,133 @@
+/** `cleave agent --config FILE`: wires the ports and stores of one Pod's agent, and runs it until SIGTERM. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { CachedBlobs } from "../protocol/adapters/cached-blobs.ts";
+import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
+import { createLogger } from "../protocol/adapters/logger.ts";
+import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
+import { NatsBus } from "../protocol/adapters/nats-bus.ts";
+import { NatsLink } from "../protocol/adapters/nats-connection.ts";
+import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
+import { systemClock } from "../protocol/adapters/system-clock.ts";
+import { systemRandom } from "../protocol/adapters/system-random.ts";
+import { toCleaveError } from "../protocol/errors.ts";
+import type { Logger } from "../protocol/ports/logger.ts";
+import { FileMemory } from "./adapters/file-memory.ts";
+import { Agent } from "./agent.ts";
+import { type AgentConfig, loadAgentConfig } from "./config.ts";
+import { startGuardServer } from "./guard/server.ts";
+import { startPeerServer } from "./peer/server.ts";
+import { createStores } from "./stores/create-stores.ts";
+
+const SOFTWARE = "0.1.0";
+
+export interface RunningAgent {
+  stop(): Promise<void>;
+}
+
+export async function startAgent(config: AgentConfig, logger: Logger): Promise<RunningAgent> {
+  const { podId, stateDirectory } = config;
+  await mkdir(stateDirectory, { recursive: true });
+  const link = new NatsLink(config.nats, systemClock, logger);
+  const ports = {
+    log: new NatsEventLog({
+      link,
+      clock: systemClock,
+      random: systemRandom,
+      logger,
+      replicas: config.nats.replicas,
+    }),
+    bus: new NatsBus(link),
+    blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
+    clock: systemClock,
+    logger,
+  };
+  const { stores, peerRoutes, close } = await createStores(config, systemClock, logger);
+  const agent = await Agent.create({
+    ...ports,
+    podId,
+    software: SOFTWARE,
+    stores,
+    checkpoints: new FileCheckpoints(join(stateDirectory, "checkpoint")),
+    memory: new FileMemory(join(stateDirectory, "agent.json")),
+  });
+  const { host, guardPort, peerPort } = config.listen;
+  // First of all: whoever asks gets an answer, if only "not yet".
+  const guard = await startGuardServer({
+    podId,
+    view: agent,
+    config: config.guard,
+    clock: systemClock,
+    logger,
+    host,
+    port: guardPort,
+  });
+  const peer = await startPeerServer({
+    podId,
+    host,
+    port: peerPort,
+    token: config.peerToken,
+    stores: peerRoutes,
+    logger,
+  });
+  logger.info(
+    { guard: `http://${host}:${guard.port}`, peer: `http://${host}:${peer.port}` },
+    "the agent answers",
+  );
+  const started = agent.start();
+  started.then(
+    () => logger.info({}, "the log is read; the agent works"),
+    (error: unknown) => {
+      const known = toCleaveError(error);
+      logger.error({ code: known.code, next: known.nextStep }, known.message);
+    },
+  );
+  return {
+    stop: async () => {
+      await agent.stop();
+      await Promise.all([guard.close(), peer.close()]);
+      await close();
+      await link.close();
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { config: { type: "string" }, help: { type: "boolean", short: "h" } },
+  });
+  if (values.help || values.config === undefined) {
+    console.log(
+      "usage: cleave agent --config FILE\n\nRuns the agent of one Pod. deploy/agent.example.yaml is an example of FILE.",
+    );
+    process.exitCode = values.help ? 0 : 2;
+    return;
+  }
+  const config = await loadAgentConfig(values.config);
+  const logger = createLogger({ agent: config.podId }, config.logLevel);
+  const running = await startAgent(config, logger);
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    logger.info({ signal }, "stopping; the Pod stays as it is");
+    running.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, "stopping failed");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+if (import.meta.main) {
+  main().catch((error: unknown) => {
+    const known = toCleaveError(error);
+    console.error(`error ${known.code}: ${known.message}\nnext: ${known.nextStep}`);
+    process.exit(1);
+  });
+}
