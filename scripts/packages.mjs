@@ -17,7 +17,7 @@ export async function ensurePackages(root) {
     // Not `npm ci`: it refuses a lock without the packages of platforms that a registry mirror does not carry.
     // Versions and checksums come from the lock all the same. Install scripts stay off; the one that is needed
     // (Node itself) is run below, by name.
-    npm(root, ["install", "--no-save", "--ignore-scripts", "--no-progress", "--loglevel=error"]);
+    npm(root, ["install", "--no-save", "--ignore-scripts", "--loglevel=error"]);
   }
   const node = join(root, "node_modules/node/bin/node");
   if (versionOf(node) !== wantedVersion(root)) {
