@@ -152,7 +152,8 @@ for cleave_attempt in 1 2 3; do
     cleave_pass
   fi
   [ -r "$cleave_control/shares/$cleave_migration" ] || continue
-  while read -r cleave_target cleave_source cleave_phase; do
+  # Not over stdin: that belongs to the earlier hook.
+  while read -r cleave_target cleave_source cleave_phase <&3; do
     [ "$cleave_target" = "$cleave_to" ] || continue
     case $cleave_phase in
       source)
@@ -172,7 +173,7 @@ for cleave_attempt in 1 2 3; do
         cleave_pass
         ;;
     esac
-  done <"$cleave_control/shares/$cleave_migration"
+  done 3<"$cleave_control/shares/$cleave_migration"
   break
 done
 cleave_refuse 'this repository is read-only: its fence cannot be read'
