@@ -52,7 +52,8 @@ export class FileFence {
   readonly #clock: Clock;
   readonly #paths: ReturnType<typeof fencePaths>;
   readonly #shares = new Map<MigrationId, string>();
-  readonly #staged = new Map<MigrationId, ReadonlyMap<OrganizationId, PodId>>();
+  /** A migration's assignments never change, so once is enough for the life of the process. */
+  readonly #staged = new Set<MigrationId>();
   #sharesTurn: Promise<unknown> = Promise.resolve();
   #routesTurn: Promise<unknown> = Promise.resolve();
 
@@ -81,7 +82,7 @@ export class FileFence {
   /** One small file per organization; durable when it resolves. Done while following, never while fenced. */
   stageRoutes(stage: StageRoutes): Promise<void> {
     return this.#inTurnOfRoutes(async () => {
-      if (this.#staged.get(stage.migrationId) === stage.assignments) return;
+      if (this.#staged.has(stage.migrationId)) return;
       const pending = stage.assignments.entries();
       let changed = false;
       const worker = async () => {
@@ -96,7 +97,7 @@ export class FileFence {
       };
       await Promise.all(Array.from({ length: STAGE_CONCURRENCY }, worker));
       if (changed) await this.#syncAll();
-      this.#staged.set(stage.migrationId, stage.assignments);
+      this.#staged.add(stage.migrationId);
     });
   }
 

@@ -141,7 +141,7 @@ export class Inventory {
 
   /** Resolves when everything so far is in the file (not necessarily synced: it is a cache). */
   async saved(): Promise<void> {
-    while (this.#saving) await this.#saving;
+    while (this.#saving !== null) await this.#saving;
   }
 
   /** Forgets everything, the file included: nothing of it is needed any more. */

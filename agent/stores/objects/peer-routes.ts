@@ -7,14 +7,13 @@ import type { ObjectBackend } from "./backend.ts";
 import type { Inventory } from "./inventory.ts";
 import { keyFault } from "./keys.ts";
 import { type ChangesAnswer, ChangesQuery, PAGE_ENTRIES, type SummaryAnswer } from "./peer-protocol.ts";
-import type { SourceFinal } from "./source.ts";
+import type { PeerView, SourceFinal } from "./source.ts";
 
 export interface PeerSource {
   readonly backend: ObjectBackend;
   readonly clock: Clock;
-  readonly inventory: () => Inventory | null;
-  /** Whether this Pod is the source of that migration and its inventory is complete, and the fence's end if there is one. */
-  readonly source: (migrationId: MigrationId) => { readonly final: SourceFinal | null } | null;
+  /** Null unless this Pod is the source of that migration and its inventory is complete. */
+  readonly source: (migrationId: MigrationId) => PeerView | null;
   /** `listener` is called when `source` may answer differently. */
   readonly onChange: (listener: () => void) => () => void;
   readonly summary: () => Promise<SummaryAnswer>;
@@ -26,11 +25,7 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
     const query = ChangesQuery.safeParse(request.query);
     if (!query.success) return refuse(reply, 400, "the question is malformed");
     const { migration, incarnation, epoch, waitMs } = query.data;
-    const current = () => {
-      const inventory = peer.inventory();
-      const source = peer.source(migration as MigrationId);
-      return inventory === null || source === null ? null : { inventory, final: source.final };
-    };
+    const current = () => peer.source(migration as MigrationId);
     const isNews = () => {
       const now = current();
       if (now === null) return true;

@@ -1,4 +1,5 @@
 /** Keeps a source's inventory true: a scan at first, then every change that writers announce, and a sweep behind them. */
+import { invariant } from "../../../protocol/errors.ts";
 import type { Problem } from "../../../protocol/evidence.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
@@ -9,14 +10,13 @@ import { hashObject } from "./hashing.ts";
 import type { Inventory } from "./inventory.ts";
 import { keyFault, quoteKey } from "./keys.ts";
 import { forEachParallel, KeyedTurns } from "./parallel.ts";
+import { HASH_CONCURRENCY, scanInto } from "./scan.ts";
 
-/** Hashing competes with the Pod's own work for the processor; more at once gains nothing. */
-const HASH_CONCURRENCY = 2;
 const MAX_NAMED = 10;
 
 export interface SourceTrackerOptions {
   readonly backend: ObjectBackend;
-  readonly inventory: Inventory;
+  readonly inventory: () => Promise<Inventory>;
   readonly fence: FileFence;
   readonly ownerLookup: OwnerLookup;
   readonly clock: Clock;
@@ -35,6 +35,7 @@ export class SourceTracker {
   readonly #unowned = new Set<string>();
   /** Changed without a write intent, as of the last complete sweep. */
   #outside = new Map<string, string>();
+  #inventory: Inventory | null = null;
   #scan: Promise<void> | null = null;
   #scanned = false;
   #progress: { done: number; total: number } | null = null;
@@ -43,6 +44,10 @@ export class SourceTracker {
     this.#options = options;
   }
 
+  /** Announced changes are taken over from here on. */
+  get started(): boolean {
+    return this.#scan !== null;
+  }
   get scanned(): boolean {
     return this.#scanned;
   }
@@ -99,6 +104,7 @@ export class SourceTracker {
   }
 
   async #begin(): Promise<void> {
+    this.#inventory = await this.#options.inventory();
     const { fence, clock, sweepMs, log } = this.#options;
     const signal = this.#ended.signal;
     // Watched before listed: what changes behind the listing is announced.
@@ -124,21 +130,16 @@ export class SourceTracker {
   }
 
   async #scanAll(): Promise<void> {
-    const { inventory, onChange } = this.#options;
-    const { listed, unlistable } = await this.#list();
-    this.#unlistable = unlistable;
-    const progress = { done: 0, total: listed.length };
-    this.#progress = progress;
-    const keys = new Set(listed.map(({ key }) => key));
-    await forEachParallel(listed, HASH_CONCURRENCY, async ({ key, version }) => {
-      this.#ended.signal.throwIfAborted();
-      if (inventory.get(key)?.version === version) this.#note(key, true);
-      else await this.#refresh(key);
-      progress.done += 1;
-      if (progress.done % 500 === 0) onChange();
+    const { backend, onChange } = this.#options;
+    this.#unlistable = await scanInto(this.#opened(), backend, {
+      signal: this.#ended.signal,
+      refresh: (key) => this.#refresh(key),
+      onKept: (key) => this.#note(key, true),
+      onProgress: (done, total) => {
+        this.#progress = { done, total };
+        if (done % 500 === 0) onChange();
+      },
     });
-    const gone = [...inventory.keys()].filter((key) => !keys.has(key));
-    await forEachParallel(gone, HASH_CONCURRENCY, (key) => this.#refresh(key));
   }
 
   async #list(): Promise<{ listed: ListedObject[]; unlistable: Map<string, string> }> {
@@ -154,7 +155,8 @@ export class SourceTracker {
 
   /** Compares sizes and times of everything with the inventory; what differs unannounced was written past the fence. */
   async sweep(): Promise<void> {
-    const { inventory, onChange } = this.#options;
+    const { onChange } = this.#options;
+    const inventory = this.#opened();
     const { listed, unlistable } = await this.#list();
     const outside = new Map<string, string>();
     const suspects = listed
@@ -178,7 +180,8 @@ export class SourceTracker {
 
   /** How a key differs from the inventory although nobody announced it; null when it does not or somebody did. */
   async #unannounced(key: string): Promise<string | null> {
-    const { fence, backend, inventory } = this.#options;
+    const { fence, backend } = this.#options;
+    const inventory = this.#opened();
     const announced = async () =>
       (await fence.inflightKeys("objects")).has(key) ||
       (await fence.takeDirty("objects")).some((entry) => entry.key === key);
@@ -209,9 +212,9 @@ export class SourceTracker {
   /** Reads the object as it is now into the inventory. */
   #refresh(key: string): Promise<void> {
     return this.#turns.run(key, async () => {
-      const { backend, inventory } = this.#options;
+      const inventory = this.#opened();
       try {
-        const object = await hashObject(backend, key);
+        const object = await hashObject(this.#options.backend, key);
         this.#unreadable.delete(key);
         this.#note(key, object !== null);
         if (object === null) inventory.delete(key);
@@ -223,6 +226,11 @@ export class SourceTracker {
         this.#options.onChange();
       }
     });
+  }
+
+  #opened(): Inventory {
+    invariant(this.#inventory !== null, "the inventory is used before it is open");
+    return this.#inventory;
   }
 
   #note(key: string, exists: boolean): void {

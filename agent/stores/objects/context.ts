@@ -1,0 +1,71 @@
+/** What the parts of the object store share, and what a migration's side of it has to offer. */
+import type { StoreStatus } from "../../../protocol/evidence.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import type { Clock } from "../../../protocol/ports/clock.ts";
+import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { FileFence } from "../file-fence/file-fence.ts";
+import type { OwnerLookup } from "../owner-lookup.ts";
+import type { ObjectBackend } from "./backend.ts";
+import type { ObjectsConfig, Peer } from "./config.ts";
+import type { Inventory } from "./inventory.ts";
+
+export interface ObjectsContext {
+  readonly podId: PodId;
+  readonly config: ObjectsConfig;
+  readonly peers: Readonly<Record<string, Peer>>;
+  readonly ownerLookup: OwnerLookup;
+  readonly fence: FileFence;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly stateDirectory: string;
+  readonly backend: ObjectBackend;
+  /** Opened at first use; the same for all migrations. */
+  readonly inventory: () => Promise<Inventory>;
+  /** Tells the agent and waiting peers that a status or an answer may be another now. */
+  readonly changed: () => void;
+}
+
+/** One migration's part of the store, as source or as target. */
+export interface Role {
+  reach(duty: Duty, signal: AbortSignal): Promise<void>;
+  status(): StoreStatus;
+  /** Ends background work; leaves files and fences as they are. */
+  close(): Promise<void>;
+}
+
+/**
+ * The keys that evidence is about: those of the organizations that the migration assigns, and what all share.
+ * Others go on changing on the source while it is fenced, so no two Pods could agree on them.
+ */
+export function scopeOf(duty: Duty, ownerLookup: OwnerLookup): (key: string) => boolean {
+  return (key) => {
+    const owner = ownerLookup.object(key);
+    return owner === null || owner.kind === "shared" || duty.assignments.has(owner.organizationId);
+  };
+}
+
+/** What both sides of a migration do first: enforce the phases, then name the routes. */
+export async function enforce(context: ObjectsContext, duty: Duty): Promise<void> {
+  await context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
+  await context.fence.stageRoutes({
+    migrationId: duty.migrationId,
+    sourcePodId: duty.sourcePodId,
+    assignments: duty.assignments,
+  });
+}
+
+/** The promise's outcome, or the signal's reason as soon as it aborts. The work itself goes on. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,129 @@
+/** Checks that change nothing: may this Pod's objects be copied, and may this Pod take copies? */
+import { toCleaveError } from "../../../protocol/errors.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { ObjectBackend } from "./backend.ts";
+import type { ObjectsContext } from "./context.ts";
+import { quoteKey } from "./keys.ts";
+import { PeerClient } from "./peer-client.ts";
+import type { SummaryAnswer } from "./peer-protocol.ts";
+
+const MAX_NAMED = 5;
+/** What a copy needs beyond the objects' own bytes: blocks, folders, the inventory. */
+const ROOM_FACTOR = 1.05;
+
+/** Null when nothing is there, else what was found first. */
+export async function targetIsEmpty(backend: ObjectBackend): Promise<string | null> {
+  let found: string | null = null;
+  const note = (name: string) => {
+    found ??= quoteKey(name);
+  };
+  const listing = backend.list({ onTemporary: note, onUnlistable: note });
+  for await (const { key } of listing) return quoteKey(key);
+  return found;
+}
+
+export async function preflightSource(
+  context: ObjectsContext,
+  signal: AbortSignal,
+): Promise<{ findings: Finding[]; summary: SummaryAnswer }> {
+  const { backend, ownerLookup } = context;
+  const findings: Finding[] = [];
+  const summary = { objects: 0, bytes: 0 };
+  try {
+    await backend.checkAccess("read");
+  } catch (error) {
+    return { findings: [finding(error)], summary };
+  }
+  const unlistable: string[] = [];
+  let unlistableCount = 0;
+  let unowned = 0;
+  let unownedExample = "";
+  const onUnlistable = (name: string, reason: string) => {
+    unlistableCount += 1;
+    if (unlistable.length < MAX_NAMED) unlistable.push(`${quoteKey(name)} (${reason})`);
+  };
+  for await (const { key, bytes } of backend.list({ onUnlistable })) {
+    signal.throwIfAborted();
+    summary.objects += 1;
+    summary.bytes += bytes;
+    if (ownerLookup.object(key) !== null) continue;
+    unowned += 1;
+    if (unownedExample === "") unownedExample = quoteKey(key);
+  }
+  if (unlistableCount > 0)
+    findings.push({
+      store: "objects",
+      severity: "error",
+      code: "OBJECT_UNREADABLE",
+      message:
+        `${unlistableCount} entries below the root cannot be read as objects: ${unlistable.join(", ")}`.slice(
+          0,
+          2_000,
+        ),
+    });
+  if (unowned > 0)
+    findings.push({
+      store: "objects",
+      severity: "error",
+      code: "OWNER_UNKNOWN",
+      message: `${unowned} objects have no owner by the rules, for example ${unownedExample}`,
+    });
+  return { findings, summary };
+}
+
+export async function preflightTarget(
+  context: ObjectsContext,
+  duty: Duty,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const { backend, config, peers } = context;
+  const findings: Finding[] = [];
+  try {
+    await backend.checkAccess("write");
+    const found = await targetIsEmpty(backend);
+    if (found !== null)
+      findings.push({
+        store: "objects",
+        severity: "error",
+        code: "OBJECTS_NOT_EMPTY",
+        message: `${config.root} has ${found}`,
+      });
+  } catch (error) {
+    findings.push(finding(error));
+  }
+  const peer = peers[duty.sourcePodId];
+  if (peer === undefined)
+    return [
+      ...findings,
+      {
+        store: "objects",
+        severity: "error",
+        code: "PEER_UNREACHABLE",
+        message: `the configuration of ${duty.podId} has no peer ${duty.sourcePodId}`,
+      },
+    ];
+  const client = new PeerClient(peer);
+  try {
+    const { bytes, objects } = await client.summary(signal);
+    const free = await backend.freeBytes();
+    if (free !== null && free < bytes * ROOM_FACTOR)
+      findings.push({
+        store: "objects",
+        severity: "error",
+        code: "DISK_FULL",
+        message: `${config.root} has ${free} bytes free; the source's ${objects} objects need ${bytes}`,
+      });
+  } catch (error) {
+    signal.throwIfAborted();
+    findings.push(finding(error));
+  } finally {
+    await client.close();
+  }
+  return findings;
+}
+
+function finding(error: unknown): Finding {
+  const { code, message } = toCleaveError(error, "OBJECT_UNREADABLE");
+  return { store: "objects", severity: "error", code, message: message.slice(0, 2_000) };
+}

@@ -1,0 +1,149 @@
+/** The source's side of one migration: tracked while it seeds and follows, drained and final at the fence. */
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { Evidence, StoreStatus } from "../../../protocol/evidence.ts";
+import type { Epoch } from "../../../protocol/ids.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { InventoryDigest } from "../inventory-digest.ts";
+import { enforce, type ObjectsContext, orAborted, type Role, scopeOf } from "./context.ts";
+import type { Inventory } from "./inventory.ts";
+import type { SourceTracker } from "./source-tracker.ts";
+
+/** What the source held of the fenced organizations when their writers had ended. */
+export interface SourceFinal {
+  readonly epoch: Epoch;
+  readonly generation: number;
+  readonly digest: string;
+}
+
+/** What a target is answered from. */
+export interface PeerView {
+  readonly inventory: Inventory;
+  readonly final: SourceFinal | null;
+}
+
+export class ObjectsSource implements Role {
+  readonly #context: ObjectsContext;
+  readonly #tracker: SourceTracker;
+  #inventory: Inventory | null = null;
+  readonly #inScope: (key: string) => boolean;
+  #scope: { digest: InventoryDigest; remove: () => void } | null = null;
+  #duty: Duty;
+  #reached = false;
+  #final: SourceFinal | null = null;
+  #details: Evidence["details"] = {};
+  #stragglers: string[] = [];
+  #serving = false;
+
+  constructor(context: ObjectsContext, tracker: SourceTracker, duty: Duty) {
+    this.#context = context;
+    this.#tracker = tracker;
+    this.#duty = duty;
+    this.#inScope = scopeOf(duty, context.ownerLookup);
+  }
+
+  /** Null while targets may not be answered: an incomplete inventory would look like deletions. */
+  peerView(): PeerView | null {
+    if (!this.#serving || !this.#tracker.scanned || this.#inventory === null) return null;
+    return { inventory: this.#inventory, final: this.#final };
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    this.#duty = duty;
+    this.#reached = false;
+    switch (duty.goal) {
+      case "prepare":
+      case "serve":
+        this.#lower();
+        await enforce(this.#context, duty);
+        await this.#track(signal);
+        break;
+      case "fence":
+        await this.#fence(duty, signal);
+        break;
+      default:
+        await this.#context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
+        this.#serving = false;
+        this.#context.changed();
+    }
+    this.#reached = true;
+    this.#context.changed();
+  }
+
+  status(): StoreStatus {
+    const faults = this.#tracker.faults();
+    const { goal, epoch } = this.#duty;
+    const evidence: Evidence | null =
+      goal === "fence" && this.#final !== null && this.#final.epoch === epoch
+        ? { epoch: this.#final.epoch, digest: this.#final.digest, details: this.#details }
+        : null;
+    const progress = this.#tracker.progress;
+    return {
+      goal,
+      reached: this.#reached,
+      progress: progress && !this.#tracker.scanned ? { ...progress, unit: "objects" } : null,
+      lag: null,
+      verified: this.#tracker.scanned && faults.length === 0,
+      evidence,
+      problems: [...faults, ...this.#tracker.outsideWrites()].slice(0, 50),
+      stragglers: this.#stragglers.slice(0, 50),
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#serving = false;
+    this.#scope?.remove();
+    this.#scope = null;
+  }
+
+  #lower(): void {
+    this.#final = null;
+    this.#stragglers = [];
+  }
+
+  async #track(signal: AbortSignal): Promise<InventoryDigest> {
+    const inventory = await this.#context.inventory();
+    await orAborted(this.#tracker.start(), signal);
+    this.#inventory = inventory;
+    this.#scope ??= inventory.addScope(this.#inScope);
+    this.#serving = true;
+    this.#context.changed();
+    return this.#scope.digest;
+  }
+
+  /** Rule 4: refuse, drain, and only then look at what is there. */
+  async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.epoch === null) throw new CleaveError("INTERNAL", "a fence without an epoch");
+    if (this.#final?.epoch === duty.epoch) return;
+    this.#lower();
+    const { fence, clock, ownerLookup, changed } = this.#context;
+    const startedAt = clock.monotonic();
+    await enforce(this.#context, duty);
+    const digest = await this.#track(signal);
+    const { stragglers } = await fence.drain({
+      store: "objects",
+      migrationId: duty.migrationId,
+      graceMs: duty.settings.cutover.drainGraceMs,
+      signal,
+      ownerOf: (key) => ownerLookup.object(key),
+      onWaiting: (texts) => {
+        if (texts.join() === this.#stragglers.join()) return;
+        this.#stragglers = texts;
+        changed();
+      },
+    });
+    this.#stragglers = stragglers;
+    const drainedAt = clock.monotonic();
+    await orAborted(this.#tracker.settle(this.#inScope), signal);
+    const [fault] = this.#tracker.faults();
+    if (fault) throw new CleaveError(fault.code, fault.message);
+    const { generation } = await this.#context.inventory();
+    this.#final = { epoch: duty.epoch, generation, digest: `${digest.size}/${digest.root()}` };
+    this.#details = {
+      objects: digest.size,
+      generation,
+      drainMs: Math.round(drainedAt - startedAt),
+      settleMs: Math.round(clock.monotonic() - drainedAt),
+    };
+    changed();
+  }
+}
