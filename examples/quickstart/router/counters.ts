@@ -22,7 +22,7 @@ export interface RouterStats {
 }
 
 /** A guard's answer that took longer than this was a wait for an outcome, not an ordinary answer. */
-const HELD_FROM_MS = 5;
+const HELD_FROM_MS = 20;
 
 export class Counters {
   #requests = 0;
