@@ -50,7 +50,7 @@ async function leader(link: NatsLink): Promise<string> {
 async function appendThrough(
   log: EventLog,
   reason: string,
-  held: Set<string>,
+  held: Pick<Set<string>, "has" | "size">,
   expected: number,
 ): Promise<number> {
   for (let last = expected; ; ) {
