@@ -129,14 +129,20 @@ export function postgresEnvironment(): Promise<Environment> {
   return environment;
 }
 
-async function initialise(binaries: Binaries, runAs: SystemUser | null, folder: string, directory: string) {
+async function initialise(
+  binaries: Binaries,
+  runAs: SystemUser | null,
+  folder: string,
+  directory: string,
+  further: readonly string[] = [],
+): Promise<void> {
   const passwordFile = join(folder, "password");
   writeFileSync(passwordFile, `${PASSWORD}\n`, { mode: 0o600 });
   mkdirSync(directory, { mode: 0o700 });
   await Promise.all([giveTo(runAs, passwordFile), giveTo(runAs, directory)]);
   await run(runAs, program(binaries, "initdb"), [
     ...["-D", directory, "-N", "-U", USER, "--pwfile", passwordFile, "-A", "scram-sha-256"],
-    ...["-E", "UTF8", "--locale=C"],
+    ...["-E", "UTF8", "--locale=C", ...further],
   ]);
   // Single-user mode spares a start, a connection and a stop.
   await run(
@@ -154,6 +160,8 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Its own initdb, and so its own system identifier; half a second more. */
   readonly fresh?: boolean;
+  /** Further arguments for an initdb of its own. */
+  readonly initdb?: readonly string[];
 }
 
 /** A running PostgreSQL of its own. */
@@ -180,8 +188,14 @@ export class Cluster {
     const environment = await postgresEnvironment();
     const folder = await temporaryFolder(options.podId);
     const cluster = new Cluster(environment, options, folder, await freePort());
-    if (options.fresh)
-      await initialise(environment.binaries, environment.runAs, folder, cluster.dataDirectory);
+    if (options.fresh || options.initdb)
+      await initialise(
+        environment.binaries,
+        environment.runAs,
+        folder,
+        cluster.dataDirectory,
+        options.initdb,
+      );
     else await run(null, "cp", ["-a", "--reflink=auto", environment.template, cluster.dataDirectory]);
     leftovers.dataDirectories.add(cluster.dataDirectory);
     await cluster.resume();

@@ -99,6 +99,8 @@ export class WarmConnection {
   readonly #options: ConnectOptions;
   readonly #onConnect: (client: Database) => Promise<void>;
   #client: Promise<Database> | null = null;
+  #current: Database | null = null;
+  #turn: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(
@@ -122,8 +124,20 @@ export class WarmConnection {
     return this.#client;
   }
 
-  /** Runs `work` on the connection; a failure that could have broken it makes the next use connect again. */
-  async use<T>(work: (client: Database) => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` on the connection, alone: it may open a transaction. Must not be nested. A failure that could have
+   * broken the connection makes the next use connect again.
+   */
+  use<T>(work: (client: Database) => Promise<T>): Promise<T> {
+    const result = this.#turn.then(() => this.#useNow(work));
+    this.#turn = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  async #useNow<T>(work: (client: Database) => Promise<T>): Promise<T> {
     const client = await this.get();
     try {
       return await work(client);
@@ -173,7 +187,6 @@ export class WarmConnection {
     }
   }
 
-  #current: Database | null = null;
   #forget(client: Database): void {
     if (this.#current === client) {
       this.#current = null;

@@ -2,8 +2,7 @@
  * Which history a server's data has: system identifier, timeline and the points where timelines were switched. Two
  * servers with the same timeline number can still have different histories, so the switch points are compared too.
  */
-import type { Lsn } from "../../../protocol/ids.ts";
-import { lsnDistanceBytes } from "../../../protocol/ids.ts";
+import { type Lsn, lsnDistanceBytes, lsnToBytes } from "../../../protocol/ids.ts";
 
 export interface Lineage {
   readonly systemIdentifier: string;
@@ -62,6 +61,20 @@ export async function readPosition(query: Query): Promise<ServerPosition> {
     streaming: row.streaming,
     history: row.history === null ? null : parseHistory(row.history),
   };
+}
+
+const WAL_PAGE_BYTES = 8192n;
+/** Of the first page of a segment and of every other page. */
+const PAGE_HEADER_BYTES: ReadonlySet<bigint> = new Set([40n, 24n]);
+
+/**
+ * WAL that the source has inserted and the standby has not replayed. An insert position right behind a page's header
+ * has nothing in that page yet, and a standby that has replayed everything stands before the header.
+ */
+export function lagBytes(own: Lsn, source: Lsn): number {
+  const inPage = lsnToBytes(source) % WAL_PAGE_BYTES;
+  const headerBytes = PAGE_HEADER_BYTES.has(inPage) ? Number(inPage) : 0;
+  return Math.max(0, lsnDistanceBytes(own, source) - headerBytes);
 }
 
 /** `parent switchpoint reason` a line; the reason is prose (PostgreSQL's timeline.c). */

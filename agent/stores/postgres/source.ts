@@ -4,7 +4,7 @@ import type { Finding } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
-import { type Database, WarmConnection } from "./connection.ts";
+import { connect, type Database, discard, WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { raiseFence, readMarker, writeMarker } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
@@ -42,7 +42,7 @@ export class SourcePart {
       applicationName: "cleave-watch",
       queryTimeoutMs: HANGS_AFTER_MS,
     });
-    this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#turn());
+    this.#watch = new Background(clock, LOOK_EVERY_MS, (signal) => this.#turn(signal));
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -92,11 +92,11 @@ export class SourcePart {
     const lowering = duty.epoch !== null;
     // A fence that was lowered in the log is lowered here before anything that takes longer.
     if (lowering) await this.#enforce(duty);
-    await this.#fast.use(async (db) => {
+    await this.#apart(async (db) => {
       // Installing locks every owned table for a moment, so it is done only when something is missing.
       const findings = (await isGuarded(db)) ? await verifyGuard(db, ownership) : null;
       signal.throwIfAborted();
-      if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId });
+      if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       signal.throwIfAborted();
       if (!lowering)
         await stageRoutes(db, { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments });
@@ -111,6 +111,18 @@ export class SourcePart {
     await this.#fast.use((db) => readMarker(db, migrationId, 1 as Epoch));
     this.#watch.start();
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true });
+  }
+
+  /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
+  async #apart<T>(work: (db: Database) => Promise<T>): Promise<T> {
+    // First who the server is.
+    await this.#fast.get();
+    const db = await connect(this.#options.config, { applicationName: "cleave-prepare" });
+    try {
+      return await work(db);
+    } finally {
+      discard(db);
+    }
   }
 
   async #enforce(duty: Duty): Promise<void> {
@@ -176,14 +188,15 @@ export class SourcePart {
         signal,
       ),
     );
-    await this.#fast.use(async (db) => {
+    await this.#apart(async (db) => {
       // Organizations that an earlier migration moved away stay guarded.
-      if ((await isGuarded(db)) && !(await servesOtherMigrations(db, migrationId))) await removeGuard(db);
+      if ((await isGuarded(db)) && !(await servesOtherMigrations(db, migrationId)))
+        await removeGuard(db, { signal });
     });
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
-  async #turn(): Promise<void> {
+  async #turn(signal: AbortSignal): Promise<void> {
     const duty = this.#duty;
     if (duty === null) return;
     try {
@@ -198,9 +211,10 @@ export class SourcePart {
           `WAL that a target needs is gone (replication slots ${[...lost, ...absent].join(", ")}): raise max_slot_wal_keep_size, abort the migration and plan it again`,
         );
       // Also keeps the connection for the fence open.
-      if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty);
+      if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty, signal);
       this.#board.set({ problems: [], verified: true });
     } catch (error) {
+      if (signal.aborted) return;
       const problem = toCleaveError(error);
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
       this.#board.set({ verified: false });
@@ -218,7 +232,7 @@ export class SourcePart {
     if (left.length === 0) void this.#watch.stop();
   }
 
-  async #keepGuarded(duty: Duty): Promise<void> {
+  async #keepGuarded(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#fast.query("SELECT 1");
     this.#turns += 1;
     if (this.#turns % VERIFY_EVERY_TURNS !== 0) return;
@@ -226,7 +240,7 @@ export class SourcePart {
     const { migrationId, defaultPodId } = duty;
     const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
     if (!isIncomplete(findings)) return;
-    await this.#slow.use((db) => installGuard(db, { ownership, defaultPodId, migrationId }));
+    await this.#apart((db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
     this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
   }
 }

@@ -1,6 +1,6 @@
 /** Looks at a following standby again and again: running, of the source's lineage, and how far behind. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
-import { lsnDistanceBytes, type MigrationId } from "../../../protocol/ids.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import { Background } from "./background.ts";
@@ -8,7 +8,7 @@ import type { PostgresConfig } from "./config.ts";
 import type { WarmConnection } from "./connection.ts";
 import { freeBytes } from "./data-directory.ts";
 import { readMarker } from "./guard/fence.ts";
-import { lineageProblem, readPosition } from "./lineage.ts";
+import { lagBytes, lineageProblem, readPosition } from "./lineage.ts";
 import type { StandbyServer } from "./standby-server.ts";
 import type { StatusBoard } from "./status-board.ts";
 
@@ -104,7 +104,7 @@ export class StandbyWatch {
         : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
     this.#problem = problem;
     this.#streaming = own.streaming;
-    const amount = own.lsn === null || other.lsn === null ? null : lsnDistanceBytes(own.lsn, other.lsn);
+    const amount = own.lsn === null || other.lsn === null ? null : lagBytes(own.lsn, other.lsn);
     board.set({
       lag: { amount, unit: "bytes" },
       verified: own.streaming,

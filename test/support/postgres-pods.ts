@@ -1,0 +1,173 @@
+/** A source Pod and its targets as PostgreSQL alone sees them: real clusters, real stores, and the duties an agent would give. */
+
+import pg from "pg";
+import { PostgresConfig, type PostgresConfigInput } from "../../agent/stores/postgres/config.ts";
+import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
+import { systemClock } from "../../protocol/adapters/system-clock.ts";
+import type { SharePhase } from "../../protocol/cluster.ts";
+import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
+import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { Ownership } from "../../protocol/ownership.ts";
+import { Settings } from "../../protocol/plan.ts";
+import type { Logger } from "../../protocol/ports/logger.ts";
+import type { Duty } from "../../protocol/ports/store.ts";
+import { Cluster, type ClusterOptions, emptyPod } from "./postgres.ts";
+
+export const MIGRATION = "split-1" as MigrationId;
+export const SOURCE = "pod-0" as PodId;
+
+const quiet: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => quiet,
+};
+
+export const ownership: Ownership = Ownership.parse({
+  version: 1,
+  root: { table: "public.organizations" },
+  tables: {
+    "public.organizations": { organization: "id" },
+    "public.notes": { organization: "organization_id" },
+  },
+});
+
+export type TargetPod = Awaited<ReturnType<typeof emptyPod>> & {
+  readonly podId: PodId;
+  readonly connection: pg.ClientConfig;
+};
+
+export interface Assembly {
+  readonly source: Cluster;
+  readonly targets: readonly TargetPod[];
+  /** A store as a freshly started agent of that Pod has it. */
+  store(podId: PodId, overrides?: Partial<PostgresConfigInput>): PostgresStore;
+  /** With another way to the source than the right one. */
+  storeWithPeer(podId: PodId, peer: Partial<pg.ClientConfig>): PostgresStore;
+  duty(podId: PodId, goal: Goal, options?: { epoch?: number; phase?: SharePhase }): Duty;
+  remove(): Promise<void>;
+}
+
+export function targetId(n: number): PodId {
+  return `pod-${100 + n}` as PodId;
+}
+
+/** One source with organizations 1 to 10, where target `n` takes organization `n + 1`. */
+export async function assemble(
+  options: {
+    readonly targets?: number;
+    readonly rows?: number;
+    readonly cluster?: Partial<ClusterOptions>;
+    readonly settings?: Parameters<typeof Settings.parse>[0];
+  } = {},
+): Promise<Assembly> {
+  const count = options.targets ?? 1;
+  const [source, ...pods] = (await Promise.all([
+    Cluster.start({ podId: SOURCE, ...options.cluster }),
+    ...Array.from({ length: count }, (_, n) => emptyPod(targetId(n))),
+  ])) as [Cluster, ...Awaited<ReturnType<typeof emptyPod>>[]];
+  const targets = pods.map((pod, n) => ({
+    ...pod,
+    podId: targetId(n),
+    connection: { ...source.connection, port: pod.port },
+  }));
+  await source.query(
+    "CREATE TABLE organizations (id bigint PRIMARY KEY); INSERT INTO organizations SELECT generate_series(1, 10)",
+  );
+  await source.query(
+    `CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+      organization_id bigint NOT NULL REFERENCES organizations, body text NOT NULL)`,
+  );
+  await source.query(
+    "INSERT INTO notes (organization_id, body) SELECT 1 + n % 10, repeat(md5(n::text), 30) FROM generate_series(1, $1) n",
+    [options.rows ?? 100],
+  );
+  const settings = Settings.parse(options.settings ?? {});
+  const targetPodIds = targets.map(({ podId }) => podId);
+  const stores = new Set<PostgresStore>();
+
+  const build = (podId: PodId, overrides: Partial<PostgresConfigInput>, peer: Partial<pg.ClientConfig>) => {
+    const target = targets.find((one) => one.podId === podId);
+    const { host, port, user, password, database } = source.connection;
+    const store = createPostgresStore({
+      podId,
+      config: PostgresConfig.parse({
+        ...{ host, user, password, database },
+        port: target?.port ?? port,
+        dataDirectory: target?.dataDirectory ?? source.dataDirectory,
+        ...overrides,
+      }),
+      peers: { [SOURCE]: { host, port, user, password, database, ...peer } } as never,
+      ownership,
+      clock: systemClock,
+      log: quiet,
+      stateDirectory: target?.stateDirectory ?? source.folder,
+    });
+    stores.add(store);
+    return store;
+  };
+
+  return {
+    source,
+    targets,
+    store: (podId, overrides = {}) => build(podId, overrides, {}),
+    storeWithPeer: (podId, peer) => build(podId, {}, peer),
+    duty: (podId, goal, { epoch, phase = "source" } = {}) => ({
+      migrationId: MIGRATION,
+      role: podId === SOURCE ? "source" : "target",
+      goal,
+      podId,
+      sourcePodId: SOURCE,
+      targetPodIds,
+      defaultPodId: SOURCE,
+      assignments: new Map(targetPodIds.map((id, n) => [String(n + 1) as OrganizationId, id])),
+      shares: Object.fromEntries(targetPodIds.map((id) => [id, phase])) as Duty["shares"],
+      epoch: (epoch ?? null) as Epoch | null,
+      settings,
+    }),
+    remove: async () => {
+      for (const store of stores) await store.close();
+      for (const target of targets) await target.remove();
+      await source.remove();
+    },
+  };
+}
+
+/** Waits until the store's status satisfies, and fails with the last status otherwise. */
+export async function until(
+  store: PostgresStore,
+  satisfied: (status: StoreStatus) => boolean,
+  withinMs = 15_000,
+): Promise<StoreStatus> {
+  const end = performance.now() + withinMs;
+  for (;;) {
+    const status = store.status(MIGRATION);
+    if (status && satisfied(status)) return status;
+    if (performance.now() > end) throw new Error(`status stayed ${JSON.stringify(status)}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A store's `reach` as the agent calls it: again after a failure, until it succeeds. */
+export async function reachAtLast(store: PostgresStore, duty: Duty, withinMs = 30_000): Promise<void> {
+  const end = performance.now() + withinMs;
+  for (;;) {
+    try {
+      return await store.reach(duty, AbortSignal.timeout(withinMs));
+    } catch (error) {
+      if (performance.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+export const never: AbortSignal = new AbortController().signal;
+
+/** A connection to a target's own server. */
+export async function connectTo(target: TargetPod): Promise<pg.Client> {
+  const client = new pg.Client(target.connection);
+  client.on("error", () => undefined);
+  await client.connect();
+  return client;
+}
