@@ -1,0 +1,239 @@
+/**
+ * The decisions inside PostgreSQL: may this Pod write that now? The table of phases is the one of ARCHITECTURE.md.
+ *
+ * What makes it safe (rule 4): a writer takes its migration's advisory lock shared, to the end of its transaction,
+ * and reads the share after that; the fence takes the lock exclusively and flips the share before it lets go. So a
+ * writer either is waited for or sees the flip. READ COMMITTED sees it because every query of a VOLATILE function has
+ * a snapshot of its own; above that the snapshot may be older, which the generation tells: a sequence is read as it
+ * is now, not as of the snapshot. On a difference the share is locked, which fails (40001) if it changed since.
+ *
+ * The lock is only ever tried: while a fence waits for writers in flight, newcomers are refused instead of queueing
+ * behind it. So they cannot starve it, and one that already holds a row lock cannot keep a writer in flight waiting.
+ */
+import { lockKeys } from "./names.ts";
+
+interface SqlFunction {
+  /** With arguments, as in CREATE FUNCTION. */
+  readonly signature: string;
+  readonly returns: string;
+  readonly body: string;
+}
+
+const SELF = "pg_catalog.current_setting('cluster_name')";
+
+/** Runs `statement` when the transaction's snapshot may be older than the last flip. */
+const whenSnapshotIsOld = (statement: string) => `
+  IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    IF (SELECT pod.generation FROM cleave.pod) IS DISTINCT FROM (SELECT flip.last_value FROM cleave.flip) THEN
+      ${statement}
+    END IF;
+  END IF;`;
+
+/** Refuses, naming the right Pod: alone in the DETAIL, so that a program can use it. */
+const refuseElsewhere: SqlFunction = {
+  signature: "cleave.refuse_elsewhere(subject text, right_pod text)",
+  returns: "void",
+  body: `
+BEGIN
+  PERFORM cleave.refuse_unknown_identity();
+  RAISE EXCEPTION USING ERRCODE = 'CL421', MESSAGE = subject || ' belongs to another Pod', DETAIL = right_pod,
+    HINT = 'Send the write to the Pod that the detail names.';
+END`,
+};
+
+const refuseForNow: SqlFunction = {
+  signature: "cleave.refuse_for_now(subject text)",
+  returns: "void",
+  body: `
+BEGIN
+  PERFORM cleave.refuse_unknown_identity();
+  RAISE EXCEPTION USING ERRCODE = 'CL503', MESSAGE = subject || ' is read-only for a moment',
+    HINT = 'Try again.';
+END`,
+};
+
+/** A clone that was not started under its own name, or under one that the cluster does not have. */
+const refuseUnknownIdentity: SqlFunction = {
+  signature: "cleave.refuse_unknown_identity()",
+  returns: "void",
+  body: `
+DECLARE
+  self text := ${SELF};
+BEGIN
+  IF self = '' OR NOT EXISTS (SELECT FROM cleave.member WHERE member.pod_id = self) THEN
+    RAISE EXCEPTION USING ERRCODE = 'CL503',
+      MESSAGE = 'POD_IDENTITY_UNKNOWN: cluster_name is ' || pg_catalog.quote_literal(self)
+        || ', which is no Pod of this cluster, so all writes are refused',
+      HINT = 'Start PostgreSQL with cluster_name set to the Pod''s id.';
+  END IF;
+END`,
+};
+
+/** One organization's row: the hot path, so without subtransactions and with one look-up when nothing is assigned. */
+const admit: SqlFunction = {
+  signature: "cleave.admit(organization text, relation text)",
+  returns: "boolean",
+  body: `
+DECLARE
+  self text := ${SELF};
+  default_pod text;
+  base_pod text;
+  migration text;
+  target text;
+  source text;
+  now_in text;
+BEGIN
+  IF organization IS NULL THEN
+    RETURN cleave.admit_for_all('a row of ' || relation || ' whose owner is unknown');
+  END IF;
+  SELECT pod.default_pod_id, route.pod_id, route.migration_id, route.target_pod_id
+    INTO default_pod, base_pod, migration, target
+    FROM cleave.pod LEFT JOIN cleave.route ON route.organization_id = organization;
+  IF migration IS NULL THEN
+    IF COALESCE(base_pod, default_pod) = self THEN
+      RETURN true;
+    END IF;
+    PERFORM cleave.refuse_elsewhere('organization ' || organization, COALESCE(base_pod, default_pod));
+  END IF;
+  IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("migration")}) THEN
+    PERFORM cleave.refuse_for_now('organization ' || organization);
+  END IF;
+  SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
+    WHERE share.migration_id = migration AND share.target_pod_id = target;
+${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id = migration AND share.target_pod_id = target FOR SHARE;")}
+  IF (now_in = 'source' AND self = source) OR (now_in = 'opened' AND self = target) THEN
+    RETURN true;
+  ELSIF now_in IN ('transferred', 'opened') AND self <> target THEN
+    PERFORM cleave.refuse_elsewhere('organization ' || organization, target);
+  ELSIF now_in IN ('source', 'fenced') AND self <> source THEN
+    PERFORM cleave.refuse_elsewhere('organization ' || organization, source);
+  END IF;
+  -- Fenced, opening, or a share that is being released at this moment.
+  PERFORM cleave.refuse_for_now('organization ' || organization);
+  RETURN false;
+END`,
+};
+
+/**
+ * A write that may concern every organization (TRUNCATE, a row whose owner is unknown). It is let through where it
+ * could not do harm: on the default Pod while no other Pod has, or is getting, any organization; and then every fence
+ * waits for it.
+ */
+const admitForAll: SqlFunction = {
+  signature: "cleave.admit_for_all(subject text)",
+  returns: "boolean",
+  body: `
+DECLARE
+  self text := ${SELF};
+  default_pod text;
+  elsewhere record;
+BEGIN
+  SELECT pod.default_pod_id INTO default_pod FROM cleave.pod;
+  IF default_pod IS DISTINCT FROM self THEN
+    PERFORM cleave.refuse_elsewhere(subject, default_pod);
+  END IF;
+  PERFORM cleave.lock_all(subject);
+  SELECT share.target_pod_id, share.phase INTO elsewhere FROM cleave.share
+    WHERE NOT (share.phase = 'source' AND share.source_pod_id = self)
+    ORDER BY share.phase <> 'fenced', share.target_pod_id LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN true;
+  ELSIF elsewhere.phase = 'fenced' THEN
+    PERFORM cleave.refuse_for_now(subject);
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'CL421', MESSAGE = subject || ' may belong to another Pod',
+    DETAIL = elsewhere.target_pod_id,
+    HINT = 'While organizations live on several Pods, a write has to say whose it is: see ownership.yaml.';
+END`,
+};
+
+/** Joins the writers that every fence waits for, and makes an old snapshot fail. */
+const lockAll: SqlFunction = {
+  signature: "cleave.lock_all(subject text)",
+  returns: "void",
+  body: `
+DECLARE
+  migration text;
+BEGIN
+  FOR migration IN SELECT DISTINCT share.migration_id FROM cleave.share ORDER BY 1 LOOP
+    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("migration")}) THEN
+      PERFORM cleave.refuse_for_now(subject);
+    END IF;
+  END LOOP;
+${whenSnapshotIsOld("PERFORM FROM cleave.share FOR SHARE;")}
+END`,
+};
+
+/** Of the whole cluster: the default Pod's alone, in every phase. */
+const admitClusterWide: SqlFunction = {
+  signature: "cleave.admit_cluster_wide(relation text)",
+  returns: "boolean",
+  body: `
+DECLARE
+  default_pod text;
+BEGIN
+  SELECT pod.default_pod_id INTO default_pod FROM cleave.pod;
+  IF default_pod = ${SELF} THEN
+    RETURN true;
+  END IF;
+  PERFORM cleave.refuse_elsewhere(relation, default_pod);
+  RETURN false;
+END`,
+};
+
+/** Shared by content: added wherever organizations are served; changed and removed on the default Pod alone. */
+const admitShared: SqlFunction = {
+  signature: "cleave.admit_shared(relation text)",
+  returns: "boolean",
+  body: `
+DECLARE
+  self text := ${SELF};
+BEGIN
+  IF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = self) OR cleave.serves_something() THEN
+    RETURN true;
+  END IF;
+  PERFORM cleave.refuse_for_now(relation);
+  RETURN false;
+END`,
+};
+
+const servesSomething: SqlFunction = {
+  signature: "cleave.serves_something()",
+  returns: "boolean",
+  body: `
+BEGIN
+  RETURN EXISTS (SELECT FROM cleave.share
+    WHERE (share.phase = 'opened' AND share.target_pod_id = ${SELF})
+       OR (share.phase = 'source' AND share.source_pod_id = ${SELF}));
+END`,
+};
+
+/** DDL concerns everybody: a fence waits for it, and while anything is fenced (or this Pod opens) there is none. */
+const admitDdl: SqlFunction = {
+  signature: "cleave.admit_ddl(command text)",
+  returns: "boolean",
+  body: `
+BEGIN
+  PERFORM cleave.lock_all(command);
+  IF EXISTS (SELECT FROM cleave.share WHERE share.phase = 'fenced') THEN
+    PERFORM cleave.refuse_for_now('the schema (' || command || ')');
+  ELSIF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = ${SELF}) OR cleave.serves_something() THEN
+    RETURN true;
+  END IF;
+  PERFORM cleave.refuse_for_now('the schema (' || command || ')');
+  RETURN false;
+END`,
+};
+
+export const ADMISSION_FUNCTIONS: readonly SqlFunction[] = [
+  refuseUnknownIdentity,
+  refuseElsewhere,
+  refuseForNow,
+  lockAll,
+  admitForAll,
+  admit,
+  admitClusterWide,
+  servesSomething,
+  admitShared,
+  admitDdl,
+];

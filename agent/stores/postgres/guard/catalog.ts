@@ -1,0 +1,93 @@
+/** The Pod's tables as PostgreSQL's catalog has them, and which rule each falls under. */
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { rulesOf } from "./owner-sql.ts";
+import { type Queryable, quoteIdentifier } from "./queryable.ts";
+
+export interface Relation {
+  readonly oid: number;
+  /** `schema.table`, as in the rules file. */
+  readonly name: string;
+  /** The same, quoted for SQL. */
+  readonly quoted: string;
+  readonly kind: "table" | "partitioned" | "foreign";
+  readonly isPartition: boolean;
+  readonly persistence: "permanent" | "unlogged";
+  /** What it is a partition or an inheriting child of. */
+  readonly parentOids: readonly number[];
+}
+
+export interface Catalog {
+  readonly relations: readonly Relation[];
+  readonly byName: ReadonlyMap<string, Relation>;
+  /** The table whose rule covers a relation: itself or the nearest ancestor with a rule; null when none has one. */
+  ruledBy(relation: Relation): { readonly table: string; readonly rule: TableRule } | null;
+  /** A table of the rules with everything below it (partitions, inheriting children) that it covers. */
+  covered(table: string): readonly Relation[];
+}
+
+interface Row {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+  readonly relkind: string;
+  readonly relispartition: boolean;
+  readonly relpersistence: string;
+  readonly parents: number[] | null;
+}
+
+const TABLES = `
+SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind, c.relispartition, c.relpersistence,
+  (SELECT array_agg(i.inhparent::int8::float8 ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parents
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'cleave') AND n.nspname !~ '^pg_(temp|toast_temp)_'
+ORDER BY n.nspname, c.relname`;
+
+function relationOf(row: Row): Relation {
+  return {
+    oid: row.oid,
+    name: `${row.schema}.${row.name}`,
+    quoted: `${quoteIdentifier(row.schema)}.${quoteIdentifier(row.name)}`,
+    kind: row.relkind === "p" ? "partitioned" : row.relkind === "f" ? "foreign" : "table",
+    isPartition: row.relispartition,
+    persistence: row.relpersistence === "u" ? "unlogged" : "permanent",
+    parentOids: row.parents ?? [],
+  };
+}
+
+/** Reads all tables of all schemas but PostgreSQL's own and `cleave`; temporary ones are left out. */
+export async function readCatalog(db: Queryable, ownership: Ownership): Promise<Catalog> {
+  const { rows } = await db.query<Row>(TABLES);
+  const relations = rows.map(relationOf);
+  const byOid = new Map(relations.map((relation) => [relation.oid, relation]));
+  const byName = new Map(relations.map((relation) => [relation.name, relation]));
+  const rules = rulesOf(ownership);
+  const ruledBy = (relation: Relation): { table: string; rule: TableRule } | null => {
+    // A partition is a part of its table: a rule of its own would let the two contradict each other.
+    const rule = relation.isPartition ? undefined : rules.get(relation.name);
+    if (rule !== undefined) return { table: relation.name, rule };
+    for (const oid of relation.parentOids) {
+      const parent = byOid.get(oid);
+      const found = parent ? ruledBy(parent) : null;
+      if (found) return found;
+    }
+    return null;
+  };
+  const covered = new Map<string, Relation[]>();
+  for (const relation of relations) {
+    const table = ruledBy(relation)?.table;
+    if (table === undefined) continue;
+    const list = covered.get(table);
+    if (list) list.push(relation);
+    else covered.set(table, [relation]);
+  }
+  return { relations, byName, ruledBy, covered: (table) => covered.get(table) ?? [] };
+}
+
+/** The relation that a rule names. @throws CleaveError OWNERSHIP_RULE_INVALID */
+export function relationOfRule(catalog: Catalog, table: string): Relation {
+  const relation = catalog.byName.get(table);
+  if (!relation) throw new CleaveError("OWNERSHIP_RULE_INVALID", `there is no table ${table}`);
+  return relation;
+}

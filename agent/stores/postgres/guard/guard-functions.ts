@@ -1,0 +1,200 @@
+/** The generated functions: one row guard per owned table, and the guards that need no table's rule. Pure. */
+import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { ADMISSION_FUNCTIONS } from "./admission.ts";
+import { guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import {
+  isOwned,
+  ownerColumns,
+  ownerExpression,
+  referencedKeys,
+  rememberDeparted,
+  rulesOf,
+} from "./owner-sql.ts";
+import { quoteIdentifier } from "./queryable.ts";
+
+/** A function of the guard, as it has to be in the database. */
+export interface GuardFunction {
+  readonly signature: string;
+  readonly returns: string;
+  readonly body: string;
+  /** Called on behalf of anybody who writes, so it acts as its owner; the others are called by these. */
+  readonly definer: boolean;
+}
+
+/** The guard of one kind of table; `function` is called without arguments. */
+export interface TableGuard {
+  readonly table: string;
+  readonly rowFunction: string;
+  readonly truncateFunction: string;
+}
+
+function changed(columns: readonly string[]): string {
+  return columns
+    .map((column) => `NEW.${quoteIdentifier(column)} IS DISTINCT FROM OLD.${quoteIdentifier(column)}`)
+    .join(" OR ");
+}
+
+function ownedBody(ownership: Ownership, table: string, columns: readonly string[]): string {
+  const keys = referencedKeys(ownership, table);
+  const remember = (key: readonly string[]) => rememberDeparted(table, key, "OLD", "owner_before");
+  const onDelete = keys.map((key) => `    IF owner_before IS NOT NULL THEN ${remember(key)} END IF;`);
+  const onRename = keys.map(
+    (key) => `  IF (${changed(key)}) AND owner_before IS NOT NULL THEN ${remember(key)} END IF;`,
+  );
+  return `
+DECLARE
+  owner_before text;
+  owner_after text;
+  admitted boolean;
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    owner_after := ${ownerExpression(ownership, table, "NEW")};
+    admitted := cleave.admit(owner_after, ${literal(table)});
+    RETURN NEW;
+  END IF;
+  owner_before := ${ownerExpression(ownership, table, "OLD")};
+  admitted := cleave.admit(owner_before, ${literal(table)});
+  IF TG_OP = 'DELETE' THEN
+${onDelete.join("\n")}
+    RETURN OLD;
+  END IF;
+  IF ${changed(columns)} THEN
+    owner_after := ${ownerExpression(ownership, table, "NEW")};
+    IF owner_after IS DISTINCT FROM owner_before THEN
+      admitted := cleave.admit(owner_after, ${literal(table)});
+    END IF;
+  END IF;
+${onRename.join("\n")}
+  RETURN NEW;
+END`;
+}
+
+const rowResult = "  IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;\n  RETURN NEW;";
+const tableName = "TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME";
+
+const FIXED: readonly GuardFunction[] = [
+  {
+    signature: "cleave.guard_cluster_wide()",
+    returns: "trigger",
+    definer: true,
+    body: `\nBEGIN\n  PERFORM cleave.admit_cluster_wide(${tableName});\n${rowResult}\nEND`,
+  },
+  {
+    signature: "cleave.guard_shared()",
+    returns: "trigger",
+    definer: true,
+    body: `
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    PERFORM cleave.admit_shared(${tableName});
+  ELSE
+    PERFORM cleave.admit_cluster_wide(${tableName});
+  END IF;
+${rowResult}
+END`,
+  },
+  {
+    signature: "cleave.guard_truncate()",
+    returns: "trigger",
+    definer: true,
+    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  RETURN NULL;\nEND`,
+  },
+  {
+    signature: "cleave.guard_truncate_cluster_wide()",
+    returns: "trigger",
+    definer: true,
+    body: `\nBEGIN\n  PERFORM cleave.admit_cluster_wide('TRUNCATE of ' || ${tableName});\n  RETURN NULL;\nEND`,
+  },
+  {
+    signature: "cleave.guard_ddl()",
+    returns: "event_trigger",
+    definer: true,
+    body: `
+DECLARE
+  command record;
+  relation record;
+BEGIN
+  -- Temporary objects are a session's own and no organization's.
+  FOR command IN SELECT * FROM pg_catalog.pg_event_trigger_ddl_commands() LOOP
+    IF command.schema_name IS DISTINCT FROM 'pg_temp' THEN
+      PERFORM cleave.admit_ddl(TG_TAG);
+      EXIT;
+    END IF;
+  END LOOP;
+  -- A new partition inherits its parent's row guard, but not its guard against TRUNCATE.
+  FOR relation IN
+    SELECT DISTINCT member.relid, guarded.tgfoid FROM pg_catalog.pg_event_trigger_ddl_commands() AS changed
+      CROSS JOIN LATERAL pg_catalog.pg_partition_tree(pg_catalog.pg_partition_root(changed.objid::pg_catalog.regclass)) AS member
+      JOIN pg_catalog.pg_trigger AS guarded
+        ON guarded.tgrelid = pg_catalog.pg_partition_root(changed.objid::pg_catalog.regclass) AND guarded.tgname = ${literal(TRUNCATE_TRIGGER)}
+    WHERE changed.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND changed.object_type = 'table'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS present
+        WHERE present.tgrelid = member.relid AND present.tgname = ${literal(TRUNCATE_TRIGGER)})
+  LOOP
+    -- The commands below fire this trigger again, which may have been faster.
+    CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger AS present
+      WHERE present.tgrelid = relation.relid AND present.tgname = ${literal(TRUNCATE_TRIGGER)});
+    EXECUTE pg_catalog.format('CREATE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+      ${literal(TRUNCATE_TRIGGER)}, relation.relid, relation.tgfoid::pg_catalog.regproc);
+    EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation.relid, ${literal(TRUNCATE_TRIGGER)});
+  END LOOP;
+END`,
+  },
+  {
+    signature: "cleave.guard_drop()",
+    returns: "event_trigger",
+    definer: true,
+    body: `
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS dropped WHERE NOT dropped.is_temporary) THEN
+    PERFORM cleave.admit_ddl(TG_TAG);
+  END IF;
+END`,
+  },
+];
+
+/** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */
+export function guardFunctions(ownership: Ownership): readonly GuardFunction[] {
+  const perTable = [...rulesOf(ownership)].flatMap(([table, rule]): GuardFunction[] =>
+    isOwned(rule)
+      ? [
+          {
+            signature: `cleave.${guardFunctionName(table)}()`,
+            returns: "trigger",
+            definer: true,
+            body: ownedBody(ownership, table, ownerColumns(rule)),
+          },
+        ]
+      : [],
+  );
+  return [...ADMISSION_FUNCTIONS.map((one) => ({ ...one, definer: false })), ...FIXED, ...perTable];
+}
+
+/** SQL that makes the function, or makes it again as it has to be. */
+export function createFunction(guard: GuardFunction): string {
+  // Without the fixed path a writer could put an operator of his own in front of PostgreSQL's.
+  const security = guard.definer ? "SECURITY DEFINER SET search_path = pg_catalog, pg_temp" : "";
+  return `CREATE OR REPLACE FUNCTION ${guard.signature} RETURNS ${guard.returns} LANGUAGE plpgsql VOLATILE ${security} AS ${literal(guard.body)};
+REVOKE ALL ON FUNCTION ${guard.signature} FROM PUBLIC;`;
+}
+
+/** Which guard a table of this rule gets; none for a Pod's own tables. */
+export function tableGuard(table: string, rule: TableRule): TableGuard | null {
+  if ("local" in rule) return null;
+  if (isOwned(rule))
+    return { table, rowFunction: guardFunctionName(table), truncateFunction: "guard_truncate" };
+  return {
+    table,
+    rowFunction: "shared" in rule ? "guard_shared" : "guard_cluster_wide",
+    truncateFunction: "guard_truncate_cluster_wide",
+  };
+}
+
+/** SQL for one trigger that is there, right and always enabled afterwards. `relation` is quoted. */
+export function createTrigger(kind: "row" | "truncate", relation: string, guardFunction: string): string {
+  const events = kind === "row" ? "BEFORE INSERT OR UPDATE OR DELETE" : "BEFORE TRUNCATE";
+  const level = kind === "row" ? "ROW" : "STATEMENT";
+  return `DROP TRIGGER IF EXISTS ${TRIGGER[kind]} ON ${relation};
+CREATE TRIGGER ${TRIGGER[kind]} ${events} ON ${relation} FOR EACH ${level} EXECUTE FUNCTION cleave.${guardFunction}();
+ALTER TABLE ${relation} ENABLE ALWAYS TRIGGER ${TRIGGER[kind]};`;
+}

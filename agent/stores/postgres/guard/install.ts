@@ -1,0 +1,188 @@
+/**
+ * Installs and removes the write guard. The schema and functions come first, in one transaction; then the triggers,
+ * one table at a time. A table's trigger is created under a lock that conflicts with writers (SHARE ROW EXCLUSIVE), so
+ * every transaction that wrote to it before has ended by then, and every later one is seen by the guard. That is all
+ * that is needed per table, and holding forty such locks at once would stop the application for no gain.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ClientBase } from "pg";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
+import type { Ownership } from "../../../../protocol/ownership.ts";
+import { readCatalog } from "./catalog.ts";
+import { createFunction, guardFunctions } from "./guard-functions.ts";
+import { CREATE_SCHEMA, EVENT_TRIGGERS, literal, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import {
+  inTransaction,
+  isLockTimeout,
+  onOneConnection,
+  type Queryable,
+  quoteIdentifier,
+} from "./queryable.ts";
+import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
+
+export { verifyGuard } from "./verify.ts";
+
+export interface InstallOptions {
+  readonly ownership: Ownership;
+  readonly defaultPodId: PodId;
+  /** Shown to the operator in pg_stat_activity while locks are held. */
+  readonly migrationId: MigrationId;
+  readonly signal?: AbortSignal;
+}
+
+/** For how long writers of one table may queue behind an attempt to get its lock. */
+const LOCK_TIMEOUT_MS = 50;
+const PAUSE_MS = 200;
+const ATTEMPTS = 150;
+
+/** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
+const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
+
+/** Runs `sql` in a transaction of its own, with a short lock timeout, until it got its locks. */
+async function patiently(
+  db: Queryable,
+  what: string,
+  migrationId: string,
+  work: (client: ClientBase) => Promise<void>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    signal?.throwIfAborted();
+    try {
+      await inTransaction(db, async (client) => {
+        await client.query(
+          `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}; SET LOCAL application_name = ${literal(`cleave ${migrationId}: guard of ${what}`.slice(0, 63))}`,
+        );
+        await work(client);
+      });
+      return;
+    } catch (error) {
+      if (!isLockTimeout(error)) throw error;
+      if (attempt >= ATTEMPTS)
+        throw new CleaveError(
+          "POSTGRES_GUARD_MISSING",
+          `${what} is locked by long transactions, so its guard could not be changed; it is tried again`,
+          { cause: error },
+        );
+    }
+    await sleep(PAUSE_MS, undefined, signal ? { signal } : {});
+  }
+}
+
+async function requireOwnSchema(client: ClientBase): Promise<void> {
+  const { rows } = await client.query<{ owner: string; super: boolean }>(
+    "SELECT r.rolname AS owner, r.rolsuper AS super FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'cleave'",
+  );
+  const schema = rows[0];
+  if (schema && !schema.super)
+    throw new CleaveError(
+      "POSTGRES_UNFENCEABLE",
+      `the schema cleave belongs to ${schema.owner}, who is no superuser, so whatever is in it cannot be trusted`,
+    );
+}
+
+async function createBase(client: ClientBase, options: InstallOptions): Promise<void> {
+  await client.query(INSTALL_LOCK);
+  await requireOwnSchema(client);
+  await client.query(CREATE_SCHEMA);
+  await client.query("INSERT INTO cleave.pod (default_pod_id) VALUES ($1) ON CONFLICT DO NOTHING", [
+    options.defaultPodId,
+  ]);
+  await client.query("INSERT INTO cleave.member (pod_id) VALUES ($1) ON CONFLICT DO NOTHING", [
+    options.defaultPodId,
+  ]);
+  const { rows } = await client.query<{ default_pod_id: string }>("SELECT default_pod_id FROM cleave.pod");
+  if (rows[0]?.default_pod_id !== options.defaultPodId)
+    throw new CleaveError(
+      "POSTGRES_IDENTITY",
+      `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
+    );
+  await client.query(guardFunctions(options.ownership).map(createFunction).join("\n"));
+  for (const { name, event, procedure } of EVENT_TRIGGERS) {
+    const { rowCount } = await client.query(
+      "SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = $1 AND evtenabled = 'A'",
+      [name],
+    );
+    if (rowCount === 1) continue;
+    await client.query(`DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)};
+      CREATE EVENT TRIGGER ${quoteIdentifier(name)} ON ${event} EXECUTE FUNCTION cleave.${procedure}();
+      ALTER EVENT TRIGGER ${quoteIdentifier(name)} ENABLE ALWAYS`);
+  }
+}
+
+/**
+ * Brings the guard to what the rules ask for: idempotent, touching only what is not yet right, and waiting for no
+ * table's lock longer than 50 ms at a time.
+ * @throws CleaveError OWNERSHIP_RULE_INVALID, POSTGRES_IDENTITY, POSTGRES_UNFENCEABLE, or POSTGRES_GUARD_MISSING when a
+ * table stays locked by others.
+ */
+export async function installGuard(db: Queryable, options: InstallOptions): Promise<void> {
+  const { ownership, migrationId, signal } = options;
+  await onOneConnection(db, async (client) => {
+    await patiently(client, "the schema", migrationId, () => createBase(client, options), signal);
+    const catalog = await readCatalog(client, ownership);
+    // Parents before partitions: a partition's row trigger comes with its parent's.
+    const order = (name: { relation: { isPartition: boolean } }) => (name.relation.isPartition ? 1 : 0);
+    const expected = [...expectedTriggers(ownership, catalog)].sort((a, b) => order(a) - order(b));
+    const names = new Set(
+      (await findTriggerFaults(client, expected)).map(({ trigger }) => trigger.relation.name),
+    );
+    for (const name of names) {
+      const ofTable = expected.filter((trigger) => trigger.relation.name === name);
+      const repair = async () => {
+        for (const fault of await findTriggerFaults(client, ofTable)) await client.query(repairOf(fault));
+      };
+      await patiently(client, name, migrationId, repair, signal);
+    }
+  });
+}
+
+/**
+ * Removes everything that Cleave made in the database.
+ * @throws CleaveError COMMAND_NOT_POSSIBLE while the guard still keeps organizations apart: without it this Pod would
+ * accept writes of organizations that live elsewhere.
+ */
+export async function removeGuard(
+  db: Queryable,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<void> {
+  await onOneConnection(db, async (client) => {
+    const { rows } = await client.query<{ present: boolean }>(
+      "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
+    );
+    if (rows[0]?.present) await requireNothingProtected(client);
+    const { rows: tables } = await client.query<{ schema: string; name: string; trigger: string }>(
+      `SELECT n.nspname AS schema, c.relname AS name, t.tgname AS trigger FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE t.tgname = ANY($1::name[]) AND t.tgparentid = 0`,
+      [[ROW_TRIGGER, TRUNCATE_TRIGGER]],
+    );
+    for (const { schema, name, trigger } of tables) {
+      const drop = `DROP TRIGGER IF EXISTS ${quoteIdentifier(trigger)} ON ${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+      await patiently(
+        client,
+        `${schema}.${name}`,
+        "removal",
+        async () => void (await client.query(drop)),
+        options.signal,
+      );
+    }
+    const events = EVENT_TRIGGERS.map(({ name }) => `DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)};`);
+    const dropRest = async () => {
+      await client.query(INSTALL_LOCK);
+      await client.query(`${events.join("\n")} DROP SCHEMA IF EXISTS cleave CASCADE`);
+    };
+    await patiently(client, "the schema", "removal", dropRest, options.signal);
+  });
+}
+
+async function requireNothingProtected(client: ClientBase): Promise<void> {
+  const { rows } = await client.query<{ what: string }>(
+    `SELECT format('migration %s: the share of %s is %s', migration_id, target_pod_id, phase) AS what FROM cleave.share WHERE phase <> 'source'
+     UNION ALL SELECT format('organization %s lives on %s', organization_id, pod_id) FROM cleave.route, cleave.pod WHERE migration_id IS NULL AND pod_id <> default_pod_id
+     LIMIT 1`,
+  );
+  if (rows[0])
+    throw new CleaveError("COMMAND_NOT_POSSIBLE", `the write guard is still needed: ${rows[0].what}`);
+}

@@ -1,0 +1,76 @@
+/** Names of what the guard makes in the database. */
+import { createHash } from "node:crypto";
+import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
+
+/** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */
+export const LOCK_CLASS = 1_129_072_961;
+
+/** SQL for the two keys of a migration's lock. `migration` is SQL too. */
+export function lockKeys(migration: string): string {
+  return `${LOCK_CLASS}, pg_catalog.hashtext(${migration})`;
+}
+
+/**
+ * BEFORE triggers fire in the order of their names, and this one has to see the row as the others leave it:
+ * `~` sorts behind every ASCII letter (the catalog check looks for names that sort behind it).
+ */
+export const ROW_TRIGGER = "~cleave_guard";
+export const TRUNCATE_TRIGGER = "~cleave_guard_truncate";
+export const TRIGGER = { row: quoteIdentifier(ROW_TRIGGER), truncate: quoteIdentifier(TRUNCATE_TRIGGER) };
+
+export const EVENT_TRIGGERS = [
+  { name: "cleave_guard_ddl", event: "ddl_command_end", procedure: "guard_ddl" },
+  { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
+] as const;
+
+/** Name of a table's own guard function: free of whatever the table's name may contain. */
+export function guardFunctionName(table: string): string {
+  return `guard_${createHash("sha256").update(table).digest("hex").slice(0, 24)}`;
+}
+
+export const CREATE_SCHEMA = `
+CREATE SCHEMA IF NOT EXISTS cleave;
+REVOKE ALL ON SCHEMA cleave FROM PUBLIC;
+CREATE TABLE IF NOT EXISTS cleave.pod (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  default_pod_id text NOT NULL,
+  -- Grows with every flip of a share; together with the sequence below it tells an old snapshot from a current one.
+  generation bigint NOT NULL DEFAULT 0
+);
+CREATE SEQUENCE IF NOT EXISTS cleave.flip MINVALUE 0 START 0;
+CREATE TABLE IF NOT EXISTS cleave.member (pod_id text PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS cleave.route (
+  organization_id text COLLATE "C" PRIMARY KEY,
+  pod_id text NOT NULL,
+  migration_id text,
+  target_pod_id text,
+  CHECK ((migration_id IS NULL) = (target_pod_id IS NULL))
+);
+CREATE INDEX IF NOT EXISTS route_by_migration ON cleave.route (migration_id) WHERE migration_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS cleave.share (
+  migration_id text NOT NULL,
+  target_pod_id text NOT NULL,
+  source_pod_id text NOT NULL,
+  epoch bigint,
+  phase text NOT NULL CHECK (phase IN ('source', 'fenced', 'transferred', 'opened')),
+  PRIMARY KEY (migration_id, target_pod_id)
+);
+CREATE TABLE IF NOT EXISTS cleave.marker (
+  migration_id text NOT NULL,
+  epoch bigint NOT NULL,
+  token text NOT NULL,
+  PRIMARY KEY (migration_id, epoch)
+);
+CREATE TABLE IF NOT EXISTS cleave.departed (
+  parent_table text COLLATE "C" NOT NULL,
+  key text[] COLLATE "C" NOT NULL,
+  organization_id text NOT NULL,
+  departed_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (parent_table, key)
+);
+REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
+`;
+
+/** Text constant in SQL from anything. */
+export const literal = quoteLiteral;

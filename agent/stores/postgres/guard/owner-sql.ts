@@ -1,0 +1,106 @@
+/** From the rules file to one SQL expression per table: whose is this row? Pure. */
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { literal } from "./names.ts";
+import { quoteIdentifier, quoteTable } from "./queryable.ts";
+
+/** Deeper chains than this are a loop in all but name. */
+const MAX_DEPTH = 20;
+
+export type OwnedRule = Exclude<TableRule, { clusterWide: true } | { shared: true } | { local: true }>;
+
+export function isOwned(rule: TableRule): rule is OwnedRule {
+  return "organization" in rule || "parent" in rule || "typeColumn" in rule;
+}
+
+/** Every table's rule, the root's included: the root's key is its own organization. */
+export function rulesOf(ownership: Ownership): ReadonlyMap<string, TableRule> {
+  return new Map<string, TableRule>([
+    ...Object.entries(ownership.tables),
+    [ownership.root.table, { organization: ownership.root.key }],
+  ]);
+}
+
+const list = (columns: string | readonly string[]): readonly string[] =>
+  typeof columns === "string" ? [columns] : columns;
+
+/** A rule's pairs: columns of the table, key columns of the parent. */
+function keysOf(rule: Extract<OwnedRule, { parent: string }>): readonly (readonly [string, string])[] {
+  const columns = list(rule.column);
+  const keys = list(rule.parentKey);
+  if (columns.length !== keys.length)
+    throw new CleaveError(
+      "OWNERSHIP_RULE_INVALID",
+      `${columns.join(", ")} are ${columns.length} columns, but ${keys.join(", ")} of ${rule.parent} are ${keys.length}`,
+    );
+  return columns.map((column, at) => [column, keys[at] as string] as const);
+}
+
+/** A parent's key as text, the same from the parent's side and from the child's: the names and values in order. */
+function departedKey(keys: readonly string[], values: readonly string[]): string {
+  const pairs = keys
+    .map((key, at) => [key, values[at] as string] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return `ARRAY[${pairs.flatMap(([key, value]) => [literal(key), `${value}::pg_catalog.text`]).join(", ")}]`;
+}
+
+/**
+ * SQL (text, NULL when unknown) for the owner of a row of `table`; `row` is `NEW`, `OLD` or a quoted alias. A parent
+ * that is gone is looked up among the departed, so that cascades from it find their owner.
+ * @throws CleaveError OWNERSHIP_RULE_INVALID when the rules do not lead to an organization.
+ */
+export function ownerExpression(
+  ownership: Ownership,
+  table: string,
+  row: string,
+  path: readonly string[] = [],
+): string {
+  const rule = rulesOf(ownership).get(table);
+  const through = path.length === 0 ? "" : ` (reached from ${path[0]})`;
+  if (rule === undefined || !isOwned(rule))
+    throw new CleaveError("OWNERSHIP_RULE_INVALID", `rows of ${table} belong to no organization${through}`);
+  if (path.includes(table) || path.length > MAX_DEPTH)
+    throw new CleaveError("OWNERSHIP_RULE_INVALID", `the rule of ${table} leads back to itself${through}`);
+  if ("organization" in rule) return `${row}.${quoteIdentifier(rule.organization)}::pg_catalog.text`;
+  const below = [...path, table];
+  const alias = quoteIdentifier(`parent ${below.length}`);
+  const viaParent = (parent: string, pairs: readonly (readonly [column: string, key: string])[]): string => {
+    const owner = ownerExpression(ownership, parent, alias, below);
+    const match = pairs.map(
+      ([column, key]) => `${alias}.${quoteIdentifier(key)} = ${row}.${quoteIdentifier(column)}`,
+    );
+    const keys = pairs.map(([, key]) => key);
+    const values = pairs.map(([column]) => `${row}.${quoteIdentifier(column)}`);
+    return `COALESCE((SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match.join(" AND ")} LIMIT 1), (SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table = ${literal(parent)} AND departed.key = ${departedKey(keys, values)}))`;
+  };
+  if ("parent" in rule) return viaParent(rule.parent, keysOf(rule));
+  const branches = Object.entries(rule.parents).map(
+    ([type, parent]) => `WHEN ${literal(type)} THEN ${viaParent(parent, [[rule.idColumn, rule.parentKey]])}`,
+  );
+  if (branches.length === 0) return "NULL::pg_catalog.text";
+  return `CASE ${row}.${quoteIdentifier(rule.typeColumn)}::pg_catalog.text ${branches.join(" ")} END`;
+}
+
+/** The columns of a table that its rule names. */
+export function ownerColumns(rule: OwnedRule): readonly string[] {
+  if ("organization" in rule) return [rule.organization];
+  if ("parent" in rule) return list(rule.column);
+  return [rule.typeColumn, rule.idColumn];
+}
+
+/** The keys by which rules of other tables refer to `table`: each a list of its columns, each once. */
+export function referencedKeys(ownership: Ownership, table: string): readonly (readonly string[])[] {
+  const keys = new Map<string, readonly string[]>();
+  const add = (columns: readonly string[]) => keys.set(JSON.stringify([...columns].sort()), columns);
+  for (const [, rule] of rulesOf(ownership)) {
+    if ("parent" in rule && rule.parent === table) add(list(rule.parentKey));
+    if ("typeColumn" in rule && Object.values(rule.parents).includes(table)) add([rule.parentKey]);
+  }
+  return [...keys.values()];
+}
+
+/** SQL that remembers whose the row `row` was, under one of the keys that others know it by. `owner` is SQL. */
+export function rememberDeparted(table: string, key: readonly string[], row: string, owner: string): string {
+  const values = key.map((column) => `${row}.${quoteIdentifier(column)}`);
+  return `INSERT INTO cleave.departed AS known (parent_table, key, organization_id) VALUES (${literal(table)}, ${departedKey(key, values)}, ${owner}) ON CONFLICT (parent_table, key) DO UPDATE SET organization_id = EXCLUDED.organization_id, departed_at = EXCLUDED.departed_at;`;
+}

@@ -1,0 +1,188 @@
+/** Routes and shares: staged while following, flipped in one small transaction, settled when the migration is over. */
+import type { ClientBase } from "pg";
+import type { Assignments } from "../../../../protocol/assignments.ts";
+import type { SharePhase } from "../../../../protocol/cluster.ts";
+import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { lockKeys } from "./names.ts";
+import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
+import { inTransaction, type Queryable } from "./queryable.ts";
+
+export interface Staging {
+  readonly migrationId: MigrationId;
+  readonly sourcePodId: PodId;
+  readonly defaultPodId: PodId;
+  readonly targetPodIds: readonly PodId[];
+  readonly assignments: Assignments;
+}
+
+const BATCH = 20_000;
+
+const STAGE_BATCH = `
+INSERT INTO cleave.route AS known (organization_id, pod_id, migration_id, target_pod_id)
+SELECT organization, $3, $4, target FROM unnest($1::text[], $2::text[]) AS assignment (organization, target)
+ON CONFLICT (organization_id) DO UPDATE SET migration_id = EXCLUDED.migration_id, target_pod_id = EXCLUDED.target_pod_id
+WHERE (known.migration_id, known.target_pod_id) IS DISTINCT FROM (EXCLUDED.migration_id, EXCLUDED.target_pod_id)`;
+
+/**
+ * Stages which organization goes where; nothing changes for writers yet, except that they take the migration's lock.
+ * Resolves when every transaction that was in flight at that moment has ended, for such a one may have looked for a
+ * route before there was one (see older-transactions.ts): until then no fence may be raised. Idempotent.
+ * @throws CleaveError ORGANIZATION_CLAIMED when an organization is staged for another migration.
+ */
+export async function stageRoutes(db: Queryable, staging: Staging, options: WaitOptions = {}): Promise<void> {
+  const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = staging;
+  await inTransaction(db, async (client) => {
+    await client.query(
+      "INSERT INTO cleave.member (pod_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING",
+      [[defaultPodId, sourcePodId, ...targetPodIds]],
+    );
+    await client.query(
+      "INSERT INTO cleave.share (migration_id, target_pod_id, source_pod_id, phase) SELECT $1, unnest($2::text[]), $3, 'source' ON CONFLICT DO NOTHING",
+      [migrationId, targetPodIds, sourcePodId],
+    );
+    const organizations = [...assignments.keys()];
+    for (let from = 0; from < organizations.length; from += BATCH) {
+      options.signal?.throwIfAborted();
+      const batch = organizations.slice(from, from + BATCH);
+      const targets = batch.map((organization) => assignments.get(organization));
+      await requireUnclaimed(client, migrationId, batch);
+      await client.query(STAGE_BATCH, [batch, targets, defaultPodId, migrationId]);
+    }
+  });
+  await waitForOlderTransactions(db, options);
+}
+
+async function requireUnclaimed(
+  client: ClientBase,
+  migrationId: MigrationId,
+  batch: readonly string[],
+): Promise<void> {
+  const { rows } = await client.query<{ organization_id: string; migration_id: string }>(
+    "SELECT organization_id, migration_id FROM cleave.route WHERE organization_id = ANY($1::text[]) AND migration_id <> $2 LIMIT 1",
+    [batch, migrationId],
+  );
+  if (rows[0])
+    throw new CleaveError(
+      "ORGANIZATION_CLAIMED",
+      `organization ${rows[0].organization_id} is staged for the migration ${rows[0].migration_id}`,
+    );
+}
+
+/**
+ * Flips shares within the caller's transaction and counts the flip, so that older snapshots are recognised.
+ * The sequence is set, not advanced: `nextval` logs ahead, and a promoted copy would not agree with the row.
+ */
+export async function flipShares(
+  client: ClientBase,
+  migrationId: MigrationId,
+  shares: Readonly<Record<PodId, SharePhase>>,
+  epoch: Epoch | null,
+): Promise<void> {
+  const targets = Object.keys(shares) as PodId[];
+  await client.query("SET LOCAL synchronous_commit = on");
+  await client.query("UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1)");
+  const { rowCount } = await client.query(
+    `UPDATE cleave.share SET phase = wanted.phase, epoch = COALESCE($4, share.epoch)
+     FROM unnest($2::text[], $3::text[]) AS wanted (pod_id, phase)
+     WHERE share.migration_id = $1 AND share.target_pod_id = wanted.pod_id`,
+    [migrationId, targets, targets.map((target) => shares[target]), epoch],
+  );
+  invariant(
+    rowCount === targets.length,
+    `of ${targets.length} shares of ${migrationId}, ${rowCount ?? 0} are staged in this database`,
+  );
+}
+
+/**
+ * Enforces the shares of one migration; costs the same for any number of organizations. A change that takes away what
+ * writers may have here is no business of this function but of `raiseFence`, which waits for them: should one be asked
+ * for all the same (a lost step), it is made only if no writer is in flight.
+ * @throws CleaveError DRAIN_INCOMPLETE in that case, with nothing changed.
+ */
+export async function setShares(
+  db: Queryable,
+  migrationId: MigrationId,
+  shares: Readonly<Record<PodId, SharePhase>>,
+  epoch: Epoch | null,
+): Promise<void> {
+  await inTransaction(db, async (client) => {
+    const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase; epoch: string | null }>(
+      "SELECT target_pod_id, phase, epoch FROM cleave.share WHERE migration_id = $1",
+      [migrationId],
+    );
+    const staged = new Map(rows.map((row) => [row.target_pod_id, row]));
+    const missing = (Object.keys(shares) as PodId[]).filter((podId) => !staged.has(podId));
+    invariant(
+      missing.length === 0,
+      `no share of ${missing.join(", ")} in ${migrationId} is staged in this database`,
+    );
+    // A row that stays as it is stays unlocked too: a writer of an older snapshot may be holding it.
+    const changes = Object.entries(shares).filter(([podId, phase]) => {
+      const row = staged.get(podId as PodId);
+      return row?.phase !== phase || (epoch !== null && Number(row.epoch) !== epoch);
+    });
+    if (changes.length === 0) return;
+    const closes = changes.some(([podId, phase]) => {
+      const before = staged.get(podId as PodId)?.phase;
+      return before !== phase && (before === "source" || before === "opened");
+    });
+    if (closes) await requireNoWriters(client, migrationId);
+    await flipShares(client, migrationId, Object.fromEntries(changes), epoch);
+  });
+}
+
+async function requireNoWriters(client: ClientBase, migrationId: MigrationId): Promise<void> {
+  const { rows } = await client.query<{ free: boolean }>(
+    `SELECT pg_catalog.pg_try_advisory_xact_lock(${lockKeys("$1::text")}) AS free`,
+    [migrationId],
+  );
+  if (!rows[0]?.free)
+    throw new CleaveError("DRAIN_INCOMPLETE", `writers of ${migrationId} are in flight; it is tried again`);
+}
+
+/**
+ * The migration is over: routes of opened shares become their organizations' base routes, those of shares that stayed
+ * with (or went back to) the source are forgotten. Opened shares stay as a record that organizations live elsewhere.
+ * Grows with the number of organizations, so it has no place in the read-only window. Idempotent.
+ * @returns whether the guard still keeps organizations apart and has to stay.
+ * @throws CleaveError COMMAND_NOT_POSSIBLE while a share is fenced or transferred.
+ */
+export async function releaseRoutes(
+  db: Queryable,
+  migrationId: MigrationId,
+): Promise<{ readonly guardNeeded: boolean }> {
+  return inTransaction(db, async (client) => {
+    const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase }>(
+      "SELECT target_pod_id, phase FROM cleave.share WHERE migration_id = $1 FOR UPDATE",
+      [migrationId],
+    );
+    const open = rows.find(({ phase }) => phase === "fenced" || phase === "transferred");
+    if (open)
+      throw new CleaveError(
+        "COMMAND_NOT_POSSIBLE",
+        `the share of ${open.target_pod_id} in ${migrationId} is ${open.phase}, so the migration is not over`,
+      );
+    const opened = rows.filter(({ phase }) => phase === "opened").map(({ target_pod_id }) => target_pod_id);
+    await client.query(
+      "UPDATE cleave.route SET pod_id = target_pod_id, migration_id = NULL, target_pod_id = NULL WHERE migration_id = $1 AND target_pod_id = ANY($2::text[])",
+      [migrationId, opened],
+    );
+    await client.query(
+      "DELETE FROM cleave.route USING cleave.pod WHERE migration_id = $1 AND route.pod_id = pod.default_pod_id",
+      [migrationId],
+    );
+    await client.query(
+      "UPDATE cleave.route SET migration_id = NULL, target_pod_id = NULL WHERE migration_id = $1",
+      [migrationId],
+    );
+    await client.query("DELETE FROM cleave.share WHERE migration_id = $1 AND phase = 'source'", [
+      migrationId,
+    ]);
+    await client.query("DELETE FROM cleave.marker WHERE migration_id = $1", [migrationId]);
+    const { rows: needed } = await client.query<{ needed: boolean }>(
+      "SELECT EXISTS (SELECT FROM cleave.share) OR EXISTS (SELECT FROM cleave.route) AS needed",
+    );
+    return { guardNeeded: needed[0]?.needed ?? true };
+  });
+}

@@ -1,0 +1,75 @@
+/** Is the guard whole? Reads only, so it works on a standby too. */
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { Finding } from "../../../../protocol/evidence.ts";
+import type { Ownership } from "../../../../protocol/ownership.ts";
+import { readCatalog } from "./catalog.ts";
+import { guardFunctions } from "./guard-functions.ts";
+import { EVENT_TRIGGERS } from "./names.ts";
+import type { Queryable } from "./queryable.ts";
+import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
+
+function missing(message: string): Finding {
+  return { store: "postgres", severity: "error", code: "POSTGRES_GUARD_MISSING", message };
+}
+
+/**
+ * Everything of the guard that is missing, disabled or altered: triggers, functions, event triggers.
+ * Empty when the guard is exactly what the rules ask for.
+ */
+export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<Finding[]> {
+  try {
+    const catalog = await readCatalog(db, ownership);
+    const faults = await findTriggerFaults(db, expectedTriggers(ownership, catalog));
+    return [
+      ...(await verifyFunctions(db, ownership)),
+      ...(await verifyEventTriggers(db)),
+      ...faults.map(({ trigger, fault }) =>
+        missing(`${trigger.relation.name}: its ${trigger.kind} guard is ${fault}`),
+      ),
+    ];
+  } catch (error) {
+    if (!(error instanceof CleaveError)) throw error;
+    return [{ store: "postgres", severity: "error", code: error.code, message: error.message }];
+  }
+}
+
+async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Finding[]> {
+  const { rows } = await db.query<{
+    name: string;
+    body: string;
+    definer: boolean;
+    path: string[] | null;
+    super: boolean;
+  }>(
+    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS path, r.rolsuper AS super
+     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+     WHERE n.nspname = 'cleave'`,
+  );
+  const present = new Map(rows.map((row) => [row.name, row]));
+  return guardFunctions(ownership).flatMap((expected) => {
+    const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
+    const found = present.get(name);
+    if (!found) return [missing(`the function cleave.${name} is missing`)];
+    const path = expected.definer ? "search_path=pg_catalog, pg_temp" : undefined;
+    const same =
+      found.body === expected.body &&
+      found.definer === expected.definer &&
+      found.super &&
+      found.path?.join() === path;
+    return same
+      ? []
+      : [missing(`the function cleave.${name} was altered, or the rules changed since it was made`)];
+  });
+}
+
+async function verifyEventTriggers(db: Queryable): Promise<Finding[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `SELECT e.evtname AS name FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
+       JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     WHERE e.evtenabled = 'A' AND n.nspname = 'cleave'`,
+  );
+  const present = new Set(rows.map((row) => row.name));
+  return EVENT_TRIGGERS.filter(({ name }) => !present.has(name)).map(({ name }) =>
+    missing(`the event trigger ${name} is missing or disabled`),
+  );
+}
