@@ -21,9 +21,16 @@ export interface PeerServerOptions {
   readonly host: string;
   /** 0 for any free port. */
   readonly port: number;
+  readonly stores: readonly PeerRoutes[];
   readonly logger: Logger;
   /** Added to what `/peer/health` says. */
   readonly health?: () => object;
+}
+
+export interface PeerServer {
+  readonly port: number;
+  /** Also ends long polls and copies that are half read. */
+  close(): Promise<void>;
 }
 
 /** What Git sends when it asks for many references at once stays well below this. */
@@ -37,26 +44,20 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   MESSAGE_OVERSIZED: 413,
 };
 
-export class PeerServer {
-  readonly #options: PeerServerOptions;
-  readonly #app: FastifyInstance;
-
-  constructor(options: PeerServerOptions) {
-    this.#options = options;
-    this.#app = fastify({
-      bodyLimit: BODY_LIMIT_BYTES,
-      // Object keys and repository paths are parts of addresses.
-      routerOptions: { maxParamLength: 8_192 },
-      // Long polls and half-read copies would otherwise keep the process from ending.
-      forceCloseConnections: true,
-    });
-    this.#secure();
-    this.#app.get("/peer/health", () => ({ podId: options.podId, ...options.health?.() }));
-  }
-
-  /** Before `listen`. */
-  register(store: PeerRoutes): void {
-    this.#app.register((own, _options, done) => {
+/** Resolves when it listens. @throws Error when the address is taken or two stores claim one route. */
+export async function startPeerServer(options: PeerServerOptions): Promise<PeerServer> {
+  const app = fastify({
+    bodyLimit: BODY_LIMIT_BYTES,
+    // Object keys and repository paths are parts of addresses.
+    routerOptions: { maxParamLength: 8_192 },
+    // Long polls and half-read copies would otherwise keep the process from ending.
+    forceCloseConnections: true,
+  });
+  secure(app, options.token);
+  explainErrors(app, options.logger);
+  app.get("/peer/health", () => ({ podId: options.podId, ...options.health?.() }));
+  for (const store of options.stores) {
+    app.register((own, _options, done) => {
       try {
         store.registerPeerRoutes(own);
         done();
@@ -65,42 +66,36 @@ export class PeerServer {
       }
     });
   }
+  await app.listen({ host: options.host, port: options.port });
+  return { port: (app.server.address() as AddressInfo).port, close: () => app.close() };
+}
 
-  /** Resolves with the port. @throws Error when the address is taken or two stores claim one route. */
-  async listen(): Promise<number> {
-    await this.#app.listen({ host: this.#options.host, port: this.#options.port });
-    return (this.#app.server.address() as AddressInfo).port;
-  }
+/** Before a body is read, and also for addresses that do not exist: they are nobody's business either. */
+function secure(app: FastifyInstance, token: string): void {
+  const expected = sha256(`Bearer ${token}`);
+  app.addHook("onRequest", async (request) => {
+    // Digests have one length, so the comparison takes the same time for every wrong token.
+    if (!timingSafeEqual(sha256(request.headers.authorization ?? ""), expected))
+      throw new CleaveError("UNAUTHORIZED", "the bearer token is missing or wrong");
+  });
+}
 
-  close(): Promise<void> {
-    return this.#app.close();
-  }
-
-  #secure(): void {
-    const { token, logger } = this.#options;
-    const expected = sha256(`Bearer ${token}`);
-    // Before the body is read, and also for addresses that do not exist: they are nobody's business either.
-    this.#app.addHook("onRequest", async (request) => {
-      // Digests have one length, so the comparison takes the same time for every wrong token.
-      if (!timingSafeEqual(sha256(request.headers.authorization ?? ""), expected))
-        throw new CleaveError("UNAUTHORIZED", "the bearer token is missing or wrong");
-    });
-    this.#app.setNotFoundHandler((request) => {
-      throw new CleaveError("NOT_FOUND", `${request.method} ${request.url.slice(0, 200)}`);
-    });
-    this.#app.setErrorHandler<FastifyError | CleaveError>((thrown, request, reply) => {
-      const error = toCleaveError(thrown, codeOf(thrown));
-      const status = STATUS[error.code] ?? 500;
-      if (status === 500)
-        logger.error(
-          { code: error.code, url: request.url.slice(0, 200) },
-          `a peer's request failed: ${error.message}`,
-        );
-      if (status === 401) void reply.header("www-authenticate", "Bearer");
-      const nextStep = error.code === "UNAUTHORIZED" ? ERRORS.PEER_UNAUTHORIZED[1] : error.nextStep;
-      void reply.code(status).send({ code: error.code, message: error.message, nextStep });
-    });
-  }
+function explainErrors(app: FastifyInstance, logger: Logger): void {
+  app.setNotFoundHandler((request) => {
+    throw new CleaveError("NOT_FOUND", `${request.method} ${request.url.slice(0, 200)}`);
+  });
+  app.setErrorHandler<FastifyError | CleaveError>((thrown, request, reply) => {
+    const error = toCleaveError(thrown, codeOf(thrown));
+    const status = STATUS[error.code] ?? 500;
+    if (status === 500)
+      logger.error(
+        { code: error.code, url: request.url.slice(0, 200) },
+        `a peer's request failed: ${error.message}`,
+      );
+    if (status === 401) void reply.header("www-authenticate", "Bearer");
+    const nextStep = error.code === "UNAUTHORIZED" ? ERRORS.PEER_UNAUTHORIZED[1] : error.nextStep;
+    void reply.code(status).send({ code: error.code, message: error.message, nextStep });
+  });
 }
 
 /** Fastify's own refusals carry a status; anything else that is thrown is a bug. */

@@ -1,6 +1,6 @@
 import { request } from "undici";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { PeerServer } from "../../agent/peer/server.ts";
+import { type PeerServer, startPeerServer } from "../../agent/peer/server.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { PodId } from "../../protocol/ids.ts";
@@ -12,36 +12,38 @@ let reached = 0;
 
 beforeEach(async () => {
   reached = 0;
-  server = new PeerServer({
+  server = await startPeerServer({
     podId: "pod-0" as PodId,
     token: TOKEN,
     host: "127.0.0.1",
     port: 0,
     logger: silentLogger,
     health: () => ({ sequence: 7 }),
+    stores: [
+      {
+        registerPeerRoutes: (app) => {
+          app.get("/objects/content/*", (request) => ({
+            reached: ++reached,
+            rest: (request.params as { "*": string })["*"],
+          }));
+          app.post("/objects/echo", (request) => ({ bytes: JSON.stringify(request.body).length }));
+        },
+      },
+      {
+        registerPeerRoutes: (app) => {
+          app.addHook("onRequest", async (_request, reply) => void reply.header("x-store", "git"));
+          app.get("/git/fails", () => {
+            throw new Error("a bug");
+          });
+          app.get("/git/refuses", () => {
+            throw new CleaveError("REPOSITORY_UNREADABLE", "x.git");
+          });
+          app.get("/git/waits", () => new Promise(() => undefined));
+        },
+      },
+    ],
   });
-  server.register({
-    registerPeerRoutes: (app) => {
-      app.get("/objects/content/*", (request) => ({
-        reached: ++reached,
-        rest: (request.params as { "*": string })["*"],
-      }));
-      app.post("/objects/echo", (request) => ({ bytes: JSON.stringify(request.body).length }));
-    },
-  });
-  server.register({
-    registerPeerRoutes: (app) => {
-      app.addHook("onRequest", async (_request, reply) => void reply.header("x-store", "git"));
-      app.get("/git/fails", () => {
-        throw new Error("a bug");
-      });
-      app.get("/git/refuses", () => {
-        throw new CleaveError("REPOSITORY_UNREADABLE", "x.git");
-      });
-      app.get("/git/waits", () => new Promise(() => undefined));
-    },
-  });
-  port = await server.listen();
+  port = server.port;
 });
 afterEach(() => server.close());
 
