@@ -21,6 +21,8 @@ export interface Started {
   readonly logFile: string;
   /** Rejects, with the end of its log, when the process ends before `end` was called. */
   readonly failed: Promise<never>;
+  /** From here on its end is no failure. */
+  expectEnd(): void;
 }
 
 /** All processes of one run. They end when `end` is called or when this process ends, however that happens. */
@@ -62,10 +64,11 @@ export class Processes {
     });
     closeSync(log);
     this.#children.push(child);
+    let expected = false;
     const failed = new Promise<never>((_, reject) => {
       child.on("error", (error) => reject(new Error(`${options.name}: ${error.message}`)));
       child.on("exit", (code, signal) => {
-        if (this.#ending) return;
+        if (this.#ending || expected) return;
         reject(new Error(`${options.name} ended (${signal ?? code}); its log ends with:\n${tail(logFile)}`));
       });
     });
@@ -74,7 +77,10 @@ export class Processes {
     const startedAt = child.pid === undefined ? null : startTimeOf(child.pid);
     if (child.pid !== undefined && startedAt !== null)
       this.add({ kind: "process", name: options.name, pid: child.pid, startedAt });
-    return { name: options.name, child, logFile, failed };
+    const expectEnd = () => {
+      expected = true;
+    };
+    return { name: options.name, child, logFile, failed, expectEnd };
   }
 
   /** From here on an ending process is no failure. */

@@ -36,6 +36,7 @@ export function startTraffic(processes: Processes, config: TrafficConfig): Runni
     stats: () => newest,
     failed: started.failed,
     stop: async () => {
+      started.expectEnd();
       stdin.end();
       const final = await Promise.race([
         done,

@@ -1,0 +1,72 @@
+/** The coordinator as an operator uses it: its HTTP API for looking, its command for deciding. */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { request } from "undici";
+import type { ClusterStatus, MigrationStatus } from "../../../coordinator/ports.ts";
+import type { TimedEvent } from "../report/phases.ts";
+import type { Layout } from "./layout.ts";
+
+const run = promisify(execFile);
+const CLEAVE = join(import.meta.dirname, "../../../coordinator/cli/main.ts");
+
+export class Coordinator {
+  readonly #layout: Layout;
+
+  constructor(layout: Layout) {
+    this.#layout = layout;
+  }
+
+  /** Runs `cleave …` and returns what it printed. @throws Error with what it said when it fails */
+  async cleave(...args: string[]): Promise<string> {
+    const env = { ...process.env, ...this.environment() };
+    try {
+      const { stdout } = await run(process.execPath, [CLEAVE, ...args], { env });
+      return stdout;
+    } catch (error) {
+      const { stderr, stdout } = error as { stderr?: string; stdout?: string };
+      throw new Error(`cleave ${args.join(" ")} failed:\n${(stderr || stdout || String(error)).trim()}`);
+    }
+  }
+
+  /** What a shell needs for using `cleave` with this cluster. */
+  environment(): { CLEAVE_URL: string; CLEAVE_TOKEN: string } {
+    return { CLEAVE_URL: this.#layout.coordinatorUrl, CLEAVE_TOKEN: this.#layout.token };
+  }
+
+  async status(): Promise<ClusterStatus> {
+    return (await this.#get("/v1/status")) as ClusterStatus;
+  }
+
+  async migration(migrationId: string): Promise<MigrationStatus> {
+    const found = (await this.status()).migrations.find((item) => item.migrationId === migrationId);
+    if (found === undefined) throw new Error(`the coordinator does not know ${migrationId}`);
+    return found;
+  }
+
+  /** All events of the log so far, with the times of their records. */
+  async events(): Promise<TimedEvent[]> {
+    const result: TimedEvent[] = [];
+    for (let after = 0; ; ) {
+      const page = (await this.#get(`/v1/events?after=${after}&limit=500`)) as {
+        records: { sequence: number; at: number; events: { type: string }[] }[];
+      };
+      for (const record of page.records) {
+        for (const event of record.events)
+          result.push({ at: record.at, type: event.type as TimedEvent["type"] });
+        after = record.sequence;
+      }
+      if (page.records.length === 0) return result;
+    }
+  }
+
+  async #get(path: string): Promise<unknown> {
+    const response = await request(`${this.#layout.coordinatorUrl}${path}`, {
+      headers: { authorization: `Bearer ${this.#layout.token}` },
+      signal: AbortSignal.timeout(5_000),
+    });
+    const body = await response.body.text();
+    if (response.statusCode !== 200) throw new Error(`${path}: ${response.statusCode} ${body.slice(0, 300)}`);
+    return JSON.parse(body);
+  }
+}

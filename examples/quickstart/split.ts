@@ -1,0 +1,75 @@
+/** The split itself, as an operator would do it: a plan, `cleave plan`, `cleave split`, and watching. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { stringify } from "yaml";
+import type { MigrationStatus } from "../../coordinator/ports.ts";
+import type { PlanInput } from "../../protocol/plan.ts";
+import type { Coordinator } from "./cluster/coordinator.ts";
+import type { Progress } from "./progress.ts";
+
+export const MIGRATION = "demo-split";
+const LOOK_EVERY_MS = 200;
+/** Nothing in the demo takes this long, at any size that fits a laptop. */
+const GIVE_UP_MS = 15 * 60_000;
+
+const STEPS: readonly { title: string; lifecycles: readonly MigrationStatus["lifecycle"][] }[] = [
+  { title: "Checking every Pod before anything is changed", lifecycles: ["planned", "preflight"] },
+  { title: "Copying Pod 0 to the new Pods", lifecycles: ["seeding"] },
+  { title: "Following what changes, and comparing", lifecycles: ["following"] },
+  { title: "Cutover", lifecycles: ["ready", "fencing", "matching", "transferring", "activating"] },
+];
+
+/** Writes the plan of the demo: approval at the first consensus, since nobody sits in front of it. */
+export function writePlan(folder: string, assignments: ReadonlyMap<string, readonly string[]>): string {
+  const plan: PlanInput = {
+    migration: MIGRATION,
+    source: "pod-0",
+    assignments: [...assignments].map(([pod, organizations]) => ({ pod, organizations: [...organizations] })),
+    settings: {
+      settlingMs: 3_000,
+      cutover: { approval: "auto", drainGraceMs: 100, deadlineMs: 20_000 },
+    },
+  };
+  const file = join(folder, "plan.yaml");
+  writeFileSync(file, stringify(plan));
+  return file;
+}
+
+/** Shows the migration's steps until the new Pods serve. `onFollowing` runs beside the step of that name. */
+export async function watchSplit(
+  coordinator: Coordinator,
+  progress: Progress,
+  onFollowing: () => Promise<void>,
+): Promise<void> {
+  const end = performance.now() + GIVE_UP_MS;
+  const look = async () => await coordinator.migration(MIGRATION);
+  for (const [at, { title, lifecycles }] of STEPS.entries()) {
+    const later = STEPS.slice(at + 1).flatMap((step) => step.lifecycles);
+    await progress.step(title, async (detail) => {
+      const beside = lifecycles.includes("following") ? onFollowing() : Promise.resolve();
+      for (;;) {
+        const migration = await look();
+        if (migration.lifecycle === "retaining" || later.includes(migration.lifecycle)) break;
+        if (migration.lifecycle === "refused" || migration.lifecycle === "aborted")
+          throw new Error(`the split was ${migration.lifecycle}: ${why(migration)}`);
+        if (migration.lifecycle === "ready" && migration.possibleCommands.includes("approve")) {
+          const gaveUp = migration.attempts >= 3 && migration.reason !== null;
+          if (gaveUp) throw new Error(`the cutover did not succeed: ${why(migration)}`);
+        }
+        if (performance.now() > end) throw new Error(`the split waits for: ${why(migration)}`);
+        detail(migration.waitingFor[0] ?? migration.lifecycle);
+        await sleep(LOOK_EVERY_MS);
+      }
+      detail("");
+      await beside;
+    });
+  }
+}
+
+function why(migration: MigrationStatus): string {
+  const findings = migration.findings
+    .filter((finding) => finding.severity === "error")
+    .map((finding) => `${finding.code}: ${finding.message}`);
+  return [...findings, ...(migration.reason ? [migration.reason] : []), ...migration.waitingFor].join("; ");
+}
