@@ -8,7 +8,7 @@ import { connect, type Database, discard, WarmConnection } from "./connection.ts
 import type { PostgresStoreOptions } from "./context.ts";
 import { raiseFence, readMarker, writeMarker } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
-import { setShares, stageRoutes } from "./guard/staging.ts";
+import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { dropSlots, ensureSlots, readSlots, type SlotState, slotName } from "./slots.ts";
 import type { StatusBoard } from "./status-board.ts";
@@ -98,19 +98,26 @@ export class SourcePart {
       signal.throwIfAborted();
       if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       signal.throwIfAborted();
-      if (!lowering)
-        await stageRoutes(db, { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments });
-      signal.throwIfAborted();
+      // Before the routes, which wait for long transactions: the copies can be made meanwhile.
       await ensureSlots(
         db,
         targetPodIds.map((target) => slotName(migrationId, target)),
       );
+      signal.throwIfAborted();
+      if (lowering) return;
+      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments };
+      await stageRoutes(db, staging, { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) });
     });
     if (!lowering) await this.#enforce(duty);
     // Its first use costs milliseconds of planning that the fence must not pay.
     await this.#fast.use((db) => readMarker(db, migrationId, 1 as Epoch));
     this.#watch.start();
-    this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true });
+    this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true, problems: [] });
+  }
+
+  #sayWaiting(transactions: readonly string[]): void {
+    const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
+    this.#board.problem(new CleaveError("DRAIN_INCOMPLETE", message));
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
@@ -190,7 +197,7 @@ export class SourcePart {
     );
     await this.#apart(async (db) => {
       // Organizations that an earlier migration moved away stay guarded.
-      if ((await isGuarded(db)) && !(await servesOtherMigrations(db, migrationId)))
+      if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal });
     });
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
@@ -254,12 +261,4 @@ async function isGuarded(db: Database): Promise<boolean> {
     "SELECT to_regclass('cleave.share') IS NOT NULL AS present",
   );
   return rows[0]?.present === true;
-}
-
-async function servesOtherMigrations(db: Database, migrationId: string): Promise<boolean> {
-  const { rows } = await db.query<{ others: boolean }>(
-    "SELECT EXISTS (SELECT FROM cleave.share WHERE migration_id <> $1) AS others",
-    [migrationId],
-  );
-  return rows[0]?.others === true;
 }

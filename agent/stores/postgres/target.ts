@@ -6,7 +6,7 @@ import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { type Binaries, locateBinaries } from "./binaries.ts";
 import type { PeerPostgres } from "./config.ts";
-import { type Database, WarmConnection } from "./connection.ts";
+import { WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
 import { readMarker } from "./guard/fence.ts";
@@ -150,7 +150,7 @@ export class TargetPart {
     const record = await this.#ownCopy(duty.migrationId);
     watch.keepWarm(null);
     watch.start();
-    await this.#client(server, duty, signal);
+    await this.#ensureConnected(server, duty, signal);
     let marker: { readonly token: string } | null = null;
     for (;;) {
       signal.throwIfAborted();
@@ -175,13 +175,13 @@ export class TargetPart {
     const { server, watch } = await this.#assemble(duty);
     // Not awaited: a look at the source that hangs must not lengthen the window.
     void watch.stop();
-    const [record, client] = await Promise.all([
+    const [record] = await Promise.all([
       this.#ownCopy(duty.migrationId),
-      this.#client(server, duty, signal),
+      this.#ensureConnected(server, duty, signal),
     ]);
     const [own, marker] = await Promise.all([
       readPosition((text) => server.fast.query(text)),
-      readMarker(client, duty.migrationId, epoch),
+      server.fast.use((db) => readMarker(db, duty.migrationId, epoch)),
     ]);
     assertOwnLineage(own, record);
     if (marker === null)
@@ -190,14 +190,7 @@ export class TargetPart {
         `the marker of epoch ${epoch} is not in this server's history`,
       );
     if (own.inRecovery) await this.#promote(server, signal);
-    await server.fast.use(async (db) => {
-      // What was replicated refuses writes too (`fenced`), so this need not reach the disk: opening, which has to,
-      // takes everything before it along.
-      await db.query("SET synchronous_commit = off");
-      await setShares(db, duty.migrationId, duty.shares, epoch);
-      // Queued behind it, and before anything else on this connection.
-      db.query("SET synchronous_commit = on").catch(() => server.fast.reset());
-    });
+    await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
@@ -218,11 +211,8 @@ export class TargetPart {
     const epoch = epochOf(duty);
     const { server, watch, seed } = await this.#assemble(duty);
     void watch.stop();
-    await this.#client(server, duty, signal);
-    await server.fast.use(async (db) => {
-      await db.query("SET synchronous_commit = on");
-      await setShares(db, duty.migrationId, duty.shares, epoch);
-    });
+    await this.#ensureConnected(server, duty, signal);
+    await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window: a later start must not look for the source again.
     void this.#tidy(server, seed.runAs);
@@ -258,15 +248,15 @@ export class TargetPart {
   }
 
   /** The warm connection; a server that is down is started first. */
-  async #client(server: StandbyServer, duty: Duty, signal: AbortSignal): Promise<Database> {
+  async #ensureConnected(server: StandbyServer, duty: Duty, signal: AbortSignal): Promise<void> {
     try {
-      return await server.fast.get();
+      await server.fast.get();
     } catch (error) {
       if (!(error instanceof CleaveError) || error.code !== "POSTGRES_UNREACHABLE") throw error;
       // Only a server of our making is ours to start.
       if ((await this.#records.load(duty.migrationId)) === null) throw error;
       await server.ensureRunning(signal);
-      return server.fast.get();
+      await server.fast.get();
     }
   }
 
