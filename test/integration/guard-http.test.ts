@@ -277,8 +277,10 @@ describe("holding", () => {
     // A change that decides nothing for it leaves it waiting.
     story.changed();
     expect(guard.held()).toBe(1);
+    const changedAt = performance.now();
     story.tell(say.lowered());
     expect((await answer).status).toBe(200);
+    expect(performance.now() - changedAt).toBeLessThan(200);
   });
 
   it("lets a request to an opening target go ahead when its stores are open", async () => {
@@ -289,8 +291,10 @@ describe("holding", () => {
     story.tell(say.opened("pod-100"));
     expect(guard.held()).toBe(2);
     story.opened = true;
+    const changedAt = performance.now();
     story.changed();
     expect((await answers).map((answer) => answer.status)).toEqual([200, 200]);
+    expect(performance.now() - changedAt).toBeLessThan(200);
   });
 
   it("answers 503 when the time is over, and never waits longer than it may", async () => {
