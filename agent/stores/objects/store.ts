@@ -147,14 +147,15 @@ class Objects implements ObjectsStore {
       code,
       message,
     });
+    const findings = (status?.problems ?? []).map(({ code, message }) => error(code, message));
     if (status === null || !status.reached)
-      return [
+      findings.push(
         error(
           "COMMAND_NOT_POSSIBLE",
           `objects on ${duty.podId} have not reached what comes before the fence`,
         ),
-      ];
-    return status.problems.map(({ code, message }) => error(code, message));
+      );
+    return findings;
   }
 
   #track(): SourceTracker {
