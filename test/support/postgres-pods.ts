@@ -2,27 +2,20 @@
 
 import pg from "pg";
 import { PostgresConfig, type PostgresConfigInput } from "../../agent/stores/postgres/config.ts";
+import type { PostgresStoreOptions } from "../../agent/stores/postgres/context.ts";
 import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
+import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { Ownership } from "../../protocol/ownership.ts";
 import { Settings } from "../../protocol/plan.ts";
-import type { Logger } from "../../protocol/ports/logger.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 import { Cluster, type ClusterOptions, emptyPod } from "./postgres.ts";
 
 export const MIGRATION = "split-1" as MigrationId;
 export const SOURCE = "pod-0" as PodId;
-
-const quiet: Logger = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-  child: () => quiet,
-};
 
 export const ownership: Ownership = Ownership.parse({
   version: 1,
@@ -43,6 +36,8 @@ export interface Assembly {
   readonly targets: readonly TargetPod[];
   /** A store as a freshly started agent of that Pod has it. */
   store(podId: PodId, overrides?: Partial<PostgresConfigInput>): PostgresStore;
+  /** What `store` is made from, for a store in another process. */
+  optionsOf(podId: PodId): PostgresStoreOptions;
   /** With another way to the source than the right one. */
   storeWithPeer(podId: PodId, peer: Partial<pg.ClientConfig>): PostgresStore;
   duty(podId: PodId, goal: Goal, options?: { epoch?: number; phase?: SharePhase }): Duty;
@@ -88,9 +83,19 @@ export async function assemble(
   const stores = new Set<PostgresStore>();
 
   const build = (podId: PodId, overrides: Partial<PostgresConfigInput>, peer: Partial<pg.ClientConfig>) => {
+    const store = createPostgresStore(describe(podId, overrides, peer));
+    stores.add(store);
+    return store;
+  };
+
+  const describe = (
+    podId: PodId,
+    overrides: Partial<PostgresConfigInput>,
+    peer: Partial<pg.ClientConfig>,
+  ): PostgresStoreOptions => {
     const target = targets.find((one) => one.podId === podId);
     const { host, port, user, password, database } = source.connection;
-    const store = createPostgresStore({
+    return {
       podId,
       config: PostgresConfig.parse({
         ...{ host, user, password, database },
@@ -101,17 +106,16 @@ export async function assemble(
       peers: { [SOURCE]: { host, port, user, password, database, ...peer } } as never,
       ownership,
       clock: systemClock,
-      log: quiet,
+      log: silentLogger,
       stateDirectory: target?.stateDirectory ?? source.folder,
-    });
-    stores.add(store);
-    return store;
+    };
   };
 
   return {
     source,
     targets,
     store: (podId, overrides = {}) => build(podId, overrides, {}),
+    optionsOf: (podId) => describe(podId, {}, {}),
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
     duty: (podId, goal, { epoch, phase = "source" } = {}) => ({
       migrationId: MIGRATION,

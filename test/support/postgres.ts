@@ -160,6 +160,8 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Its own initdb, and so its own system identifier; half a second more. */
   readonly fresh?: boolean;
+  /** A port to take instead of a free one. */
+  readonly port?: number;
   /** Further arguments for an initdb of its own. */
   readonly initdb?: readonly string[];
 }
@@ -187,7 +189,7 @@ export class Cluster {
   static async start(options: ClusterOptions): Promise<Cluster> {
     const environment = await postgresEnvironment();
     const folder = await temporaryFolder(options.podId);
-    const cluster = new Cluster(environment, options, folder, await freePort());
+    const cluster = new Cluster(environment, options, folder, options.port ?? (await freePort()));
     if (options.fresh || options.initdb)
       await initialise(
         environment.binaries,
