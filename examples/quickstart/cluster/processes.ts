@@ -31,6 +31,11 @@ export class Processes {
   readonly #watchdog: ChildProcess;
   readonly #children: ChildProcess[] = [];
   #ending = false;
+  #reject: (error: Error) => void = () => {};
+  /** Rejects with the first failure of any process. */
+  readonly failed = new Promise<never>((_, reject) => {
+    this.#reject = reject;
+  });
 
   constructor(logFolder: string) {
     this.#logFolder = logFolder;
@@ -40,6 +45,7 @@ export class Processes {
       detached: true,
     });
     this.#watchdog.unref();
+    this.failed.catch(() => {});
     // It went away first: then nothing would be cleaned up after us, which the next `add` reports.
     this.#watchdog.stdin?.on("error", () => {});
   }
@@ -73,7 +79,7 @@ export class Processes {
       });
     });
     // Nobody may be waiting yet; whoever does gets the reason.
-    failed.catch(() => {});
+    failed.catch((error: Error) => this.#reject(error));
     const startedAt = child.pid === undefined ? null : startTimeOf(child.pid);
     if (child.pid !== undefined && startedAt !== null)
       this.add({ kind: "process", name: options.name, pid: child.pid, startedAt });
