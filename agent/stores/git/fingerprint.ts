@@ -5,7 +5,6 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 
 /** A file changed this shortly before it was looked at may change again without its times telling. */
 const RACY_MS = 100;
@@ -70,14 +69,8 @@ async function walk(
   }
 }
 
-const QUICK = ["HEAD", "packed-refs", "config", "refs/heads", "refs/tags"];
-
-/** Five file times without waiting (about 10 µs): the last look at a repository when its fence goes up. */
-export function quickFingerprint(gitDirectory: string): string {
-  const parts: string[] = [];
-  for (const name of QUICK) {
-    const s = statSync(join(gitDirectory, name), { bigint: true, throwIfNoEntry: false });
-    parts.push(s === undefined ? "-" : `${s.ino}.${s.size}.${s.mtimeNs}`);
-  }
-  return parts.join(" ");
+/** HEAD's file times without waiting (some microseconds): the last look when a fence goes up. Null when it is gone. */
+export function headFingerprint(gitDirectory: string): string | null {
+  const s = statSync(`${gitDirectory}/HEAD`, { throwIfNoEntry: false });
+  return s === undefined ? null : `${s.ino}.${s.size}.${s.mtimeMs}.${s.ctimeMs}`;
 }

@@ -6,8 +6,9 @@ export class InventoryView {
   readonly owners: ReadonlySet<string>;
   readonly #digest = new InventoryDigest();
   readonly #unreadable = new Map<string, string>();
+  readonly #paths = new Set<string>();
 
-  /** `owners` are hashes of organizations, as entries name them. */
+  /** `owners` as entries name them: `ownerText`. */
   constructor(owners: ReadonlySet<string>) {
     this.owners = owners;
   }
@@ -18,6 +19,8 @@ export class InventoryView {
 
   update(entry: RepositoryEntry): void {
     const { path } = entry;
+    if (this.covers(entry) && !entry.deleted) this.#paths.add(path);
+    else this.#paths.delete(path);
     const text = this.covers(entry) ? comparable(entry) : null;
     if (text === null) this.#digest.delete(path);
     else this.#digest.set(path, text);
@@ -28,6 +31,11 @@ export class InventoryView {
   /** Path → why. While there is any, there is no evidence (rule 11). */
   get unreadable(): ReadonlyMap<string, string> {
     return this.#unreadable;
+  }
+
+  /** Readable or not. */
+  get paths(): ReadonlySet<string> {
+    return this.#paths;
   }
 
   get size(): number {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import { repositoryChecksum } from "./checksum.ts";
-import { fingerprint, quickFingerprint } from "./fingerprint.ts";
+import { fingerprint, headFingerprint } from "./fingerprint.ts";
 import { InventoryView } from "./inventory-view.ts";
 import { Limiter } from "./limiter.ts";
 import { deletedEntry, type RepositoryEntry, readableEntry, unreadableEntry } from "./repository-entry.ts";
@@ -29,7 +29,7 @@ interface Known {
   generation: number;
   /** Of the time before the last reading; null after a failure. */
   fingerprint: string | null;
-  quick: string | null;
+  head: string | null;
   locks: readonly string[];
 }
 
@@ -136,18 +136,18 @@ export class Inventory {
     try {
       if (!(await folderExists(gitDirectory))) {
         if (!before) return;
-        next = { entry: deletedEntry(path, owner), fingerprint: null, quick: null, locks: [] };
+        next = { entry: deletedEntry(path, owner), fingerprint: null, head: null, locks: [] };
       } else {
-        const quick = quickFingerprint(gitDirectory);
+        const head = headFingerprint(gitDirectory);
         const print = await fingerprint(gitDirectory, this.#options.clock.now());
         const files = digestFiles(await readRepositoryFiles(gitDirectory));
         const sum = await repositoryChecksum(gitDirectory, this.#options.git);
         const entry = readableEntry(path, owner, sum, files);
-        next = { entry, fingerprint: print.racy ? null : print.digest, quick, locks: print.locks };
+        next = { entry, fingerprint: print.racy ? null : print.digest, head, locks: print.locks };
       }
     } catch (error) {
       const entry = unreadableEntry(path, owner, toCleaveError(error).message);
-      next = { entry, fingerprint: null, quick: null, locks: [] };
+      next = { entry, fingerprint: null, head: null, locks: [] };
     }
     // The owner may have become known while it was read.
     const ownerNow = newOwner ?? this.#known.get(path)?.entry.owner ?? owner;
@@ -183,10 +183,10 @@ export class Inventory {
     }
   }
 
-  /** The same from five file times, without waiting. */
-  looksChangedQuickly(path: string): boolean {
+  /** The same for HEAD alone, without waiting: what no hook sees of `symbolic-ref`. */
+  headLooksChanged(path: string): boolean {
     const known = this.#known.get(path);
-    return !known || known.quick === null || quickFingerprint(this.gitDirectory(path)) !== known.quick;
+    return !known || known.head === null || headFingerprint(this.gitDirectory(path)) !== known.head;
   }
 
   /**

@@ -1,12 +1,18 @@
 /** What the inventory knows of one repository, and what two Pods compare of it. */
 import { z } from "zod";
+import { OrganizationId } from "../../../protocol/ids.ts";
+import type { Owner } from "../owner-lookup.ts";
 import type { RepositoryChecksum } from "./checksum.ts";
 import type { FileDigests } from "./repository-files.ts";
 
 export const RepositoryEntry = z.strictObject({
   path: z.string().max(1_000),
-  /** SHA-256 of the owning organization, `shared`, or null when nobody knows: that never matches. */
-  owner: z.string().max(64).nullable(),
+  /** See `ownerText`; null when nobody knows, which never matches. */
+  owner: z
+    .string()
+    .regex(/^(shared$|organization:)/)
+    .max(300)
+    .nullable(),
   deleted: z.boolean(),
   reason: z.enum(["ok", "empty", "unreadable"]),
   /** Gitaly's checksum. */
@@ -21,6 +27,21 @@ export const RepositoryEntry = z.strictObject({
   detail: z.string().max(1_000),
 });
 export type RepositoryEntry = z.infer<typeof RepositoryEntry>;
+
+const ORGANIZATION = "organization:";
+
+/** An owner as one line of text: `shared` or `organization:ID`. */
+export function ownerText(owner: Owner): string {
+  return owner.kind === "shared" ? "shared" : `${ORGANIZATION}${owner.organizationId}`;
+}
+
+/** Null for a text that is none. */
+export function parseOwner(text: string | null): Owner | null {
+  if (text === "shared") return { kind: "shared" };
+  if (!text?.startsWith(ORGANIZATION)) return null;
+  const id = OrganizationId.safeParse(text.slice(ORGANIZATION.length));
+  return id.success ? { kind: "organization", organizationId: id.data } : null;
+}
 
 export function readableEntry(
   path: string,

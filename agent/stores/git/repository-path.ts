@@ -109,3 +109,10 @@ export async function folderExists(path: string): Promise<boolean> {
     throw error;
   }
 }
+
+export async function fileExists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,53 @@
+/** What the parts of the Git store share, and what a migration's side of it has to offer. */
+import type { StoreStatus } from "../../../protocol/evidence.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import type { Clock } from "../../../protocol/ports/clock.ts";
+import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { FileFence } from "../file-fence/file-fence.ts";
+import type { OwnerLookup } from "../owner-lookup.ts";
+import type { GitConfig, Peer } from "./config.ts";
+import type { Inventory } from "./inventory.ts";
+import { ownerText } from "./repository-entry.ts";
+import type { GitOptions } from "./run-git.ts";
+
+export interface GitContext {
+  readonly podId: PodId;
+  readonly config: GitConfig;
+  readonly peers: Readonly<Record<string, Peer>>;
+  readonly ownerLookup: OwnerLookup;
+  readonly fence: FileFence;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** A folder of this store's own. */
+  readonly stateDirectory: string;
+  readonly git: GitOptions;
+  readonly inventory: Inventory;
+  /** Tells the agent and waiting peers that a status or an answer may be another now. */
+  readonly changed: () => void;
+}
+
+/** One migration's part of the store, as source or as target. */
+export interface Role {
+  reach(duty: Duty, signal: AbortSignal): Promise<void>;
+  status(): StoreStatus;
+  /** Ends background work; leaves repositories, hooks and fences as they are. */
+  close(): Promise<void>;
+}
+
+/** The owners that evidence is about: others go on changing on the source while these are fenced. */
+export function assignedOwners(duty: Duty): ReadonlySet<string> {
+  return new Set(
+    [...duty.assignments.keys()].map((organizationId) => ownerText({ kind: "organization", organizationId })),
+  );
+}
+
+/** Never waits: enforced in the order in which duties came, whatever else is slow. */
+export function enforceShares(context: GitContext, duty: Duty): Promise<void> {
+  return context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
+}
+
+export function stageRoutes(context: GitContext, duty: Duty): Promise<void> {
+  const { migrationId, sourcePodId, assignments } = duty;
+  return context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
+}

@@ -1,0 +1,174 @@
+/** A migration's source: keeps the inventory true, fences, drains, and says what it held when nothing could change. */
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { Goal, Problem, StoreStatus } from "../../../protocol/evidence.ts";
+import type { Epoch } from "../../../protocol/ids.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
+import type { HeadLocks } from "./head-locks.ts";
+import type { InventoryView } from "./inventory-view.ts";
+import { ownerText } from "./repository-entry.ts";
+import type { Tracker } from "./tracker.ts";
+
+export interface SourceFinal {
+  readonly epoch: number;
+  readonly generation: number;
+}
+
+export class GitSource implements Role {
+  readonly #context: GitContext;
+  readonly #tracker: Tracker;
+  /** Null where the hook sees changes of HEAD. */
+  readonly #makeLocks: () => Promise<HeadLocks | null>;
+  #headLocks: HeadLocks | null = null;
+  #view: InventoryView | null = null;
+  #goal: Goal;
+  #reached = false;
+  #fenced: Epoch | null = null;
+  #stragglers: string[] = [];
+
+  constructor(context: GitContext, tracker: Tracker, makeLocks: () => Promise<HeadLocks | null>, duty: Duty) {
+    this.#context = context;
+    this.#tracker = tracker;
+    this.#makeLocks = makeLocks;
+    this.#goal = duty.goal;
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    this.#goal = duty.goal;
+    this.#reached = false;
+    if (duty.goal !== "fence" || this.#fenced !== duty.epoch) this.#fenced = null;
+    const enforced = enforceShares(this.#context, duty);
+    this.#headLocks = await this.#makeLocks();
+    if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
+    else {
+      await enforced;
+      await stageRoutes(this.#context, duty);
+      signal.throwIfAborted();
+      await this.#tracker.start();
+      const view = this.#viewOf(duty);
+      signal.throwIfAborted();
+      if (duty.goal === "yield") await this.#yield(duty, view, signal);
+      else if (duty.goal === "release") await this.#release(view);
+      else await this.#unlock(view);
+    }
+    signal.throwIfAborted();
+    this.#reached = true;
+    this.#context.changed();
+  }
+
+  /** What targets may rely on: everything up to `generation` is all that there is, for the organizations fenced. */
+  final(): SourceFinal | null {
+    if (this.#fenced === null) return null;
+    return { epoch: this.#fenced, generation: this.#context.inventory.generation };
+  }
+
+  status(): StoreStatus {
+    const { done, total } = this.#tracker.progress;
+    const view = this.#view;
+    const unreadable = this.#unreadable();
+    const evidence =
+      this.#fenced === null || view === null || unreadable.length > 0
+        ? null
+        : {
+            epoch: this.#fenced,
+            digest: view.digest,
+            details: { repositories: view.size, generation: this.#context.inventory.generation },
+          };
+    return {
+      goal: this.#goal,
+      reached: this.#reached && (this.#goal !== "fence" || unreadable.length === 0),
+      progress: { done, total, unit: "repositories" },
+      lag: null,
+      verified: this.#tracker.complete,
+      evidence,
+      problems: [...unreadable, ...this.#tracker.problems()].slice(0, 50),
+      stragglers: this.#stragglers.slice(0, 50),
+    };
+  }
+
+  close(): Promise<void> {
+    if (this.#view !== null) this.#context.inventory.dropView(this.#view);
+    return Promise.resolve();
+  }
+
+  #unreadable(): Problem[] {
+    return [...(this.#view?.unreadable ?? [])].slice(0, 50).map(([path, detail]) => ({
+      code: "REPOSITORY_UNREADABLE",
+      message: `${path}: ${detail || "its owner is not known"}`.slice(0, 2_000),
+    }));
+  }
+
+  #viewOf(duty: Duty): InventoryView {
+    this.#view ??= this.#context.inventory.view(assignedOwners(duty));
+    return this.#view;
+  }
+
+  async #fence(duty: Duty, enforced: Promise<void>, signal: AbortSignal): Promise<void> {
+    await enforced;
+    // A restarted agent finds its repositories here, if it has to; otherwise both are done long ago.
+    await stageRoutes(this.#context, duty);
+    await this.#tracker.start();
+    const view = this.#viewOf(duty);
+    const graceMs = duty.settings.cutover.drainGraceMs;
+    const moved: string[] = [];
+    const { inventory, fence } = this.#context;
+    const [{ stragglers }] = await Promise.all([
+      fence.drain({
+        store: "git",
+        migrationId: duty.migrationId,
+        graceMs,
+        signal,
+        describe: (writer) => `git (process ${writer.pid}) in ${writer.key}`,
+        onWaiting: (waiting) => {
+          this.#stragglers = waiting;
+          this.#context.changed();
+        },
+      }),
+      this.#headLocks?.hold(view.paths, {
+        // A writer that is terminated gives its lock back a moment later.
+        graceMs: graceMs + 500,
+        signal,
+        onHeld: (path) => {
+          if (inventory.headLooksChanged(path)) moved.push(path);
+        },
+      }),
+    ]);
+    this.#stragglers = stragglers;
+    await this.#tracker.settle(view, signal);
+    await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
+    // A repository that was found just now has its lock to come.
+    await this.#headLocks?.hold(view.paths, { graceMs, signal, onHeld: () => undefined });
+    signal.throwIfAborted();
+    this.#fenced = duty.epoch;
+    const [first] = this.#unreadable();
+    if (first !== undefined) {
+      this.#context.changed();
+      throw new CleaveError("REPOSITORY_UNREADABLE", first.message);
+    }
+  }
+
+  /** Dormant now, or still served where a target's share went back. */
+  async #yield(duty: Duty, view: InventoryView, signal: AbortSignal): Promise<void> {
+    if (this.#headLocks === null) return;
+    const back = new Set<string>();
+    for (const [organizationId, podId] of duty.assignments)
+      if (duty.shares[podId] === "source") back.add(ownerText({ kind: "organization", organizationId }));
+    const serving: string[] = [];
+    const dormant: string[] = [];
+    for (const path of view.paths)
+      (back.has(this.#context.inventory.get(path)?.owner ?? "") ? serving : dormant).push(path);
+    await this.#headLocks.release(serving);
+    await this.#headLocks.hold(dormant, { graceMs: 1_000, signal, onHeld: () => undefined });
+  }
+
+  async #unlock(view: InventoryView): Promise<void> {
+    await this.#headLocks?.release(view.paths);
+  }
+
+  /** The share says `source` by now, and goes last: no route ever names a share that is gone. */
+  async #release(view: InventoryView): Promise<void> {
+    await this.#unlock(view);
+    this.#context.inventory.dropView(view);
+    this.#view = null;
+  }
+}

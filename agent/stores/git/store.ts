@@ -1,0 +1,188 @@
+/** The Git store as the agent drives it: one role per migration over one inventory of this Pod's repositories. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { FastifyInstance } from "fastify";
+import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import type { MigrationId, PodId } from "../../../protocol/ids.ts";
+import type { Clock } from "../../../protocol/ports/clock.ts";
+import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { Duty, Store } from "../../../protocol/ports/store.ts";
+import type { FileFence } from "../file-fence/file-fence.ts";
+import type { OwnerLookup } from "../owner-lookup.ts";
+import type { GitConfig, Peer } from "./config.ts";
+import type { GitContext, Role } from "./context.ts";
+import { HeadLocks } from "./head-locks.ts";
+import { Inventory } from "./inventory.ts";
+import { registerGitRoutes } from "./peer-routes.ts";
+import { gitVersion, HEAD_IN_HOOK_GIT, isOlder, preflightSource, preflightTarget } from "./preflight.ts";
+import type { GitOptions } from "./run-git.ts";
+import { GitSource } from "./source.ts";
+import { GitTarget } from "./target.ts";
+import { Tracker } from "./tracker.ts";
+
+const READ_CONCURRENCY = 4;
+
+export interface GitStoreOptions {
+  readonly podId: PodId;
+  readonly config: GitConfig;
+  /** By Pod. */
+  readonly peers: Readonly<Record<string, Peer>>;
+  readonly ownerLookup: OwnerLookup;
+  /** Initialised by the agent, and shared with the objects. */
+  readonly fence: FileFence;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** A folder of this store's own. */
+  readonly stateDirectory: string;
+}
+
+export interface GitStore extends Store {
+  readonly name: "git";
+  /** Adds the routes from which other Pods' agents replicate. The caller checks tokens before them. */
+  registerPeerRoutes(app: FastifyInstance): void;
+}
+
+export function createGitStore(options: GitStoreOptions): GitStore {
+  return new Git(options);
+}
+
+class Git implements GitStore {
+  readonly name = "git";
+  readonly #context: GitContext;
+  readonly #roles = new Map<MigrationId, Role>();
+  readonly #listeners = new Set<() => void>();
+  readonly #stopDiscarding: () => void;
+  #tracker: Tracker | null = null;
+  #headLocks: Promise<HeadLocks | null> | null = null;
+
+  constructor(options: GitStoreOptions) {
+    const git: GitOptions = { program: options.config.program };
+    const changed = () => {
+      for (const listener of [...this.#listeners]) listener();
+    };
+    this.#context = {
+      ...options,
+      git,
+      changed,
+      inventory: new Inventory({
+        root: options.config.root,
+        git,
+        clock: options.clock,
+        concurrency: READ_CONCURRENCY,
+        onChange: changed,
+      }),
+    };
+    // Nobody copies from here: announced changes are of no use, and a later migration begins with a scan.
+    this.#stopDiscarding = options.fence.watchDirty("git", async () => {
+      if (this.#tracker !== null) return;
+      for (const { id } of await options.fence.takeDirty("git"))
+        await options.fence.acknowledgeDirty("git", id);
+    });
+  }
+
+  async preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]> {
+    if (stage === "start")
+      return duty.role === "source"
+        ? preflightSource(this.#context, signal)
+        : preflightTarget(this.#context, duty, signal);
+    return [...this.#notReady(duty), ...((await this.#tracker?.checkHooks(signal)) ?? [])];
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    let role = this.#roles.get(duty.migrationId);
+    if (role === undefined) {
+      role =
+        duty.role === "source"
+          ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
+          : new GitTarget(this.#context, () => this.#track().start(), duty);
+      this.#roles.set(duty.migrationId, role);
+    }
+    await role.reach(duty, signal);
+    if (duty.goal === "release") await this.#forget(duty, role);
+  }
+
+  status(migrationId: MigrationId): StoreStatus | null {
+    return this.#roles.get(migrationId)?.status() ?? null;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#stopDiscarding();
+    await Promise.all([...this.#roles.values()].map((role) => role.close()));
+    await this.#tracker?.close();
+  }
+
+  registerPeerRoutes(app: FastifyInstance): void {
+    registerGitRoutes(app, {
+      inventory: this.#context.inventory,
+      git: this.#context.git,
+      clock: this.#context.clock,
+      source: (migrationId) => {
+        const role = this.#roles.get(migrationId);
+        return role instanceof GitSource && this.#tracker?.complete ? { final: role.final() } : null;
+      },
+      onChange: (listener) => this.onChange(listener),
+    });
+  }
+
+  #notReady(duty: Duty): Finding[] {
+    const error = (code: Finding["code"], message: string): Finding => ({
+      store: "git",
+      severity: "error",
+      code,
+      message,
+    });
+    const status = this.status(duty.migrationId);
+    if (status === null || !status.reached)
+      return [
+        error("COMMAND_NOT_POSSIBLE", `Git on ${duty.podId} has not reached what comes before the fence`),
+      ];
+    return status.problems.map(({ code, message }) => error(code, message));
+  }
+
+  /** The last migration is gone, and with it everything that was made for one. */
+  async #forget(duty: Duty, role: Role): Promise<void> {
+    await role.close();
+    this.#roles.delete(duty.migrationId);
+    if (this.#roles.size === 0 && this.#tracker !== null) {
+      const tracker = this.#tracker;
+      await tracker.close();
+      await tracker.removeHooks();
+      this.#tracker = null;
+    }
+    await this.#context.fence.removeMigration(duty.migrationId);
+    this.#context.changed();
+  }
+
+  #track(): Tracker {
+    this.#tracker ??= new Tracker(this.#context, join(this.#context.stateDirectory, "barrier"));
+    return this.#tracker;
+  }
+
+  #locks(): Promise<HeadLocks | null> {
+    this.#headLocks ??= this.#makeLocks().catch((error: unknown) => {
+      this.#headLocks = null;
+      throw error;
+    });
+    return this.#headLocks;
+  }
+
+  async #makeLocks(): Promise<HeadLocks | null> {
+    const { config, git, inventory, stateDirectory, clock } = this.#context;
+    if (config.headLock === "never") return null;
+    const version = await gitVersion(git);
+    if (config.headLock === "auto" && version !== null && !isOlder(version, HEAD_IN_HOOK_GIT)) return null;
+    await mkdir(stateDirectory, { recursive: true });
+    const locks = new HeadLocks({
+      directoryOf: (path) => inventory.gitDirectory(path),
+      template: join(stateDirectory, "head-lock"),
+      clock,
+    });
+    await locks.prepare();
+    return locks;
+  }
+}
