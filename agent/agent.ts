@@ -21,6 +21,7 @@ import {
   AGENT_LOWERS_AFTER_MS,
   decideLowering,
   decideOpening,
+  leaseEndMs,
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
 import { dutiesOf, dutyOf } from "./domain/react.ts";
@@ -322,7 +323,7 @@ export class Agent {
         );
       if (!silent()) {
         // The source's word arrives as a report and calls this again; the lease's end does not.
-        void clock.sleep(readLeaseMs * 1.1, this.#stopping.signal).then(
+        void clock.sleep(leaseEndMs(readLeaseMs), this.#stopping.signal).then(
           () => this.#open(part),
           () => undefined,
         );

@@ -17,7 +17,7 @@ export type Access =
   | { readonly outcome: "opening" }
   /** The source cannot confirm that it may still serve reads (rule 12). */
   | { readonly outcome: "unconfirmed" }
-  /** The cluster is not configured, or the log holds something that this agent does not know (rules 7 and 13). */
+  /** The cluster is not configured, so nobody knows who this Pod is (rule 7). */
   | { readonly outcome: "unknownIdentity" };
 
 /** What the agent knows beside the log. */
@@ -42,7 +42,9 @@ export function decideAccess(
   assignmentsOf: AssignmentsOf,
 ): Access {
   const { defaultPodId } = state;
-  if (defaultPodId === null || state.notUnderstood !== null) return { outcome: "unknownIdentity" };
+  // An event that this agent does not know stops it from acting, not from serving (rule 13, I5): nobody can take an
+  // organization from this Pod without a fence that this very agent would have had to raise.
+  if (defaultPodId === null) return { outcome: "unknownIdentity" };
   const { organizationId, write } = request;
   if (organizationId === null) {
     return !write || local.self === defaultPodId
@@ -55,7 +57,6 @@ export function decideAccess(
     return podId === local.self ? { outcome: "allow" } : { outcome: "wrongPod", podId };
   }
   const { migration, target } = claim;
-  if (migration.notUnderstood !== null) return { outcome: "unknownIdentity" };
   const source = migration.sourcePodId;
   switch (sharePhase(migration, target)) {
     case "source":

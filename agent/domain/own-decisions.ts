@@ -34,6 +34,14 @@ export function decideLowering(state: ClusterState, self: PodId, now: number): C
   return [];
 }
 
+/** A log server that was cut off from its peers may answer for this long after a newer record exists (measured: 1 s). */
+const LOG_STALENESS_MS = 2_000;
+
+/** After this long no read lease can be left. A tenth more, because two clocks may run at slightly different rates. */
+export function leaseEndMs(readLeaseMs: number): number {
+  return (readLeaseMs + LOG_STALENESS_MS) * 1.1;
+}
+
 /**
  * Rule 12: a target may open once the source said that it is dormant in this epoch, or once every read lease that
  * the source can hold must have run out. `sinceTransferSeenMs` is measured on this agent's own monotonic clock from
@@ -45,6 +53,5 @@ export function sourceIsSilent(
   sinceTransferSeenMs: number,
   readLeaseMs: number,
 ): boolean {
-  // A tenth more, because two clocks may run at slightly different rates.
-  return dormantEpoch >= epoch || sinceTransferSeenMs >= readLeaseMs * 1.1;
+  return dormantEpoch >= epoch || sinceTransferSeenMs >= leaseEndMs(readLeaseMs);
 }
