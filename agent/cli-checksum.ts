@@ -34,3 +34,14 @@ async function gitDirectoryOf(path: string): Promise<string> {
   );
   return isFolder ? inside : path;
 }
+
+if (import.meta.main) {
+  const repositories = process.argv.slice(2);
+  const help = repositories.includes("--help") || repositories.includes("-h");
+  if (help || repositories.length === 0) {
+    console.log(
+      "usage: cleave checksum REPOSITORY…\n\nPrints Gitaly's checksum of each repository, with the reason beside zeros: empty or unreadable.",
+    );
+    process.exitCode = help ? 0 : 2;
+  } else process.exitCode = await runChecksum(repositories);
+}
