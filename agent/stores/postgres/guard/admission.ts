@@ -10,7 +10,8 @@
  * The lock is only ever tried: while a fence waits for writers in flight, newcomers are refused instead of queueing
  * behind it. So they cannot starve it, and one that already holds a row lock cannot keep a writer in flight waiting.
  */
-import { lockKeys } from "./names.ts";
+import type { PodId } from "../../../../protocol/ids.ts";
+import { literal, lockKeys } from "./names.ts";
 
 interface SqlFunction {
   /** With arguments, as in CREATE FUNCTION. */
@@ -69,50 +70,54 @@ BEGIN
 END`,
 };
 
-/** One organization's row: the hot path, so without subtransactions and with one look-up when nothing is assigned. */
-const admit: SqlFunction = {
+/**
+ * One organization's row. The hot path: without subtransactions, one look-up where nothing is assigned, two where
+ * something is. The default Pod is written into it, and the lock is taken by the query that finds the route, because
+ * each further query would cost as much as the look-up itself.
+ */
+const admit = (defaultPodId: PodId): SqlFunction => ({
   signature: "cleave.admit(organization text, relation text)",
   returns: "boolean",
   body: `
 DECLARE
-  self text := ${SELF};
-  default_pod text;
   base_pod text;
   migration text;
   target text;
+  locked boolean;
   source text;
   now_in text;
 BEGIN
   IF organization IS NULL THEN
     RETURN cleave.admit_for_all('a row of ' || relation || ' whose owner is unknown');
   END IF;
-  SELECT pod.default_pod_id, route.pod_id, route.migration_id, route.target_pod_id
-    INTO default_pod, base_pod, migration, target
-    FROM cleave.pod LEFT JOIN cleave.route ON route.organization_id = organization;
+  SELECT route.pod_id, route.migration_id, route.target_pod_id,
+      pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("route.migration_id")})
+    INTO base_pod, migration, target, locked
+    FROM cleave.route WHERE route.organization_id = organization;
   IF migration IS NULL THEN
-    IF COALESCE(base_pod, default_pod) = self THEN
+    IF COALESCE(base_pod, ${literal(defaultPodId)}) = ${SELF} THEN
       RETURN true;
     END IF;
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, COALESCE(base_pod, default_pod));
+    PERFORM cleave.refuse_elsewhere('organization ' || organization, COALESCE(base_pod, ${literal(defaultPodId)}));
   END IF;
-  IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("migration")}) THEN
+  IF NOT locked THEN
     PERFORM cleave.refuse_for_now('organization ' || organization);
   END IF;
   SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
     WHERE share.migration_id = migration AND share.target_pod_id = target;
 ${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id = migration AND share.target_pod_id = target FOR SHARE;")}
-  IF (now_in = 'source' AND self = source) OR (now_in = 'opened' AND self = target) THEN
+  IF (now_in = 'source' AND source = ${SELF}) OR (now_in = 'opened' AND target = ${SELF}) THEN
     RETURN true;
-  ELSIF now_in IN ('transferred', 'opened') AND self <> target THEN
+  ELSIF now_in IN ('transferred', 'opened') AND target <> ${SELF} THEN
     PERFORM cleave.refuse_elsewhere('organization ' || organization, target);
-  ELSIF now_in IN ('source', 'fenced') AND self <> source THEN
+  ELSIF now_in IN ('source', 'fenced') AND source <> ${SELF} THEN
     PERFORM cleave.refuse_elsewhere('organization ' || organization, source);
   END IF;
   -- Fenced, opening, or a share that is being released at this moment.
   PERFORM cleave.refuse_for_now('organization ' || organization);
   RETURN false;
 END`,
-};
+});
 
 /**
  * A write that may concern every organization (TRUNCATE, a row whose owner is unknown). It is let through where it
@@ -225,15 +230,17 @@ BEGIN
 END`,
 };
 
-export const ADMISSION_FUNCTIONS: readonly SqlFunction[] = [
-  refuseUnknownIdentity,
-  refuseElsewhere,
-  refuseForNow,
-  lockAll,
-  admitForAll,
-  admit,
-  admitClusterWide,
-  servesSomething,
-  admitShared,
-  admitDdl,
-];
+export function admissionFunctions(defaultPodId: PodId): readonly SqlFunction[] {
+  return [
+    refuseUnknownIdentity,
+    refuseElsewhere,
+    refuseForNow,
+    lockAll,
+    admitForAll,
+    admit(defaultPodId),
+    admitClusterWide,
+    servesSomething,
+    admitShared,
+    admitDdl,
+  ];
+}

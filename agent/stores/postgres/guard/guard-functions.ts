@@ -1,6 +1,7 @@
 /** The generated functions: one row guard per owned table, and the guards that need no table's rule. Pure. */
+import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
-import { ADMISSION_FUNCTIONS } from "./admission.ts";
+import { admissionFunctions } from "./admission.ts";
 import { guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
   isOwned,
@@ -141,6 +142,12 @@ BEGIN
 END`,
   },
   {
+    signature: "cleave.guard_start()",
+    returns: "event_trigger",
+    definer: true,
+    body: `\nBEGIN\n  PERFORM cleave.admit_ddl(TG_TAG);\nEND`,
+  },
+  {
     signature: "cleave.guard_drop()",
     returns: "event_trigger",
     definer: true,
@@ -154,7 +161,7 @@ END`,
 ];
 
 /** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */
-export function guardFunctions(ownership: Ownership): readonly GuardFunction[] {
+export function guardFunctions(ownership: Ownership, defaultPodId: PodId): readonly GuardFunction[] {
   const perTable = [...rulesOf(ownership)].flatMap(([table, rule]): GuardFunction[] =>
     isOwned(rule)
       ? [
@@ -167,7 +174,11 @@ export function guardFunctions(ownership: Ownership): readonly GuardFunction[] {
         ]
       : [],
   );
-  return [...ADMISSION_FUNCTIONS.map((one) => ({ ...one, definer: false })), ...FIXED, ...perTable];
+  return [
+    ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
+    ...FIXED,
+    ...perTable,
+  ];
 }
 
 /** SQL that makes the function, or makes it again as it has to be. */

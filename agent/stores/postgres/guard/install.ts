@@ -20,8 +20,9 @@ import {
   quoteIdentifier,
 } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
+import { verifyGuard } from "./verify.ts";
 
-export { verifyGuard } from "./verify.ts";
+export { verifyGuard };
 
 export interface InstallOptions {
   readonly ownership: Ownership;
@@ -98,7 +99,7 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
       "POSTGRES_IDENTITY",
       `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
     );
-  await client.query(guardFunctions(options.ownership).map(createFunction).join("\n"));
+  await client.query(guardFunctions(options.ownership, options.defaultPodId).map(createFunction).join("\n"));
   for (const { name, event, procedure } of EVENT_TRIGGERS) {
     const { rowCount } = await client.query(
       "SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = $1 AND evtenabled = 'A'",
@@ -120,6 +121,8 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
 export async function installGuard(db: Queryable, options: InstallOptions): Promise<void> {
   const { ownership, migrationId, signal } = options;
   await onOneConnection(db, async (client) => {
+    // A whole guard is left alone: making it again would be DDL, which is refused while anything is fenced.
+    if (await isWhole(client, options)) return;
     await patiently(client, "the schema", migrationId, () => createBase(client, options), signal);
     const catalog = await readCatalog(client, ownership);
     // Parents before partitions: a partition's row trigger comes with its parent's.
@@ -136,6 +139,12 @@ export async function installGuard(db: Queryable, options: InstallOptions): Prom
       await patiently(client, name, migrationId, repair, signal);
     }
   });
+}
+
+async function isWhole(client: ClientBase, { ownership, defaultPodId }: InstallOptions): Promise<boolean> {
+  if ((await verifyGuard(client, ownership)).length > 0) return false;
+  const { rowCount } = await client.query("SELECT FROM cleave.pod WHERE default_pod_id = $1", [defaultPodId]);
+  return rowCount === 1;
 }
 
 /**

@@ -18,7 +18,16 @@ export const ROW_TRIGGER = "~cleave_guard";
 export const TRUNCATE_TRIGGER = "~cleave_guard_truncate";
 export const TRIGGER = { row: quoteIdentifier(ROW_TRIGGER), truncate: quoteIdentifier(TRUNCATE_TRIGGER) };
 
+/**
+ * DDL is judged when it is done, for only then it is known whether it was about temporary objects alone. What could
+ * take the judge away before that is judged when it begins.
+ */
 export const EVENT_TRIGGERS = [
+  {
+    name: "cleave_guard_start",
+    event: `ddl_command_start WHEN TAG IN ('CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE', 'ALTER SCHEMA', 'DROP SCHEMA', 'DROP OWNED')`,
+    procedure: "guard_start",
+  },
   { name: "cleave_guard_ddl", event: "ddl_command_end", procedure: "guard_ddl" },
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
 ] as const;

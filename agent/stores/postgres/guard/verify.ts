@@ -1,6 +1,7 @@
 /** Is the guard whole? Reads only, so it works on a standby too. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
+import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog } from "./catalog.ts";
 import { guardFunctions } from "./guard-functions.ts";
@@ -18,6 +19,10 @@ function missing(message: string): Finding {
  */
 export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<Finding[]> {
   try {
+    const { rows } = await db.query<{ present: boolean }>(
+      "SELECT pg_catalog.to_regclass('cleave.pod') IS NOT NULL AS present",
+    );
+    if (!rows[0]?.present) return [missing("the write guard is not installed")];
     const catalog = await readCatalog(db, ownership);
     const faults = await findTriggerFaults(db, expectedTriggers(ownership, catalog));
     return [
@@ -46,7 +51,10 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
      WHERE n.nspname = 'cleave'`,
   );
   const present = new Map(rows.map((row) => [row.name, row]));
-  return guardFunctions(ownership).flatMap((expected) => {
+  const { rows: pods } = await db.query<{ default_pod_id: PodId }>("SELECT default_pod_id FROM cleave.pod");
+  const defaultPodId = pods[0]?.default_pod_id;
+  if (defaultPodId === undefined) return [missing("the table cleave.pod is empty")];
+  return guardFunctions(ownership, defaultPodId).flatMap((expected) => {
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
