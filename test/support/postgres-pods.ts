@@ -11,6 +11,7 @@ import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { Ownership } from "../../protocol/ownership.ts";
 import { Settings } from "../../protocol/plan.ts";
+import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 import { Cluster, type ClusterOptions, emptyPod } from "./postgres.ts";
 
@@ -35,7 +36,7 @@ export interface Assembly {
   readonly source: Cluster;
   readonly targets: readonly TargetPod[];
   /** A store as a freshly started agent of that Pod has it. */
-  store(podId: PodId, overrides?: Partial<PostgresConfigInput>): PostgresStore;
+  store(podId: PodId, overrides?: Partial<PostgresConfigInput>, clock?: Clock): PostgresStore;
   /** What `store` is made from, for a store in another process. */
   optionsOf(podId: PodId): PostgresStoreOptions;
   /** With another way to the source than the right one. */
@@ -82,8 +83,13 @@ export async function assemble(
   const targetPodIds = targets.map(({ podId }) => podId);
   const stores = new Set<PostgresStore>();
 
-  const build = (podId: PodId, overrides: Partial<PostgresConfigInput>, peer: Partial<pg.ClientConfig>) => {
-    const store = createPostgresStore(describe(podId, overrides, peer));
+  const build = (
+    podId: PodId,
+    overrides: Partial<PostgresConfigInput>,
+    peer: Partial<pg.ClientConfig>,
+    clock = systemClock,
+  ) => {
+    const store = createPostgresStore({ ...describe(podId, overrides, peer), clock });
     stores.add(store);
     return store;
   };
@@ -114,7 +120,7 @@ export async function assemble(
   return {
     source,
     targets,
-    store: (podId, overrides = {}) => build(podId, overrides, {}),
+    store: (podId, overrides = {}, clock = systemClock) => build(podId, overrides, {}, clock),
     optionsOf: (podId) => describe(podId, {}, {}),
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
     duty: (podId, goal, { epoch, phase = "source" } = {}) => ({

@@ -74,7 +74,6 @@ const NEUTRALISED: Readonly<Record<string, string>> = {
   restore_command: "",
   archive_cleanup_command: "",
   recovery_end_command: "",
-  external_pid_file: "",
 };
 
 const FOLLOWING: Readonly<Record<string, string>> = {
@@ -125,6 +124,8 @@ function ownSettings(
   return {
     ...facts?.inherited,
     ...NEUTRALISED,
+    // An empty value is no way to have none.
+    external_pid_file: join(config.dataDirectory, "external.pid"),
     hba_file: join(config.dataDirectory, "pg_hba.conf"),
     ident_file: join(config.dataDirectory, "pg_ident.conf"),
     // Also here, so that the server is itself when an administrator or a service manager starts it.
