@@ -383,6 +383,11 @@ export class Agent {
     };
   }
 
+  /** Null until the log says who the default Pod is. */
+  get defaultPodId(): PodId | null {
+    return this.#follower.state.defaultPodId;
+  }
+
   /** For health: everything that could be wrong with the agent itself. */
   health(): { readonly ready: boolean; readonly connected: boolean; readonly sequence: number } {
     return {

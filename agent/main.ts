@@ -28,6 +28,11 @@ export interface RunningAgent {
 
 export async function startAgent(config: AgentConfig, logger: Logger): Promise<RunningAgent> {
   const { podId, stateDirectory } = config;
+  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
+  const onBroken = (error: unknown) => {
+    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
+    process.exit(1);
+  };
   await mkdir(stateDirectory, { recursive: true });
   const link = new NatsLink(config.nats, systemClock, logger);
   const ports = {
@@ -37,13 +42,14 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       random: systemRandom,
       logger,
       replicas: config.nats.replicas,
+      onBroken,
     }),
     bus: new NatsBus(link),
     blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
     clock: systemClock,
     logger,
   };
-  const { stores, peerRoutes, close } = await createStores(config, systemClock, logger);
+  const { stores, peerRoutes, establishIdentity, close } = await createStores(config, systemClock, logger);
   const agent = await Agent.create({
     ...ports,
     podId,
@@ -51,6 +57,17 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     stores,
     checkpoints: new FileCheckpoints(join(stateDirectory, "checkpoint")),
     memory: new FileMemory(join(stateDirectory, "agent.json")),
+  });
+  // Writers of repositories and objects are let in as soon as the log says who this Pod is.
+  let asked = false;
+  agent.onChange(() => {
+    const { defaultPodId } = agent;
+    if (asked || defaultPodId === null) return;
+    asked = true;
+    establishIdentity(defaultPodId).catch((error: unknown) => {
+      asked = false;
+      logger.error({ err: error }, "the file fence cannot be set up; writers are refused");
+    });
   });
   const { host, guardPort, peerPort } = config.listen;
   // First of all: whoever asks gets an answer, if only "not yet".

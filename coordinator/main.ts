@@ -28,6 +28,11 @@ export async function startCoordinator(
 ): Promise<RunningCoordinator> {
   const link = new NatsLink(config.nats, systemClock, logger);
   const { stateDirectory } = config;
+  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
+  const onBroken = (error: unknown) => {
+    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
+    process.exit(1);
+  };
   if (stateDirectory !== undefined) await mkdir(stateDirectory, { recursive: true });
   const coordinator = await Coordinator.create({
     id: config.id,
@@ -37,6 +42,7 @@ export async function startCoordinator(
       random: systemRandom,
       logger,
       replicas: config.nats.replicas,
+      onBroken,
     }),
     bus: new NatsBus(link),
     blobs: new NatsBlobs(link, config.nats.replicas),

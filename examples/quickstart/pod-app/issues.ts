@@ -1,0 +1,121 @@
+/** Issues: one transaction per write, in the isolation level that the client asks for; safe to send twice. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { z } from "zod";
+
+const ISOLATION = {
+  "read committed": "READ COMMITTED",
+  "repeatable read": "REPEATABLE READ",
+  serializable: "SERIALIZABLE",
+} as const;
+
+export const NewIssue = z.object({
+  writeId: z.string().min(1).max(100),
+  title: z.string().max(500),
+  isolation: z.enum(["read committed", "repeatable read", "serializable"]).default("read committed"),
+  /** Keep the transaction open this long between its first write and its commit. */
+  holdOpenMs: z.number().int().min(0).max(120_000).default(0),
+  /** Take the transaction's snapshot before the write. */
+  readFirst: z.boolean().default(false),
+});
+export const IssueChange = z.object({ revision: z.number().int().positive(), title: z.string().max(500) });
+
+/** Serialization failures and deadlocks are answered by doing the transaction again, as every application must. */
+const ATTEMPTS = 5;
+
+async function transaction<T>(
+  pool: pg.Pool,
+  isolation: keyof typeof ISOLATION,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    const client = await pool.connect();
+    let broken = false;
+    try {
+      await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[isolation]}`);
+      const result = await work(client);
+      await client.query("COMMIT");
+      return result;
+    } catch (error) {
+      const { code } = error as { code?: string };
+      broken = code === undefined || !/^[0-9A-Z]{5}$/.test(code) || code.startsWith("57P");
+      if (!broken) await client.query("ROLLBACK").catch(() => undefined);
+      if ((code !== "40001" && code !== "40P01") || attempt === ATTEMPTS) throw error;
+    } finally {
+      client.release(broken);
+    }
+    await sleep(attempt * 5);
+  }
+}
+
+const OF_ORGANIZATION = "SELECT id FROM public.projects WHERE organization_id = $1";
+
+/** @returns 201 when it was created, 200 when the same write had been committed before. */
+export function createIssue(
+  pool: pg.Pool,
+  organization: string,
+  issue: z.infer<typeof NewIssue>,
+): Promise<number> {
+  return transaction(pool, issue.isolation, async (client) => {
+    if (issue.readFirst) await client.query("SELECT count(*) FROM public.organizations");
+    const project = (
+      await client.query<{ id: string }>(`${OF_ORGANIZATION} ORDER BY id LIMIT 1`, [organization])
+    ).rows[0];
+    if (!project) return 404;
+    const inserted = await client.query<{ id: string }>(
+      "INSERT INTO public.issues (project_id, title, write_id, revision) VALUES ($1, $2, $3, 1) ON CONFLICT (write_id) DO NOTHING RETURNING id",
+      [project.id, issue.title, issue.writeId],
+    );
+    const id = inserted.rows[0]?.id;
+    if (id === undefined) return 200;
+    await client.query(
+      "INSERT INTO public.notes (project_id, noteable_type, noteable_id, body) VALUES ($1, 'Issue', $2, $3)",
+      [project.id, id, `opened by ${issue.writeId}`],
+    );
+    if (issue.holdOpenMs > 0) await sleep(issue.holdOpenMs);
+    return 201;
+  });
+}
+
+/** @returns 200, or 404; an older revision than the stored one changes nothing. */
+export async function changeIssue(
+  pool: pg.Pool,
+  organization: string,
+  writeId: string,
+  change: z.infer<typeof IssueChange>,
+): Promise<number> {
+  return await transaction(pool, "read committed", async (client) => {
+    const updated = await client.query(
+      `UPDATE public.issues SET title = $3, revision = $4 WHERE write_id = $2 AND revision < $4 AND project_id IN (${OF_ORGANIZATION})`,
+      [organization, writeId, change.title, change.revision],
+    );
+    if ((updated.rowCount ?? 0) > 0) return 200;
+    return (await findIssue(client, organization, writeId)) === null ? 404 : 200;
+  });
+}
+
+export async function deleteIssue(pool: pg.Pool, organization: string, writeId: string): Promise<number> {
+  return await transaction(pool, "read committed", async (client) => {
+    await client.query(
+      `DELETE FROM public.notes n USING public.issues i WHERE n.noteable_type = 'Issue' AND n.noteable_id = i.id AND i.write_id = $2 AND i.project_id IN (${OF_ORGANIZATION})`,
+      [organization, writeId],
+    );
+    const deleted = await client.query(
+      `DELETE FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
+      [organization, writeId],
+    );
+    return (deleted.rowCount ?? 0) > 0 ? 204 : 404;
+  });
+}
+
+export async function findIssue(
+  client: pg.Pool | pg.PoolClient,
+  organization: string,
+  writeId: string,
+): Promise<{ title: string; revision: number } | null> {
+  const { rows } = await client.query<{ title: string; revision: number }>(
+    `SELECT title, revision FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
+    [organization, writeId],
+  );
+  return rows[0] ?? null;
+}

@@ -1,0 +1,40 @@
+/** How the application passes refusals of the stores on: 421 names the right Pod, 503 says "try again". */
+import type { ServerResponse } from "node:http";
+import { WriteRefused } from "../../../agent/stores/file-fence/write-intent.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
+
+export type Refusal =
+  | { readonly kind: "wrongPod"; readonly podId: string }
+  | { readonly kind: "tryAgain"; readonly why: string };
+
+/** Terminated, shutting down, crashed, still starting, or a standby: the write did not happen, or its retry is safe. */
+const TRY_AGAIN = /^(57P0\d|08\w{3}|25006|40001|40P01|CL503)$/;
+const NETWORK = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT"]);
+
+/** What an error of PostgreSQL or of the file fence asks of the client, or null for every other error. */
+export function refusalOf(error: unknown): Refusal | null {
+  if (error instanceof WriteRefused && error.code === "WRONG_POD")
+    return { kind: "wrongPod", podId: error.podId };
+  if (error instanceof CleaveError) return { kind: "tryAgain", why: error.code };
+  const { code, detail, message } = error as { code?: string; detail?: string; message?: string };
+  if (code === "CL421") return { kind: "wrongPod", podId: detail ?? "" };
+  if (code !== undefined && (TRY_AGAIN.test(code) || NETWORK.has(code)))
+    return { kind: "tryAgain", why: code };
+  if (message !== undefined && /Connection terminated|timeout exceeded when trying to connect/i.test(message))
+    return { kind: "tryAgain", why: "connection" };
+  return null;
+}
+
+/** The words of the reference-transaction hook, as they stand in a push's answer. */
+export function refusalInPush(output: Buffer): Refusal | null {
+  const text = output.toString("latin1");
+  const wrongPod = /cleave: ([a-z0-9-]+) is authoritative for this repository/.exec(text);
+  if (wrongPod) return { kind: "wrongPod", podId: wrongPod[1] as string };
+  return /cleave: this repository is read-only/.test(text) ? { kind: "tryAgain", why: "repository" } : null;
+}
+
+export function refuse(response: ServerResponse, refusal: Refusal): void {
+  if (refusal.kind === "wrongPod") response.writeHead(421, { "cleave-pod": refusal.podId });
+  else response.writeHead(503, { "retry-after": "1", "cleave-refused": refusal.why });
+  response.end();
+}
