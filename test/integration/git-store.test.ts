@@ -1,11 +1,12 @@
 /** The Git store of a source and a target, from the first copy to serving on the target, on real repositories. */
 import { access, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { repositoryChecksum } from "../../agent/stores/git/checksum.ts";
 import { eventually } from "../support/eventually.ts";
 import { git, mustGit } from "../support/git-pod.ts";
-import { GitSplit } from "../support/git-split.ts";
+import { GitSplit, type Side } from "../support/git-split.ts";
 
 let split: GitSplit;
 beforeEach(async () => {
@@ -102,6 +103,26 @@ describe("a split", () => {
     const refs = await split.target.pod.refs("red/one.git");
     for (const ref of acknowledged) expect(refs).toContain(`${ref}\n`);
     expect(refs.match(/refs\/heads\/[abc]-/g)).toHaveLength(acknowledged.length);
+  });
+
+  it("evidence is final in the moment it is given, on both sides, whatever came just before the fence", async () => {
+    const paths = Array.from({ length: 10 }, (_, n) => `red/r${n}.git`);
+    for (const path of paths) await split.source.pod.repository(path);
+    await split.seeded();
+    await Promise.all(
+      paths.map((path) => mustGit(["-C", at(path), "update-ref", "refs/heads/x", "refs/heads/main"])),
+    );
+    const digestOf = (side: Side) => split.status(side).evidence?.digest;
+    const [source, target] = await Promise.all([
+      split.reach(split.source, "fence", "fenced", 1).then(() => digestOf(split.source)),
+      split.reach(split.target, "match", "fenced", 1).then(() => digestOf(split.target)),
+    ]);
+    expect(source).toBeDefined();
+    expect(target).toBe(source);
+    for (const path of paths) expect(await split.target.pod.refs(path)).toContain("refs/heads/x\n");
+    // A sweep of both sides later it still says the same.
+    await sleep(2_500);
+    expect([digestOf(split.source), digestOf(split.target)]).toEqual([source, source]);
   });
 
   it("the fence takes milliseconds when nothing is in flight, and lowering it lets everything work again", async () => {
@@ -389,7 +410,7 @@ describe("checks before", () => {
   });
 
   it("before the fence, every hook is in force", async () => {
-    split.remove();
+    await split.remove();
     split = await GitSplit.create({ sweepSeconds: 3_600 });
     await someRepositories();
     expect(await codes("source", "fence")).toEqual(["COMMAND_NOT_POSSIBLE"]);
