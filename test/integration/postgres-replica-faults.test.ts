@@ -1,7 +1,9 @@
 /** What happens to a following standby when servers crash, hang, or turn out to be of another history. */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import type { PostgresStore } from "../../agent/stores/postgres/store.ts";
-import { Cluster, signalServer } from "../support/postgres.ts";
+import { Cluster, processesOf, signalServer } from "../support/postgres.ts";
 import {
   type Assembly,
   assemble,
@@ -124,6 +126,40 @@ it("notices that the standby was promoted by somebody else", async () => {
   const status = await until(target, ({ problems }) => problems[0]?.code === "POSTGRES_LINEAGE");
   expect(status).toMatchObject({ verified: false });
   expect(target.status(MIGRATION)?.problems[0]?.message).toMatch(/promoted/);
+});
+
+it("copies again when the data directory was emptied, and never starts a half-made copy", async () => {
+  await following();
+  await target.close();
+  await signalServer(pod.dataDirectory, "SIGKILL");
+  for (const name of readdirSync(pod.dataDirectory))
+    rmSync(join(pod.dataDirectory, name), { recursive: true });
+  const fresh = pods.store(TARGET);
+  await fresh.reach(pods.duty(TARGET, "follow"), never);
+  await until(fresh, ({ verified, lag }) => verified && lag?.amount === 0);
+  await fresh.close();
+  await signalServer(pod.dataDirectory, "SIGKILL");
+  const recordPath = join(pod.stateDirectory, "postgres", `${MIGRATION}.json`);
+  const record = JSON.parse(readFileSync(recordPath, "utf8"));
+  writeFileSync(recordPath, JSON.stringify({ ...record, state: "copying" }));
+  await expect(
+    pods.store(TARGET).reach(pods.duty(TARGET, "match", { epoch: 1, phase: "fenced" }), never),
+  ).rejects.toMatchObject({ code: "POSTGRES_LINEAGE" });
+  expect(await processesOf(pod.dataDirectory)).toEqual([]);
+});
+
+it("stops soon when the server that it waits for hangs", async () => {
+  await following();
+  await pods.source.freeze();
+  const startedAt = performance.now();
+  const signal = AbortSignal.timeout(200);
+  await expect(
+    source.reach(pods.duty(SOURCE, "fence", { epoch: 1, phase: "fenced" }), signal),
+  ).rejects.toThrow();
+  expect(performance.now() - startedAt).toBeLessThan(4_000);
+  await pods.source.thaw();
+  await source.reach(pods.duty(SOURCE, "fence", { epoch: 1, phase: "fenced" }), never);
+  await target.reach(pods.duty(TARGET, "match", { epoch: 1, phase: "fenced" }), never);
 });
 
 it("says that WAL was lost with a slot", async () => {

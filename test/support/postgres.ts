@@ -14,7 +14,8 @@ import { giveTo, resolveRunAs, type SystemUser, spawnIdentity } from "../../agen
 import { runningServer, type StopMode, startServer, stopServer } from "../../agent/stores/postgres/server.ts";
 
 export const USER = "cleave";
-export const PASSWORD = "secret of the tests";
+/** With whatever a careless writer of connection strings and password files forgets to escape. */
+export const PASSWORD = "se:cret of 'the' \\tests\"";
 export const DATABASE = "pod";
 
 const HBA = `local all all scram-sha-256

@@ -90,6 +90,28 @@ export function discard(client: Database): void {
   stream?.destroy();
 }
 
+/** How long an aborted task may take to leave by itself, for a server that hangs never answers. */
+const LEAVE_WITHIN_MS = 2_000;
+
+/** Runs `work`, and cuts its connections when it has not ended some time after the signal. */
+export async function cutWhenAborted<T>(
+  signal: AbortSignal,
+  cut: () => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(cut, LEAVE_WITHIN_MS);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await work();
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    clearTimeout(timer);
+  }
+}
+
 /**
  * A connection that is opened when first used and again after it broke, so that nothing on the path of the
  * read-only window has to connect. `onConnect` runs on every new connection before it is used.

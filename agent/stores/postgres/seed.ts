@@ -36,6 +36,7 @@ export interface SeedContext {
 export async function ensureSeeded(
   context: SeedContext,
   duty: Duty,
+  beforeCopy: () => Promise<void>,
   signal: AbortSignal,
 ): Promise<CopyRecord> {
   const { options, records, runAs } = context;
@@ -50,6 +51,7 @@ export async function ensureSeeded(
         `${dataDirectory} holds ${content.length} entries that this migration did not put there`,
       );
     if (before.state === "copied") return before;
+    await beforeCopy();
     await endLeftCopier(before);
     await stopServer(dataDirectory, "immediate", signal);
   }
@@ -64,13 +66,15 @@ export async function ensureSeeded(
     copier: null,
     systemIdentifier: null,
   };
+  await beforeCopy();
   await records.save(record);
   await emptyDirectory(dataDirectory);
   await prepareDirectory(dataDirectory, runAs);
   try {
     record = await copy(context, duty, record, signal);
   } catch (error) {
-    await emptyDirectory(dataDirectory).catch(() => undefined);
+    // Not when the agent is stopping: removing can take long, and the next start does it.
+    if (!signal.aborted) await emptyDirectory(dataDirectory).catch(() => undefined);
     throw error;
   }
   return record;

@@ -4,7 +4,7 @@ import type { Finding } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
-import { connect, type Database, discard, WarmConnection } from "./connection.ts";
+import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { raiseFence, readMarker, writeMarker } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
@@ -62,6 +62,12 @@ export class SourcePart {
     }
   }
 
+  /** Ends what waits for a server that does not answer. */
+  cut(): void {
+    this.#fast.reset();
+    this.#slow.reset();
+  }
+
   async close(): Promise<void> {
     this.#fast.close();
     this.#slow.close();
@@ -92,7 +98,7 @@ export class SourcePart {
     const lowering = duty.epoch !== null;
     // A fence that was lowered in the log is lowered here before anything that takes longer.
     if (lowering) await this.#enforce(duty);
-    await this.#apart(async (db) => {
+    await this.#apart(signal, async (db) => {
       // Installing locks every owned table for a moment, so it is done only when something is missing.
       const findings = (await isGuarded(db)) ? await verifyGuard(db, ownership) : null;
       signal.throwIfAborted();
@@ -121,14 +127,15 @@ export class SourcePart {
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
-  async #apart<T>(work: (db: Database) => Promise<T>): Promise<T> {
+  async #apart<T>(signal: AbortSignal, work: (db: Database) => Promise<T>): Promise<T> {
     // First who the server is.
     await this.#fast.get();
     const db = await connect(this.#options.config, { applicationName: "cleave-prepare" });
+    const cut = () => discard(db);
     try {
-      return await work(db);
+      return await cutWhenAborted(signal, cut, () => work(db));
     } finally {
-      discard(db);
+      cut();
     }
   }
 
@@ -195,7 +202,7 @@ export class SourcePart {
         signal,
       ),
     );
-    await this.#apart(async (db) => {
+    await this.#apart(signal, async (db) => {
       // Organizations that an earlier migration moved away stay guarded.
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal });
@@ -247,7 +254,7 @@ export class SourcePart {
     const { migrationId, defaultPodId } = duty;
     const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
     if (!isIncomplete(findings)) return;
-    await this.#apart((db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
+    await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
     this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
   }
 }

@@ -4,6 +4,8 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Binaries } from "./binaries.ts";
 import { WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
+import type { CopyRecord } from "./copy-record.ts";
+import { isOurs } from "./data-directory.ts";
 import type { SystemUser } from "./run-as.ts";
 import { runningServer, startServer } from "./server.ts";
 import { commandLineSettings } from "./standby.ts";
@@ -49,8 +51,17 @@ export class StandbyServer {
     return (await runningServer(this.#options.config.dataDirectory)) !== null;
   }
 
-  /** Starts it unless it runs. @throws CleaveError in the server's own words. */
-  async ensureRunning(signal: AbortSignal): Promise<void> {
+  /**
+   * Starts it unless it runs.
+   * @throws CleaveError in the server's own words; POSTGRES_LINEAGE when the directory is not that record's complete
+   * copy, for a half-made one would start as a primary.
+   */
+  async ensureRunning(record: CopyRecord, signal: AbortSignal): Promise<void> {
+    if (record.state !== "copied" || !(await isOurs(record)))
+      throw new CleaveError(
+        "POSTGRES_LINEAGE",
+        `${record.dataDirectory} is not the complete copy that this agent made, so no server is started on it`,
+      );
     const { config, podId } = this.#options;
     await startServer({
       binaries: this.#binaries,

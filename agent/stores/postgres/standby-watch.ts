@@ -6,6 +6,7 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import { Background } from "./background.ts";
 import type { PostgresConfig } from "./config.ts";
 import type { WarmConnection } from "./connection.ts";
+import type { CopyRecord } from "./copy-record.ts";
 import { freeBytes } from "./data-directory.ts";
 import { readMarker } from "./guard/fence.ts";
 import { lagBytes, lineageProblem, readPosition } from "./lineage.ts";
@@ -30,6 +31,7 @@ export class StandbyWatch {
   readonly #background: Background;
   #streaming = false;
   #problem: CleaveError | null = null;
+  #record: CopyRecord | null = null;
   #warm: MigrationId | null = null;
 
   constructor(options: StandbyWatchOptions) {
@@ -37,7 +39,8 @@ export class StandbyWatch {
     this.#background = new Background(options.clock, EVERY_MS, (signal) => this.#turn(signal));
   }
 
-  start(): void {
+  start(record: CopyRecord): void {
+    this.#record = record;
     this.#background.start();
   }
 
@@ -77,12 +80,12 @@ export class StandbyWatch {
 
   async #look(signal: AbortSignal): Promise<void> {
     const { board, server, source, config } = this.#options;
-    if (!(await server.isRunning())) {
+    if (this.#record !== null && !(await server.isRunning())) {
       board.set({ verified: false, lag: { amount: null, unit: "bytes" } });
       board.problem(
         new CleaveError("POSTGRES_UNREACHABLE", "the standby is not running; it is being started again"),
       );
-      await server.ensureRunning(signal);
+      await server.ensureRunning(this.#record, signal);
     }
     // In this order: what the source wrote in between makes the lag too large, never too small.
     const own = await readPosition((text) => server.watch.query(text));

@@ -182,14 +182,16 @@ export async function forgetSource(
 ): Promise<void> {
   const path = join(config.dataDirectory, "postgresql.auto.conf");
   const text = await readFile(path, "utf8").catch(() => "");
-  if (text.includes("primary_conninfo")) {
+  if (/primary_conninfo = '[^'\n]/.test(text)) {
     const inherited = Object.fromEntries(
       INHERITED_SETTINGS.flatMap((name) => {
         const value = new RegExp(`^${name} = '([^'\\n]*)'$`, "m").exec(text)?.[1];
         return value === undefined ? [] : [[name, value]];
       }),
     );
-    await writeSettings(config, ownSettings(config, podId, { inherited, hba: "", ident: "" }), runAs);
+    const own = ownSettings(config, podId, { inherited, hba: "", ident: "" });
+    // Said in so many words, for ALTER SYSTEM rewrites the file without the comments that mark Cleave's block.
+    await writeSettings(config, { ...own, primary_conninfo: "", primary_slot_name: "" }, runAs);
   }
   await rm(join(config.dataDirectory, PASSFILE), { force: true });
 }

@@ -2,7 +2,7 @@
 import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
-import { toPostgresError } from "./connection.ts";
+import { cutWhenAborted, toPostgresError } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { preflight } from "./preflight.ts";
 import { SourcePart } from "./source.ts";
@@ -33,7 +33,11 @@ export class PostgresStore implements Store {
     const { board, work } = this.#partOf(duty);
     board.begin(duty.goal);
     try {
-      await work.reach(duty, signal);
+      await cutWhenAborted(
+        signal,
+        () => work.cut(),
+        () => work.reach(duty, signal),
+      );
     } catch (error) {
       signal.throwIfAborted();
       const known = toPostgresError(error, `PostgreSQL of ${duty.podId}`);

@@ -70,6 +70,18 @@ export class TargetPart {
     }
   }
 
+  /** Ends what waits for a server that does not answer. */
+  cut(): void {
+    this.#parts?.then(
+      ({ server, seed }) => {
+        server.fast.reset();
+        server.watch.reset();
+        seed.sourceConnection.reset();
+      },
+      () => undefined,
+    );
+  }
+
   async close(): Promise<void> {
     const parts = await this.#parts?.catch(() => null);
     if (!parts) return;
@@ -132,11 +144,12 @@ export class TargetPart {
 
   async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
     const { seed, server, watch } = await this.#assemble(duty);
-    await ensureSeeded(seed, duty, signal);
-    await server.ensureRunning(signal);
+    // A watch would start what is only half copied.
+    const record = await ensureSeeded(seed, duty, () => watch.stop(), signal);
+    await server.ensureRunning(record, signal);
     this.#board.set({ evidence: null });
     watch.keepWarm(duty.migrationId);
-    watch.start();
+    watch.start(record);
     // Until then it may still be replaying what the copy itself needs to be consistent.
     await watch.untilStreaming(signal);
     this.#board.set({ reached: true, progress: null });
@@ -149,7 +162,7 @@ export class TargetPart {
     if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
     const record = await this.#ownCopy(duty.migrationId);
     watch.keepWarm(null);
-    watch.start();
+    watch.start(record);
     await this.#ensureConnected(server, duty, signal);
     let marker: { readonly token: string } | null = null;
     for (;;) {
@@ -232,10 +245,11 @@ export class TargetPart {
   }
 
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
-    const { watch, server } = await this.#assemble(duty);
-    await watch.stop();
-    server.fast.reset();
-    server.watch.reset();
+    // The source need not be there for this.
+    const parts = await this.#parts?.catch(() => null);
+    await parts?.watch.stop();
+    parts?.server.fast.reset();
+    parts?.server.watch.reset();
     await removeCopy(this.#records, duty, signal);
     this.#board.set({
       reached: true,
@@ -254,8 +268,9 @@ export class TargetPart {
     } catch (error) {
       if (!(error instanceof CleaveError) || error.code !== "POSTGRES_UNREACHABLE") throw error;
       // Only a server of our making is ours to start.
-      if ((await this.#records.load(duty.migrationId)) === null) throw error;
-      await server.ensureRunning(signal);
+      const record = await this.#records.load(duty.migrationId);
+      if (record === null) throw error;
+      await server.ensureRunning(record, signal);
       await server.fast.get();
     }
   }
