@@ -6,7 +6,6 @@ import { CleaveError } from "../../protocol/errors.ts";
 import { MigrationId, OrganizationId } from "../../protocol/ids.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { Problem } from "./problem.ts";
-import type { ApiOptions } from "./server.ts";
 
 const Route = z.object({ organizationId: z.string(), podId: z.string(), version: z.number() });
 /** Status is for people and grows with the product: described as an object, typed in coordinator/domain/status.ts. */
@@ -28,26 +27,8 @@ const errors = { "4xx": Problem, "5xx": Problem };
 const STREAM_EVERY_MS = 100;
 const PAGE = z.coerce.number().int().min(1).max(10_000).default(1_000);
 
-export function registerReadRoutes(instance: FastifyInstance, { service, ready }: ApiOptions): void {
+export function registerReadRoutes(instance: FastifyInstance, service: CoordinatorService): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
-  app.get(
-    "/health",
-    {
-      schema: {
-        summary: "The process runs",
-        response: { 200: z.object({ ok: z.literal(true), ready: z.boolean(), connected: z.boolean() }) },
-      },
-    },
-    () => ({
-      ok: true as const,
-      ready: ready(),
-      connected: ready() && service.status().connected,
-    }),
-  );
-  app.get("/ready", { schema: { summary: "The log is read and NATS answers" } }, (_request, reply) => {
-    const ok = ready() && service.status().connected;
-    return reply.status(ok ? 200 : 503).send({ ready: ok });
-  });
   app.get(
     "/v1/status",
     {

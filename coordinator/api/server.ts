@@ -12,6 +12,7 @@ import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import { parsePlan } from "../plan-file.ts";
 import type { CoordinatorService } from "../ports.ts";
+import { registerHealthRoutes } from "./health.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { toProblem } from "./problem.ts";
 import { registerReadRoutes } from "./reads.ts";
@@ -65,6 +66,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error);
     if (problem.status >= 500) options.logger.error({ err: error, url: request.url }, problem.detail);
+    if (problem.status === 401) reply.header("www-authenticate", "Bearer");
     return reply
       .status(problem.status)
       .type("application/problem+json")
@@ -74,17 +76,18 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   app.setNotFoundHandler((request) => {
     throw new CleaveError("NOT_FOUND", `there is nothing at ${request.method} ${request.url}`);
   });
-  app.addHook("onRequest", async (request) => {
-    if (!request.url.startsWith("/v1/")) return;
-    if (options.token !== null && !carries(request.headers.authorization, options.token)) {
-      throw new CleaveError("UNAUTHORIZED", "the request carries no valid bearer token");
-    }
-    if (!options.ready())
-      throw new CleaveError("NATS_UNREACHABLE", "the coordinator has not read the log yet");
-  });
+  registerHealthRoutes(app, options);
+  // The checks hang on the routes themselves: a path can be written in more ways than one (`/%761/status`).
   await app.register((routes, _options, done) => {
+    routes.addHook("onRequest", async (request) => {
+      if (options.token !== null && !carries(request.headers.authorization, options.token)) {
+        throw new CleaveError("UNAUTHORIZED", "the request carries no valid bearer token");
+      }
+      if (!options.ready())
+        throw new CleaveError("NATS_UNREACHABLE", "the coordinator has not read the log yet");
+    });
     registerMigrationRoutes(routes, options.service);
-    registerReadRoutes(routes, options);
+    registerReadRoutes(routes, options.service);
     done();
   });
   app.get("/docs/json", { schema: { hide: true } }, () => app.swagger());

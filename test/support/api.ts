@@ -1,0 +1,84 @@
+/** A real coordinator and its API over ports in memory, with agents whose stores obey. */
+import { Agent } from "../../agent/agent.ts";
+import { createApi } from "../../coordinator/api/server.ts";
+import { Coordinator } from "../../coordinator/coordinator.ts";
+import { silentLogger } from "../../protocol/adapters/logger.ts";
+import { systemClock } from "../../protocol/adapters/system-clock.ts";
+import { MemoryBlobs, MemoryBus, MemoryDisk, MemoryLog } from "./memory-ports.ts";
+import { ObedientStore } from "./obedient-store.ts";
+import { pod, STORES } from "./story.ts";
+
+export interface ApiFixture {
+  readonly url: string;
+  readonly port: number;
+  readonly log: MemoryLog;
+  readonly coordinator: Coordinator;
+  /** Until it is true, the API says that the log is not read yet. */
+  ready: boolean;
+  /** The store of a Pod that has an agent: to delay it, or to let it find something. */
+  store(podId: string, name: "postgres" | "git" | "objects"): ObedientStore;
+  /** Starts the agents of Pods: without them a migration waits in its checks. */
+  startAgents(...podIds: string[]): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export const PODS = ["pod-0", "pod-100", "pod-101"] as const;
+
+export async function startApi(options: { token?: string; port?: number } = {}): Promise<ApiFixture> {
+  const log = new MemoryLog();
+  const ports = {
+    log,
+    bus: new MemoryBus(),
+    blobs: new MemoryBlobs(),
+    clock: systemClock,
+    logger: silentLogger,
+  };
+  const cluster = { pods: PODS.map(pod), defaultPodId: pod("pod-0"), stores: STORES };
+  const coordinator = await Coordinator.create({ ...ports, id: "test", checkpoints: null, cluster });
+  await coordinator.start();
+  const agents: Agent[] = [];
+  const stores = new Map<string, ObedientStore>();
+  const api = await createApi({
+    service: coordinator,
+    ready: () => fixture.ready,
+    token: options.token ?? null,
+    logger: silentLogger,
+  });
+  await api.listen({ host: "127.0.0.1", port: options.port ?? 0 });
+  const address = api.server.address();
+  if (address === null || typeof address === "string") throw new Error("the API does not listen");
+  const fixture: ApiFixture = {
+    url: `http://127.0.0.1:${address.port}`,
+    port: address.port,
+    log,
+    coordinator,
+    ready: true,
+    store: (podId, name) => {
+      const store = stores.get(`${podId}/${name}`) ?? new ObedientStore(name);
+      stores.set(`${podId}/${name}`, store);
+      return store;
+    },
+    startAgents: async (...podIds) => {
+      for (const podId of podIds) {
+        const disk = new MemoryDisk();
+        const agent = await Agent.create({
+          ...ports,
+          podId: pod(podId),
+          software: "test",
+          stores: STORES.map((name) => fixture.store(podId, name)),
+          checkpoints: disk,
+          memory: disk.memory,
+        });
+        await agent.start();
+        agents.push(agent);
+      }
+    },
+    stop: async () => {
+      log.restore();
+      await api.close();
+      for (const agent of agents) await agent.stop();
+      await coordinator.stop();
+    },
+  };
+  return fixture;
+}
