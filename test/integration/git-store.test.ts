@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { repositoryChecksum } from "../../agent/stores/git/checksum.ts";
 import { eventually } from "../support/eventually.ts";
-import { git, mustGit } from "../support/git-pod.ts";
+import { git, mustGit, startGit } from "../support/git-pod.ts";
 import { GitSplit, type Side } from "../support/git-split.ts";
 
 let split: GitSplit;
@@ -123,6 +123,47 @@ describe("a split", () => {
     // A sweep of both sides later it still says the same.
     await sleep(2_500);
     expect([digestOf(split.source), digestOf(split.target)]).toEqual([source, source]);
+  });
+
+  /** A writer that passed the fence and stands still in its transaction. */
+  const stuckWriter = async (path: string, seconds: number) => {
+    const script = `#!/bin/sh\n[ "$1" != prepared ] || [ ! -e slow ] || { : >reached; exec sleep ${seconds}; }\n`;
+    await writeFile(join(at(path), "hooks", "reference-transaction"), script, { mode: 0o755 });
+    return async () => {
+      await writeFile(join(at(path), "slow"), "");
+      const { ended } = startGit(["-C", at(path), "update-ref", "refs/heads/late", "refs/heads/main"]);
+      await eventually(async () => expect(await there(join(at(path), "reached"))).toBe(true));
+      return ended;
+    };
+  };
+
+  it("waits for a writer in its transaction, and nobody has matched before", async () => {
+    split.settings = { ...split.settings, cutover: { ...split.settings.cutover, drainGraceMs: 10_000 } };
+    await someRepositories();
+    const start = await stuckWriter("red/one.git", 1);
+    await split.seeded();
+    const ended = start();
+    await eventually(async () => expect(await there(join(at("red/one.git"), "reached"))).toBe(true));
+    const [source, target] = await split.matched(1);
+    expect(target).toBe(source);
+    expect(target).toBeDefined();
+    expect((await ended).code).toBe(0);
+    expect(await split.target.pod.refs("red/one.git")).toContain("refs/heads/late\n");
+    expect(split.status(split.source).stragglers).toEqual([]);
+  });
+
+  it("ends a writer that takes too long, and names it", async () => {
+    await someRepositories();
+    const start = await stuckWriter("red/one.git", 5);
+    await split.seeded();
+    const ended = start();
+    await eventually(async () => expect(await there(join(at("red/one.git"), "reached"))).toBe(true));
+    const [source, target] = await split.matched(1);
+    expect(target).toBe(source);
+    expect(target).toBeDefined();
+    expect(split.status(split.source).stragglers).toMatchObject([expect.stringContaining("in red/one.git")]);
+    expect(await split.target.pod.refs("red/one.git")).not.toContain("refs/heads/late");
+    expect((await ended).code).not.toBe(0);
   });
 
   it("the fence takes milliseconds when nothing is in flight, and lowering it lets everything work again", async () => {

@@ -143,12 +143,18 @@ export class Tracker {
 
   async #adoptNow(path: string): Promise<void> {
     if (this.#stopping.signal.aborted) return;
-    const { inventory, changed } = this.#context;
+    const { inventory, changed, clock } = this.#context;
     try {
       await this.#untilMade(inventory.gitDirectory(path));
       if (this.#hook !== null) await installHook(inventory.gitDirectory(path), this.#hook);
       const owner = await this.#ownerOf(path);
       await inventory.refresh(path, { owner, urgent: this.#complete });
+      // A writer that passed before the hook was there still holds its refs' locks, or has ended.
+      const until = clock.monotonic() + MAKING_MS;
+      while (inventory.locksOf(path).length > 0 && clock.monotonic() < until) {
+        await clock.sleep(5, this.#stopping.signal);
+        await inventory.refresh(path, { urgent: true });
+      }
       if (owner === null)
         this.#problem(path, "OWNER_UNKNOWN", `repository ${path} has no owner by the rules`);
       else {
@@ -209,8 +215,11 @@ export class Tracker {
     while (!signal.aborted) {
       try {
         await clock.sleep(Math.min(config.scanSeconds, config.sweepSeconds) * 1_000, signal);
-        await this.#tree.scan(signal);
-        if (clock.monotonic() - sweptAt < config.sweepSeconds * 1_000) continue;
+        const due = clock.monotonic() - sweptAt >= config.sweepSeconds * 1_000;
+        if (due || this.#tree.blind) await this.#tree.scan(signal);
+        // A repository may be there before its owner is, or before it is whole.
+        for (const path of [...this.#problems.keys()]) await this.#adopt(path);
+        if (!due) continue;
         await this.#sweep(signal);
         sweptAt = clock.monotonic();
       } catch (error) {

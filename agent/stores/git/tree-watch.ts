@@ -72,20 +72,26 @@ export class TreeWatch {
     this.#folders.clear();
   }
 
-  /** Lists all folders again. Costs a system call for each: in the background only. */
+  /** Some folder has no watch, so only listing finds what happens in it. */
+  get blind(): boolean {
+    return this.#barrier === null || [...this.#folders.values()].includes(null);
+  }
+
+  /** Lists all folders again. Costs some system calls for each: in the background only. */
   async scan(signal?: AbortSignal): Promise<void> {
+    const before = new Set(this.#repositories);
     for (const folder of [...this.#folders.keys()]) {
       signal?.throwIfAborted();
-      await this.#list(folder);
+      for (const path of await this.#list(folder)) before.delete(path);
     }
-    for (const path of [...this.#repositories]) await this.#look(path);
+    // Known and not listed: gone, or moved out of sight in this very moment.
+    for (const path of before) await this.#look(path);
     await this.#idle();
   }
 
   /** Resolves when everything that happened in the tree before the call has been handled. */
   async settled(signal: AbortSignal): Promise<void> {
-    const blind = this.#barrier === null || [...this.#folders.values()].includes(null);
-    if (!blind) {
+    if (!this.blind) {
       const name = randomUUID();
       const passed = new Promise<boolean>((resolve) => this.#barriers.set(name, () => resolve(true)));
       const late = new AbortController();
@@ -133,13 +139,17 @@ export class TreeWatch {
     await this.#list(folder);
   }
 
-  async #list(folder: string): Promise<void> {
-    if (folder !== "" && !(await folderExists(join(this.#options.root, folder)))) return this.#leave(folder);
+  async #list(folder: string): Promise<readonly string[]> {
+    if (folder !== "" && !(await folderExists(join(this.#options.root, folder)))) {
+      await this.#leave(folder);
+      return [];
+    }
     const listing = await listFolder(this.#options.root, folder, this.#options.ignored);
     if (listing.problems.length > 0) this.#problems.set(folder, listing.problems);
     else this.#problems.delete(folder);
     for (const path of listing.repositories) this.#found(path);
     for (const inner of listing.folders) await this.#enter(inner);
+    return listing.repositories;
   }
 
   #found(path: string): void {
