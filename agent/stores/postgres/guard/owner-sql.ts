@@ -25,7 +25,7 @@ const list = (columns: string | readonly string[]): readonly string[] =>
   typeof columns === "string" ? [columns] : columns;
 
 /** A rule's pairs: columns of the table, key columns of the parent. */
-function keysOf(rule: Extract<OwnedRule, { parent: string }>): readonly (readonly [string, string])[] {
+function keysOf(rule: Extract<OwnedRule, { parent: string }>): readonly Pair[] {
   const columns = list(rule.column);
   const keys = list(rule.parentKey);
   if (columns.length !== keys.length)
@@ -46,16 +46,26 @@ function departedKey(keys: readonly string[], values: readonly string[]): string
 
 /**
  * SQL (text, NULL when unknown) for the owner of a row of `table`; `row` is `NEW`, `OLD` or a quoted alias. A parent
- * that is gone is looked up among the departed, so that cascades from it find their owner.
+ * that is gone is looked up among the departed, so that cascades from it find their owner; `alone` does without, for
+ * a database that has no guard.
  * @throws CleaveError OWNERSHIP_RULE_INVALID when the rules do not lead to an organization.
  */
 export function ownerExpression(
   ownership: Ownership,
   table: string,
   row: string,
-  path: readonly string[] = [],
+  look: "alone" | "among the departed" = "among the departed",
 ): string {
-  const rule = rulesOf(ownership).get(table);
+  return expression({ ownership, look }, table, row, []);
+}
+
+interface Search {
+  readonly ownership: Ownership;
+  readonly look: "alone" | "among the departed";
+}
+
+function expression(search: Search, table: string, row: string, path: readonly string[]): string {
+  const rule = rulesOf(search.ownership).get(table);
   const through = path.length === 0 ? "" : ` (reached from ${path[0]})`;
   if (rule === undefined || !isOwned(rule))
     throw new CleaveError("OWNERSHIP_RULE_INVALID", `rows of ${table} belong to no organization${through}`);
@@ -63,22 +73,35 @@ export function ownerExpression(
     throw new CleaveError("OWNERSHIP_RULE_INVALID", `the rule of ${table} leads back to itself${through}`);
   if ("organization" in rule) return `${row}.${quoteIdentifier(rule.organization)}::pg_catalog.text`;
   const below = [...path, table];
-  const alias = quoteIdentifier(`parent ${below.length}`);
-  const viaParent = (parent: string, pairs: readonly (readonly [column: string, key: string])[]): string => {
-    const owner = ownerExpression(ownership, parent, alias, below);
-    const match = pairs.map(
-      ([column, key]) => `${alias}.${quoteIdentifier(key)} = ${row}.${quoteIdentifier(column)}`,
-    );
-    const keys = pairs.map(([, key]) => key);
-    const values = pairs.map(([column]) => `${row}.${quoteIdentifier(column)}`);
-    return `COALESCE((SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match.join(" AND ")} LIMIT 1), (SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table = ${literal(parent)} AND departed.key = ${departedKey(keys, values)}))`;
-  };
+  const viaParent = (parent: string, pairs: readonly Pair[]) =>
+    ownerOfParent(search, parent, pairs, row, below);
   if ("parent" in rule) return viaParent(rule.parent, keysOf(rule));
   const branches = Object.entries(rule.parents).map(
     ([type, parent]) => `WHEN ${literal(type)} THEN ${viaParent(parent, [[rule.idColumn, rule.parentKey]])}`,
   );
   if (branches.length === 0) return "NULL::pg_catalog.text";
   return `CASE ${row}.${quoteIdentifier(rule.typeColumn)}::pg_catalog.text ${branches.join(" ")} END`;
+}
+
+/** A column of the table and the column of its parent's key that it holds. */
+type Pair = readonly [column: string, key: string];
+
+function ownerOfParent(
+  search: Search,
+  parent: string,
+  pairs: readonly Pair[],
+  row: string,
+  path: readonly string[],
+): string {
+  const alias = quoteIdentifier(`parent ${path.length}`);
+  const values = pairs.map(([column]) => `${row}.${quoteIdentifier(column)}`);
+  const keys = pairs.map(([, key]) => key);
+  const match = keys.map((key, at) => `${alias}.${quoteIdentifier(key)} = ${values[at]}`).join(" AND ");
+  const owner = expression(search, parent, alias, path);
+  const living = `(SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
+  if (search.look === "alone") return living;
+  const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table = ${literal(parent)} AND departed.key = ${departedKey(keys, values)})`;
+  return `COALESCE(${living}, ${departed})`;
 }
 
 /** The columns of a table that its rule names. */

@@ -27,9 +27,10 @@ export async function onOneConnection<T>(
 export async function inTransaction<T>(
   db: Queryable,
   work: (client: pg.ClientBase) => Promise<T>,
+  access: "READ WRITE" | "READ ONLY" = "READ WRITE",
 ): Promise<T> {
   return onOneConnection(db, async (client) => {
-    await client.query("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
+    await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED ${access}`);
     try {
       const result = await work(client);
       await client.query("COMMIT");
