@@ -47,10 +47,14 @@ afterEach(async () => {
   await client.end();
 });
 
+const nextEpoch = () => {
+  number += 1;
+  return epoch(number);
+};
 const fence = () =>
   raiseFence(db, {
     migrationId: SPLIT,
-    epoch: epoch((number += 1)),
+    epoch: nextEpoch(),
     targetPodIds: [POD_1, POD_2],
     graceMs: 500,
   });
@@ -113,6 +117,31 @@ describe("owners", () => {
     expect(await attempt("UPDATE issues SET project_id = 1 WHERE id = 2")).toBe("CL503");
     expect(await attempt("UPDATE issues SET project_id = 4 WHERE id = 2")).toBe("ok");
   });
+
+  it.each(["READ COMMITTED", "REPEATABLE READ"])(
+    "that changed with a parent make the fence wait for a %s writer that may have seen the former one",
+    async (level) => {
+      await cluster.query(
+        "INSERT INTO projects VALUES (50, 'neighbour') ON CONFLICT (id) DO UPDATE SET organization_id = 'neighbour'",
+      );
+      const late = await writer(cluster);
+      await late.query(`BEGIN ISOLATION LEVEL ${level}`);
+      if (level === "READ COMMITTED") await late.query("INSERT INTO builds VALUES (500, 1, 50)");
+      else await late.query("SELECT count(*) FROM projects");
+      await cluster.query("UPDATE projects SET organization_id = 'moving' WHERE id = 50");
+      await expect(fence()).rejects.toMatchObject({
+        code: "DRAIN_INCOMPLETE",
+        message: expect.stringMatching(/application writer/),
+      });
+      expect(await outcome(late.query("INSERT INTO builds VALUES (501, 1, 50)"))).toBe("ok");
+      await late.query("ROLLBACK");
+      await late.end();
+      await client.query("ROLLBACK");
+      await fence();
+      await client.query("BEGIN");
+      expect(await attempt("INSERT INTO builds VALUES (502, 1, 50)")).toBe("CL503");
+    },
+  );
 
   it("are found by rows that a cascade deletes after their parent", async () => {
     await fence();
@@ -236,7 +265,7 @@ describe("staging", () => {
     await client.query("BEGIN");
     const { drainMs } = await raiseFence(db, {
       migrationId: many.migrationId,
-      epoch: epoch((number += 1)),
+      epoch: nextEpoch(),
       targetPodIds: [POD_1],
       graceMs: 100,
     });

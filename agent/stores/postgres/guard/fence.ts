@@ -5,6 +5,7 @@ import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { literal, lockKeys } from "./names.ts";
+import { waitForOlderTransactions } from "./older-transactions.ts";
 import { inTransaction, isLockTimeout, onOneConnection, type Queryable } from "./queryable.ts";
 import { flipShares, setShares } from "./staging.ts";
 import { findLockHolders, type LockHolder } from "./stragglers.ts";
@@ -82,6 +83,7 @@ async function lockAndFlip(client: ClientBase, options: FenceOptions, waitMs: nu
       PodId,
       SharePhase
     >;
+    await settleMoves(client, options);
     await flipShares(client, migrationId, shares, epoch);
     await client.query("COMMIT");
     return true;
@@ -89,6 +91,36 @@ async function lockAndFlip(client: ClientBase, options: FenceOptions, waitMs: nu
     await client.query("ROLLBACK").catch(() => undefined);
     if (isLockTimeout(error)) return false;
     throw error;
+  }
+}
+
+/**
+ * Parents that came from another organization while routes were staged: a transaction that wrote to a child may have
+ * found the former owner, and so holds another lock or none. All that were in flight then have to end; most of them
+ * are neighbours', so none is terminated. Without such moves, which is nearly always, this is one look at an empty table.
+ */
+async function settleMoves(
+  client: ClientBase,
+  { migrationId, graceMs, signal }: FenceOptions,
+): Promise<void> {
+  const { rowCount } = await client.query("DELETE FROM cleave.moved WHERE migration_id = $1", [migrationId]);
+  if (rowCount === 0) return;
+  const grace = AbortSignal.timeout(Math.max(1, graceMs));
+  let waitedFor: readonly string[] = [];
+  try {
+    await waitForOlderTransactions(client, {
+      signal: signal ? AbortSignal.any([signal, grace]) : grace,
+      onWaiting: (transactions) => {
+        waitedFor = transactions;
+      },
+    });
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!grace.aborted) throw error;
+    throw new CleaveError(
+      "DRAIN_INCOMPLETE",
+      `rows moved between organizations, and these transactions may have seen them before: ${waitedFor.join("; ")}`,
+    );
   }
 }
 

@@ -9,6 +9,7 @@ import {
   ownerExpression,
   referencedKeys,
   rememberDeparted,
+  rememberMoved,
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
@@ -63,6 +64,7 @@ ${onDelete.join("\n")}
     owner_after := ${ownerExpression(ownership, table, "NEW")};
     IF owner_after IS DISTINCT FROM owner_before THEN
       admitted := cleave.admit(owner_after, ${literal(table)});
+${keys.length > 0 ? `      ${rememberMoved("owner_after")}` : ""}
     END IF;
   END IF;
 ${onRename.join("\n")}

@@ -77,6 +77,7 @@ CREATE TABLE IF NOT EXISTS cleave.departed (
   departed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (parent_table, key)
 );
+CREATE TABLE IF NOT EXISTS cleave.moved (migration_id text NOT NULL);
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

@@ -21,7 +21,8 @@ UNION ALL
 SELECT '-1/' || transaction, format('prepared transaction %L since %s', gid, prepared)
 FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()`;
 
-const LOOK_EVERY_MS = 50;
+/** Also on the path of the read-only window, after rows moved between organizations. */
+const LOOK_EVERY_MS = 10;
 
 export interface WaitOptions {
   readonly signal?: AbortSignal;

@@ -127,3 +127,11 @@ export function rememberDeparted(table: string, key: readonly string[], row: str
   const values = key.map((column) => `${row}.${quoteIdentifier(column)}`);
   return `INSERT INTO cleave.departed AS known (parent_table, key, organization_id) VALUES (${literal(table)}, ${departedKey(key, values)}, ${owner}) ON CONFLICT (parent_table, key) DO UPDATE SET organization_id = EXCLUDED.organization_id, departed_at = EXCLUDED.departed_at;`;
 }
+
+/**
+ * SQL that notes that a row others know as their parent came to an organization that is to leave. A writer of a child
+ * may have looked before that: it took no lock of the migration's, so the fence has to wait for it in another way.
+ */
+export function rememberMoved(owner: string): string {
+  return `INSERT INTO cleave.moved (migration_id) SELECT route.migration_id FROM cleave.route WHERE route.organization_id = ${owner} AND route.migration_id IS NOT NULL;`;
+}
