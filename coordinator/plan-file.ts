@@ -1,38 +1,107 @@
-/** Text → plan: YAML or JSON, every problem named by field, every organization assigned once. */
-import { parse } from "yaml";
-import { z } from "zod";
+/** Text → plan: YAML or JSON, every problem named by field and line, every organization assigned once. */
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document as YamlDocument } from "yaml";
+import type { z } from "zod";
 import type { Assignments } from "../protocol/assignments.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { OrganizationId, type PodId } from "../protocol/ids.ts";
 import { Plan } from "../protocol/plan.ts";
+import { describeProblems } from "./plan-problems.ts";
 
-/** @throws CleaveError PLAN_INVALID naming line or field. JSON is YAML, so one parser reads both. */
+/**
+ * Larger plans have to be JSON: reading YAML of this size takes about a second, and the reader may be a
+ * coordinator that has decisions to make.
+ */
+export const YAML_LIMIT_BYTES = 1024 * 1024;
+
+/** @throws CleaveError PLAN_INVALID naming field and line. What begins with a brace is tried as JSON first. */
 export function parsePlan(text: string): Plan {
-  let value: unknown;
+  if (/^\s*\{/.test(text)) {
+    const json = readJson(text);
+    if (json !== undefined) {
+      const parsed = Plan.safeParse(json);
+      if (parsed.success) return parsed.data;
+      throw invalid(parsed.error, text.length > YAML_LIMIT_BYTES ? null : readYaml(text));
+    }
+  }
+  const bytes = Buffer.byteLength(text);
+  if (bytes > YAML_LIMIT_BYTES) {
+    throw new CleaveError(
+      "PLAN_INVALID",
+      `${bytes} bytes of YAML: write a plan of more than ${YAML_LIMIT_BYTES} bytes as JSON, or put its organizations into files`,
+    );
+  }
+  const document = readYaml(text);
+  const parsed = Plan.safeParse(plainValue(document.yaml));
+  if (!parsed.success) throw invalid(parsed.error, document);
+  return parsed.data;
+}
+
+function readJson(text: string): unknown {
   try {
-    value = parse(text, { maxAliasCount: 0 });
+    return JSON.parse(text);
+  } catch {
+    // YAML has braces too, and its parser says in which line it goes wrong.
+    return undefined;
+  }
+}
+
+interface ReadYaml {
+  readonly yaml: YamlDocument;
+  readonly lines: LineCounter;
+}
+
+function readYaml(text: string): ReadYaml {
+  const lines = new LineCounter();
+  const yaml = parseDocument(text, { lineCounter: lines });
+  const [error] = yaml.errors;
+  if (error) throw new CleaveError("PLAN_INVALID", error.message.trim(), { cause: error });
+  return { yaml, lines };
+}
+
+function plainValue(yaml: YamlDocument): unknown {
+  keepOrganizationsAsWritten(yaml);
+  try {
+    return yaml.toJS({ maxAliasCount: 0 });
   } catch (error) {
     throw new CleaveError("PLAN_INVALID", (error as Error).message, { cause: error });
   }
-  return checkPlan(value);
 }
 
-export function checkPlan(value: unknown): Plan {
-  const parsed = Plan.safeParse(value);
-  if (!parsed.success) throw new CleaveError("PLAN_INVALID", z.prettifyError(parsed.error));
-  return parsed.data;
+/** To YAML `0017`, `1e3` and `0x11` are the numbers 17, 1000 and 17: other organizations than the ones written. */
+function keepOrganizationsAsWritten(yaml: YamlDocument): void {
+  const assignments = yaml.get("assignments", true);
+  if (!isSeq(assignments)) return;
+  for (const assignment of assignments.items) {
+    const organizations = isMap(assignment) ? assignment.get("organizations", true) : null;
+    if (!isSeq(organizations)) continue;
+    for (const item of organizations.items)
+      if (isScalar(item) && typeof item.value === "number" && item.source !== undefined)
+        item.value = item.source;
+  }
+}
+
+function invalid(error: z.ZodError, document: ReadYaml | null): CleaveError {
+  return new CleaveError("PLAN_INVALID", describeProblems(error.issues, document));
 }
 
 /** One organization a line; empty lines and lines that begin with `#` are skipped. */
 export function parseOrganizationList(text: string, name: string): OrganizationId[] {
-  const lines = text.split(/\r?\n/).map((line) => line.trim());
-  return lines.flatMap((line, index) => {
-    if (line === "" || line.startsWith("#")) return [];
-    const parsed = OrganizationId.safeParse(line);
+  const result: OrganizationId[] = [];
+  for (const [index, line] of text
+    .replace(/^\uFEFF/, "")
+    .split("\n")
+    .entries()) {
+    const organization = line.trim();
+    if (organization === "" || organization.startsWith("#")) continue;
+    const parsed = OrganizationId.safeParse(organization);
     if (!parsed.success)
-      throw new CleaveError("PLAN_INVALID", `${name}, line ${index + 1}: ${z.prettifyError(parsed.error)}`);
-    return [parsed.data];
-  });
+      throw new CleaveError(
+        "PLAN_INVALID",
+        `${name}, line ${index + 1}: ${parsed.error.issues.map((issue) => issue.message).join("; ")}`,
+      );
+    result.push(parsed.data);
+  }
+  return result;
 }
 
 /** Replaces `file:` assignments by what `read` gives for the file's name. */
