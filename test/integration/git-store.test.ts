@@ -136,6 +136,33 @@ describe("what is mirrored", () => {
     await mustGit(["-C", copy("red/fork.git"), "fsck", "--full"]);
   });
 
+  it("SHA-256 and shallow repositories, symbolic references among the refs, and what bypassed the hook", async () => {
+    const first = await split.source.pod.repository("red/full.git");
+    const next = await split.source.pod.commit("red/full.git", "two", first);
+    await mustGit(["-C", at("red/full.git"), "update-ref", "refs/heads/main", next]);
+    await mustGit(["-C", at("red/full.git"), "symbolic-ref", "refs/remotes/origin/HEAD", "refs/heads/main"]);
+    await mustGit([
+      "clone",
+      "-q",
+      "--bare",
+      "--depth=1",
+      `file://${at("red/full.git")}`,
+      at("red/shallow.git"),
+    ]);
+    await mustGit(["init", "-q", "--bare", "--object-format=sha256", "-b", "main", at("red/long.git")]);
+    const tree = await mustGit(["-C", at("red/long.git"), "mktree"]);
+    const commit = await mustGit(["-C", at("red/long.git"), "commit-tree", "-m", "long", tree]);
+    await mustGit(["-C", at("red/long.git"), "update-ref", "refs/heads/main", commit]);
+    await split.seeded();
+    for (const path of ["red/full.git", "red/shallow.git", "red/long.git"]) {
+      expect(await repositoryChecksum(copy(path))).toEqual(await repositoryChecksum(at(path)));
+      expect((await git(["-C", copy(path), "fsck", "--full"])).code).toBe(0);
+    }
+    await mustGit(["-C", at("red/full.git"), "branch", "-c", "main", "unseen"]);
+    await eventually(() => sameRefs("red/full.git"));
+    expect(await split.target.pod.refs("red/full.git")).toContain("refs/heads/unseen");
+  });
+
   it("a hostile configuration does not lead the copy astray", async () => {
     await split.source.pod.repository("red/one.git");
     const set = (key: string, value: string) => mustGit(["-C", at("red/one.git"), "config", key, value]);

@@ -170,7 +170,11 @@ export class Mirror {
     const second = await runGit(args(false), run);
     if (second.code === 0) return;
     const words = second.stderr.slice(-800) || `exit code ${second.code}`;
-    throw new CleaveError("REPOSITORY_UNREADABLE", `${path} cannot be fetched: ${words}`);
+    const full = /No space left on device|Disk quota exceeded/.test(words);
+    throw new CleaveError(
+      full ? "DISK_FULL" : "REPOSITORY_UNREADABLE",
+      `${path} cannot be fetched: ${words}`,
+    );
   }
 
   async #apply(directory: string, files: RepositoryFiles, own: RepositoryEntry | null): Promise<void> {

@@ -52,7 +52,6 @@ export class Replica {
   #problem: Problem | null = null;
   #wakeWorkers: () => void = () => undefined;
   #woken: Promise<void> = Promise.resolve();
-  #attempted = 0;
   /** In the window: short pauses, since it is for milliseconds. */
   urgent = false;
 
@@ -282,7 +281,8 @@ export class Replica {
       await context.inventory.refresh(path, { owner: wanted.owner, urgent: true });
     } catch (thrown) {
       if (signal.aborted) return;
-      const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+      const full = (thrown as NodeJS.ErrnoException).code === "ENOSPC";
+      const error = toCleaveError(thrown, full ? "DISK_FULL" : "REPOSITORY_UNREADABLE");
       const message = error.message.startsWith(path) ? error.message : `${path}: ${error.message}`;
       problem = { code: error.code, message: message.slice(0, 2_000) };
     } finally {
@@ -290,7 +290,6 @@ export class Replica {
     }
     const newest = this.#source.get(path);
     pending.attempts += 1;
-    this.#attempted += 1;
     if (problem === null && sameRepository(context.inventory.get(path), newest)) {
       this.#pending.delete(path);
       if (newest?.deleted) this.#source.delete(path);

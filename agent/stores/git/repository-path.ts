@@ -62,10 +62,12 @@ export async function listFolder(root: string, folder: string, ignored: Ignored)
     throw error;
   }
   // A repository under another name would be overlooked, with everything that is in it.
-  if (entries.some((e) => e.name === "HEAD") && entries.some((e) => e.name === "objects"))
+  if (entries.some((e) => e.name === "HEAD") && entries.some((e) => e.name === "objects")) {
     listing.problems.push(
       `${folder || "the root itself"} is a repository, but its name does not end in .git`,
     );
+    return listing;
+  }
   for (const entry of entries) {
     const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
     if (ignored(path)) continue;

@@ -162,7 +162,12 @@ export class Tracker {
         this.#adopted.add(path);
       }
     } catch (thrown) {
-      // Not complete yet (git init makes its files one by one), or not readable: tried again at the next look.
+      if (!(await folderExists(inventory.gitDirectory(path)))) {
+        this.#problems.delete(path);
+        await inventory.refresh(path);
+        return;
+      }
+      // Not complete yet, or not readable: tried again at the next look.
       const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
       this.#problem(path, error.code, `${path}: ${error.message}`);
     }
