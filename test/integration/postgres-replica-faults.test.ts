@@ -142,9 +142,12 @@ it("copies again when the data directory was emptied, and never starts a half-ma
   const recordPath = join(pod.stateDirectory, "postgres", `${MIGRATION}.json`);
   const record = JSON.parse(readFileSync(recordPath, "utf8"));
   writeFileSync(recordPath, JSON.stringify({ ...record, state: "copying" }));
-  await expect(
-    pods.store(TARGET).reach(pods.duty(TARGET, "match", { epoch: 1, phase: "fenced" }), never),
-  ).rejects.toMatchObject({ code: "POSTGRES_LINEAGE" });
+  const refused = { code: "POSTGRES_LINEAGE" };
+  const store = pods.store(TARGET);
+  const matching = store.reach(pods.duty(TARGET, "match", { epoch: 1, phase: "fenced" }), never);
+  await expect(matching).rejects.toMatchObject(refused);
+  const opening = store.reach(pods.duty(TARGET, "open", { epoch: 1, phase: "opened" }), never);
+  await expect(opening).rejects.toMatchObject(refused);
   expect(await processesOf(pod.dataDirectory)).toEqual([]);
 });
 

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
-import { processStartTime } from "../../agent/stores/file-fence/processes.ts";
+import { processStartTime, signalWriter } from "../../agent/stores/file-fence/processes.ts";
 import { slotName } from "../../agent/stores/postgres/slots.ts";
 import { Settings } from "../../protocol/plan.ts";
 import { processesOf, removeServer, signalServer } from "../support/postgres.ts";
@@ -83,7 +83,8 @@ it("starts over after the agent was killed in the middle of the copy", async () 
     existsSync(recordPath) ? JSON.parse(readFileSync(recordPath, "utf8")).copier : null;
   await expect.poll(copier, { timeout: 10_000 }).not.toBeNull();
   await expect.poll(() => existsSync(join(pod.dataDirectory, "base")), { timeout: 10_000 }).toBe(true);
-  const { pid } = await copier();
+  const { pid, startTime } = await copier();
+  cleanups.push(async () => void (await signalWriter({ pid, startTime }, "SIGKILL")));
   // As an out-of-memory killer does: no handler runs. The copy is stopped too, so that it is certainly left behind.
   process.kill(pid, "SIGSTOP");
   agent.kill("SIGKILL");

@@ -118,7 +118,6 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
       return [finding("error", "POSTGRES_VERSION", `the server is PostgreSQL ${server.version}`)];
     const findings = [
       ...checkIdentity(server, options.podId),
-      ...checkPrepared(server),
       ...checkSettings(
         server.settings,
         { senders: server.senders_used, slots: server.slots_used },
