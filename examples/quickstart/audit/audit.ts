@@ -1,5 +1,141 @@
+/**
+ * The audit after the split: on the stores themselves, with nothing of the application and little of Cleave in
+ * between. Everything that it looked at is told as a check, good or bad.
+ */
+import type { Ownership } from "../../../protocol/ownership.ts";
+import type { PodLayout } from "../cluster/layout.ts";
+import type { TrafficRepository } from "../traffic/git.ts";
+import { expectations, type LedgerEntry } from "../traffic/ledger.ts";
+import { compare } from "./acknowledged.ts";
+import { type Contents, contentsOf, differences, type RepositoryPlace } from "./baseline.ts";
+import { type Check, checkOf } from "./check.ts";
+import {
+  checkIdentities,
+  forbiddenAccesses,
+  tryApplications,
+  tryGit,
+  tryGuards,
+  tryObjects,
+  trySql,
+} from "./forbidden.ts";
+import { foundOn, objectKey } from "./found.ts";
+
+export interface AuditInput {
+  readonly pods: readonly PodLayout[];
+  /** Organization → the Pod that serves it now; all organizations. */
+  readonly authorityOf: ReadonlyMap<string, string>;
+  readonly sourcePodId: string;
+  readonly ownership: Ownership;
+  readonly repositories: readonly RepositoryPlace[];
+  readonly trafficRepositories: readonly TrafficRepository[];
+  readonly ledger: readonly LedgerEntry[];
+  /** The prefix of the traffic's write ids. */
+  readonly trafficRun: string;
+  /** Pod 0 before the traffic began. */
+  readonly baseline: Contents;
+}
+
 export interface AuditResult {
   readonly lostWrites: number;
+  /** Writes that are there twice, and writes that no client ever made. */
   readonly duplicatedWrites: number;
-  readonly checks: readonly import("./check.ts").Check[];
+  readonly checks: readonly Check[];
+}
+
+export async function audit(input: AuditInput, detail: (text: string) => void): Promise<AuditResult> {
+  detail("every acknowledged write");
+  const { checks: writes, ...counts } = await auditWrites(input);
+  detail("every organization whole");
+  const contents = await auditContents(input, detail);
+  detail("what must be refused");
+  const accesses = forbiddenAccesses(input.pods, input.authorityOf);
+  const dormant = input.repositories.flatMap(({ organization, path }) =>
+    accesses.filter((access) => access.organization === organization).map((access) => ({ access, path })),
+  );
+  const refused = [
+    await checkIdentities(input.pods),
+    await tryGuards(input.pods, input.authorityOf),
+    await tryApplications(accesses),
+    await trySql(accesses),
+    await tryGit(onePerOrganization(dormant)),
+    await tryObjects(accesses, (organization, name) => objectKey(organization, `traffic/${name}`)),
+  ];
+  return { ...counts, checks: [...writes, ...contents, ...refused] };
+}
+
+async function auditWrites(input: AuditInput): Promise<AuditResult> {
+  const expected = expectations(input.ledger);
+  const lost: string[] = [];
+  const duplicated: string[] = [];
+  const unknown: string[] = [];
+  let keys = 0;
+  for (const pod of input.pods) {
+    const here = [...input.authorityOf]
+      .filter(([, podId]) => podId === pod.podId)
+      .map(([organization]) => organization);
+    const mine = new Map([...expected].filter(([, { organization }]) => here.includes(organization)));
+    const repositories = input.trafficRepositories.filter(({ organization }) => here.includes(organization));
+    const result = compare(mine, await foundOn(pod, here, repositories, input.trafficRun));
+    keys += mine.size;
+    lost.push(...result.lost.map((text) => `${pod.podId}: ${text}`));
+    duplicated.push(...result.duplicated.map((text) => `${pod.podId}: ${text}`));
+    unknown.push(...result.unknown.map((text) => `${pod.podId}: ${text}`));
+  }
+  const acknowledged = input.ledger.filter((entry) => entry.outcome === "acknowledged").length;
+  return {
+    lostWrites: lost.length,
+    duplicatedWrites: duplicated.length + unknown.length,
+    checks: [
+      checkOf(
+        "every acknowledged write is on its authoritative Pod",
+        lost,
+        `${acknowledged} writes of ${keys} issues, refs and objects`,
+      ),
+      checkOf("no write is there twice", duplicated, "none"),
+      checkOf("nothing is there that no client wrote", unknown, "nothing"),
+    ],
+  };
+}
+
+/** Each organization on its Pod against what it was before; and its dormant copies, which nobody may have touched. */
+async function auditContents(input: AuditInput, detail: (text: string) => void): Promise<Check[]> {
+  const moved: string[] = [];
+  const stayed: string[] = [];
+  const dormant: string[] = [];
+  let compared = 0;
+  for (const pod of input.pods) {
+    detail(`every organization whole, ${pod.podId}`);
+    const actual = await contentsOf(pod, input.ownership, input.repositories, input.trafficRun);
+    for (const [organization, podId] of input.authorityOf) {
+      const expected = input.baseline.get(organization);
+      compared += expected?.size ?? 0;
+      const faults = differences(expected, actual.get(organization)).map(
+        (thing) => `${pod.podId}, organization ${organization}: ${thing}`,
+      );
+      const group = podId !== pod.podId ? dormant : podId === input.sourcePodId ? stayed : moved;
+      group.push(...faults);
+    }
+    dormant.push(
+      ...differences(input.baseline.get(""), actual.get("")).map((thing) => `${pod.podId}, shared: ${thing}`),
+    );
+  }
+  return [
+    checkOf(
+      "moved organizations are whole on their new Pods",
+      moved,
+      `${compared} tables, repositories, files`,
+    ),
+    checkOf("organizations that stayed are untouched", stayed, "equal to before"),
+    checkOf("dormant copies and shared data are as they were", dormant, "equal to before"),
+  ];
+}
+
+/** One repository of each organization on each wrong Pod: each try costs three processes. */
+function onePerOrganization<T extends { readonly access: object }>(tries: readonly T[]): T[] {
+  const seen = new Set<object>();
+  return tries.filter(({ access }) => {
+    if (seen.has(access)) return false;
+    seen.add(access);
+    return true;
+  });
 }

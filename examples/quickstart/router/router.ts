@@ -46,6 +46,9 @@ const HOP_BY_HOP = new Set([
   "expect",
 ]);
 
+/** SQLSTATEs of transactions that lost against others, as in any busy database: to be repeated, but no refusal. */
+const CONFLICTS = new Set(["40001", "40P01"]);
+
 /** A request as it is kept for replaying. */
 interface Kept {
   readonly organization: string;
@@ -137,6 +140,7 @@ export class Router {
   async #route(kept: Kept, outgoing: ServerResponse): Promise<void> {
     let waitedMs = 0;
     let attempts = 0;
+    let redirects = 0;
     let last = "no Pod answered";
     while (performance.now() < kept.deadline) {
       const podId = await this.#podOf(kept);
@@ -150,8 +154,9 @@ export class Router {
       waitedMs += performance.now() - askedAt;
       if (verdict.kind === "elsewhere") {
         last = this.#elsewhere(kept, podId, verdict.podId);
-        if (verdict.podId === podId || attempts > 0) await sleep(PAUSE_MS);
-        attempts += verdict.podId === podId ? 0 : 1;
+        // Pods that point at each other: one of them has not read the log as far as the other.
+        if (redirects > 0) await sleep(PAUSE_MS);
+        redirects += 1;
         continue;
       }
       if (verdict.kind === "refused") {
@@ -183,14 +188,17 @@ export class Router {
         await sleep(PAUSE_MS);
         continue;
       }
-      if (response.statusCode === 503 && header(response, "cleave-refused") !== null) {
+      const refused = response.statusCode === 503 ? header(response, "cleave-refused") : null;
+      if (refused !== null) {
         await response.body.dump();
-        this.counters.refused(kept.organization);
+        if (!CONFLICTS.has(refused)) this.counters.refused(kept.organization);
         last = `${podId}: refused for a moment`;
         await sleep(PAUSE_MS);
         continue;
       }
       this.counters.waited(kept.organization, waitedMs);
+      // Told to the client, for whom a deletion's "not found" after an unclear attempt is another answer.
+      outgoing.setHeader("cleave-attempts", String(attempts));
       await passOn(response, outgoing, podId);
       return;
     }

@@ -8,6 +8,8 @@ export interface Answer {
   readonly status: number;
   readonly body: Buffer;
   readonly podId: string | null;
+  /** How often the router sent it to a Pod. */
+  readonly attempts: number;
 }
 
 export interface Write {
@@ -64,7 +66,12 @@ export class Client {
       const body = Buffer.from(await response.body.arrayBuffer());
       if (response.statusCode >= 500) this.counters.failed += 1;
       const podId = response.headers["cleave-served-by"];
-      return { status: response.statusCode, body, podId: typeof podId === "string" ? podId : null };
+      return {
+        status: response.statusCode,
+        body,
+        podId: typeof podId === "string" ? podId : null,
+        attempts: Number(response.headers["cleave-attempts"] ?? 1),
+      };
     } catch {
       this.counters.unanswered += 1;
       return null;
@@ -91,7 +98,8 @@ export class Client {
         headers,
         ...(write.body === undefined ? {} : { body: write.body }),
       });
-      const accepts = sendings > 1 ? [...write.accepts, ...(write.acceptsAgain ?? [])] : write.accepts;
+      const again = sendings > 1 || (answer?.attempts ?? 1) > 1;
+      const accepts = again ? [...write.accepts, ...(write.acceptsAgain ?? [])] : write.accepts;
       if (answer !== null && accepts.includes(answer.status)) {
         podId = answer.podId;
         acknowledged = true;
