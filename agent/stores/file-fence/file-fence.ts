@@ -75,6 +75,12 @@ export class FileFence {
     const before = (await readIfPresent(paths.self))?.trimEnd();
     if (before !== undefined && before !== self)
       throw new CleaveError("CONFIG_INVALID", `${this.directory} belongs to Pod ${before}, not ${self}`);
+    const defaultBefore = (await readIfPresent(paths.defaultPod))?.trimEnd();
+    if (defaultBefore !== undefined && defaultBefore !== defaultPodId)
+      throw new CleaveError(
+        "CONFIG_INVALID",
+        `${this.directory} knows ${defaultBefore} as the default Pod, not ${defaultPodId}`,
+      );
     await this.#replace(paths.defaultPod, `${defaultPodId}\n`, true);
     await this.#replace(paths.self, `${self}\n`, true);
   }

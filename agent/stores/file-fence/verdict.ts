@@ -41,32 +41,45 @@ export function readPhase(control: string, organizationId: string): Promise<Verd
 
 /** The same for an organization that is known by its hash only (`owners/git`). */
 export async function readPhaseOfHash(control: string, hash: string): Promise<Verdict> {
-  const paths = fencePaths(control);
   // A migration's routes are rewritten before its share file goes, so a missing share means: read the route again.
   for (let attempt = 0; attempt < 3; attempt++) {
-    const [selfText, defaultText, routeText] = await Promise.all([
-      readIfPresent(paths.self),
-      readIfPresent(paths.defaultPod),
-      readIfPresent(routeFile(control, hash)),
-    ]);
-    const self = PodId.safeParse(selfText?.trimEnd());
-    const defaultPod = PodId.safeParse(defaultText?.trimEnd());
-    if (!self.success || !defaultPod.success)
-      throw new CleaveError("POD_IDENTITY_UNKNOWN", `${control} does not say which Pod this is`);
+    const { self, defaultPodId } = await identityOf(control);
+    const routeText = await readIfPresent(routeFile(control, hash));
     const route =
       routeText === null
-        ? { basePodId: defaultPod.data, migrationId: null, targetPodId: null }
+        ? { basePodId: defaultPodId, migrationId: null, targetPodId: null }
         : parseRoute(routeText);
     if (route === null) throw new CleaveError("POD_IDENTITY_UNKNOWN", `the route ${hash} is damaged`);
     if (route.migrationId === null || route.targetPodId === null) {
-      if (self.data === route.basePodId) return { allowed: true, phase: null };
+      if (self === route.basePodId) return { allowed: true, phase: null };
       return { allowed: false, phase: null, reason: "wrong-pod", podId: route.basePodId };
     }
     const shares = await readIfPresent(shareFile(control, route.migrationId));
     if (shares === null) continue;
     const share = findShare(shares, route.targetPodId);
     if (share === null) break;
-    return judge(self.data, { source: share.sourcePodId, target: share.targetPodId, phase: share.phase });
+    return judge(self, { source: share.sourcePodId, target: share.targetPodId, phase: share.phase });
   }
   throw new CleaveError("POD_IDENTITY_UNKNOWN", `the share of the route ${hash} is missing or damaged`);
+}
+
+interface Identity {
+  readonly self: PodId;
+  readonly defaultPodId: PodId;
+}
+
+/** Neither file ever changes once it is there, so a writer reads them once. */
+const identities = new Map<string, Identity>();
+
+async function identityOf(control: string): Promise<Identity> {
+  const known = identities.get(control);
+  if (known !== undefined) return known;
+  const paths = fencePaths(control);
+  const self = PodId.safeParse((await readIfPresent(paths.self))?.trimEnd());
+  const defaultPod = PodId.safeParse((await readIfPresent(paths.defaultPod))?.trimEnd());
+  if (!self.success || !defaultPod.success)
+    throw new CleaveError("POD_IDENTITY_UNKNOWN", `${control} does not say which Pod this is`);
+  const identity = { self: self.data, defaultPodId: defaultPod.data };
+  identities.set(control, identity);
+  return identity;
 }

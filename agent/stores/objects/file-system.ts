@@ -1,12 +1,13 @@
 /** Objects as plain files below one folder, read and written without ever following a link out of it. */
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
+import { type BigIntStats, constants } from "node:fs";
 import {
   access,
   type FileHandle,
   lstat,
   mkdir,
   open,
+  realpath,
   rename,
   rm,
   rmdir,
@@ -29,6 +30,7 @@ import {
 import { listFolder, versionOf } from "./file-system-list.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "./keys.ts";
 
+const READ_BYTES = 256 * 1024;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const WRITE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENOTDIR"]);
@@ -37,6 +39,7 @@ const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 
 export class FileSystemBackend implements ObjectBackend {
   readonly #root: string;
+  #resolvedRoot: string | null = null;
   constructor(root: string) {
     this.#root = resolve(root);
   }
@@ -75,7 +78,9 @@ export class FileSystemBackend implements ObjectBackend {
         return null;
       }
       if (!stat.isFile()) throw new CleaveError("OBJECT_UNREADABLE", `${quoteKey(key)} is not a file`);
-      const stream = file.createReadStream({ ...range, highWaterMark: 256 * 1024 });
+      // Whole buffers are allocated per read, so small objects get small ones.
+      const highWaterMark = Math.min(Number(stat.size) + 1, READ_BYTES);
+      const stream = file.createReadStream({ ...range, highWaterMark });
       return { bytes: Number(stat.size), version: versionOf(stat), stream };
     } catch (error) {
       await file.close();
@@ -92,15 +97,16 @@ export class FileSystemBackend implements ObjectBackend {
     const temporary = join(dirname(path), temporaryName(key, expected.sha256));
     try {
       const file = await this.#openForWriting(temporary);
+      let stat: BigIntStats;
       try {
         await fill(file, key, expected, fetch);
         await file.sync();
+        stat = await file.stat({ bigint: true });
       } finally {
         await file.close();
       }
       await renameOver(temporary, path);
       await syncFolder(dirname(path));
-      const stat = await lstat(path, { bigint: true });
       return { bytes: Number(stat.size), version: versionOf(stat) };
     } catch (error) {
       // A part of the right content is worth keeping; one that was found to be wrong is not.
@@ -158,27 +164,37 @@ export class FileSystemBackend implements ObjectBackend {
 
   /** No folder on the way may be a link: it could lead out of the store. */
   async #refuseLinks(key: string): Promise<void> {
-    let path = this.#root;
-    for (const segment of key.split("/").slice(0, -1)) {
-      path = join(path, segment);
+    const root = await this.#realRoot();
+    // Folders that are not there yet cannot be links; the deepest one that is there decides.
+    for (let folder = dirname(key); folder !== "."; folder = dirname(folder)) {
       try {
-        if ((await lstat(path)).isSymbolicLink())
-          throw new CleaveError("OBJECT_KEY_INVALID", `${quoteKey(key)} leads through a link`);
+        if ((await realpath(join(root, folder))) === join(root, folder)) return;
       } catch (error) {
-        if (GONE.has(codeOf(error))) return;
+        if (GONE.has(codeOf(error))) continue;
         throw unreadable(key, error);
       }
+      throw new CleaveError("OBJECT_KEY_INVALID", `${quoteKey(key)} leads through a link`);
     }
+  }
+
+  /** The root itself may be a link: where it leads is the operator's choice. */
+  async #realRoot(): Promise<string> {
+    this.#resolvedRoot ??= await realpath(this.#root).catch((error: unknown) => {
+      throw new CleaveError("FILE_PERMISSION", `${this.#root}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    });
+    return this.#resolvedRoot;
   }
 
   async #openForWriting(path: string): Promise<FileHandle> {
     for (let attempt = 0; ; attempt++) {
       try {
-        await mkdir(dirname(path), { recursive: true });
         return await open(path, WRITE_FLAGS, 0o644);
       } catch (error) {
-        // A deletion next to it just removed the folder as empty.
+        // Made at need, and again when a deletion next to it just removed the folder as empty.
         if (codeOf(error) !== "ENOENT" || attempt === 5) throw error;
+        await mkdir(dirname(path), { recursive: true });
       }
     }
   }

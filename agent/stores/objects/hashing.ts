@@ -1,6 +1,8 @@
 /** The content digest of one object as it is on disk now. */
 import { createHash } from "node:crypto";
+import { CleaveError } from "../../../protocol/errors.ts";
 import type { ObjectBackend } from "./backend.ts";
+import { quoteKey } from "./keys.ts";
 
 export interface HashedObject {
   readonly bytes: number;
@@ -9,7 +11,8 @@ export interface HashedObject {
 }
 
 /**
- * Null when there is no such object. When the object is replaced meanwhile the newest content counts.
+ * Null when there is no such object. A change while it is read is not noticed here: the version is that of the
+ * beginning, so whoever compares versions later sees it, and a writer announces it.
  * @throws CleaveError OBJECT_UNREADABLE.
  */
 export async function hashObject(
@@ -17,19 +20,21 @@ export async function hashObject(
   key: string,
   onBytes?: (bytes: number) => Promise<void>,
 ): Promise<HashedObject | null> {
-  for (let attempt = 0; ; attempt++) {
-    const read = await backend.openRead(key);
-    if (read === null) return null;
-    const hash = createHash("sha256");
-    let bytes = 0;
+  const read = await backend.openRead(key);
+  if (read === null) return null;
+  const hash = createHash("sha256");
+  let bytes = 0;
+  try {
     for await (const chunk of read.stream as AsyncIterable<Buffer>) {
       hash.update(chunk);
       bytes += chunk.length;
       if (onBytes) await onBytes(chunk.length);
     }
-    const after = await backend.stat(key);
-    // A file that is written in place all the time is taken as it was last seen; its next change is noticed again.
-    if (after?.version === read.version || attempt === 3)
-      return { bytes, sha256: hash.digest("hex"), version: read.version };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall !== "read") throw error;
+    throw new CleaveError("OBJECT_UNREADABLE", `${quoteKey(key)}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
+  return { bytes, sha256: hash.digest("hex"), version: read.version };
 }

@@ -196,6 +196,7 @@ export class Replica {
             generation: answer.finalGeneration,
             digest: answer.finalDigest ?? "",
           };
+    if (this.#final !== null) this.#fillWorkers();
     if (this.#seen !== null && answer.remaining === 0) this.#finishPass(this.#seen);
     else if (this.#partial && this.#final === null) this.resync();
     this.#noteBase();
@@ -232,18 +233,30 @@ export class Replica {
     this.#fillWorkers();
   }
 
+  /** At a fence what is fenced comes first and does not wait for others' transfers to end. */
   #fillWorkers(): void {
-    for (const key of this.#ready) {
-      if (this.#active.size >= this.#options.concurrency || this.#ended.signal.aborted) return;
-      if (this.#active.has(key)) continue;
-      this.#ready.delete(key);
-      const work = this.#apply(key).finally(() => {
-        this.#active.delete(key);
-        this.#fillWorkers();
-        if (this.#pending.size <= MAX_PENDING / 2) this.#room?.();
-      });
-      this.#active.set(key, work);
+    const { concurrency } = this.#options;
+    if (this.#final !== null) {
+      for (const key of this.#ready) {
+        if (this.#active.size >= 2 * concurrency) return;
+        if (this.#options.inScope(key)) this.#startWorker(key);
+      }
     }
+    for (const key of this.#ready) {
+      if (this.#active.size >= concurrency) return;
+      this.#startWorker(key);
+    }
+  }
+
+  #startWorker(key: string): void {
+    if (this.#active.has(key) || this.#ended.signal.aborted) return;
+    this.#ready.delete(key);
+    const work = this.#apply(key).finally(() => {
+      this.#active.delete(key);
+      this.#fillWorkers();
+      if (this.#pending.size <= MAX_PENDING / 2) this.#room?.();
+    });
+    this.#active.set(key, work);
   }
 
   async #apply(key: string): Promise<void> {
@@ -274,12 +287,13 @@ export class Replica {
   }
 
   async #fetch(key: string, offset: number): Promise<Readable> {
-    const { client, rateLimit } = this.#options;
+    const { client, rateLimit, inScope } = this.#options;
     const { signal } = this.#ended;
+    const isUrgent = () => this.#final !== null && inScope(key);
     const body = await client.content(key, offset, signal);
     const limited = async function* () {
       for await (const chunk of body as AsyncIterable<Buffer>) {
-        await rateLimit.take(chunk.length, signal);
+        if (!isUrgent()) await rateLimit.take(chunk.length, signal);
         yield chunk;
       }
     };

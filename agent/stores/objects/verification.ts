@@ -97,7 +97,7 @@ export class Verification {
         actual = "unreadable";
       }
       // Replaced meanwhile: its digest was taken when it was written.
-      if (inventory.get(key) !== expected) continue;
+      if (inventory.get(key) !== expected || replica.isPending(key)) continue;
       if (actual === "unreadable") this.#repair(key, "unreadable");
       else if (actual === null) this.#repair(key, "missing");
       else if (actual.sha256 !== expected.sha256) this.#repair(key, "damaged");
