@@ -10,7 +10,7 @@ import { NatsLink } from "../protocol/adapters/nats-connection.ts";
 import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
-import { toCleaveError } from "../protocol/errors.ts";
+import { CleaveError, toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
@@ -18,6 +18,8 @@ import { Coordinator } from "./coordinator.ts";
 
 export interface RunningCoordinator {
   readonly port: number;
+  /** Resolves when the log is read, however long NATS takes. @throws CleaveError when it never can be, as configured. */
+  readonly started: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -57,24 +59,38 @@ export async function startCoordinator(
     },
   });
   let ready = false;
-  const api = await createApi({ service: coordinator, ready: () => ready, token: config.token, logger });
-  await api.listen(config.listen);
+  const problem = () => {
+    const found = link.problem();
+    return found === null ? null : new CleaveError(found.code, found.message);
+  };
+  const { token } = config;
+  const api = await createApi({ service: coordinator, ready: () => ready, problem, token, logger });
+  try {
+    await api.listen(config.listen);
+  } catch (error) {
+    await link.close();
+    throw new CleaveError("CONFIG_INVALID", `listen: ${(error as Error).message}`, { cause: error });
+  }
   const address = api.server.address();
   const port = typeof address === "object" && address !== null ? address.port : config.listen.port;
   logger.info({ url: `http://${config.listen.host}:${port}` }, "the API answers");
-  coordinator.start().then(
+  let stopping = false;
+  const started = coordinator.start().then(
     () => {
       ready = true;
       logger.info({ sequence: coordinator.state().sequence }, "the log is read; the coordinator decides");
     },
     (error: unknown) => {
-      const known = toCleaveError(error);
-      logger.error({ code: known.code, next: known.nextStep }, known.message);
+      if (!stopping) throw error;
     },
   );
+  // Whoever only wants to stop need not look at it.
+  started.catch(() => undefined);
   return {
     port,
+    started,
     stop: async () => {
+      stopping = true;
       await api.close();
       await coordinator.stop();
       await link.close();
@@ -82,18 +98,34 @@ export async function startCoordinator(
   };
 }
 
+const USAGE = `usage: cleave coordinator --config FILE
+
+Runs a coordinator until SIGTERM. deploy/coordinator.example.yaml is an example of FILE.
+It waits for NATS as long as it takes; GET /health says what it waits for.
+
+Exit codes: 0 stopped by a signal, 1 error, 2 wrong usage.
+Example: cleave coordinator --config /etc/cleave/coordinator.yaml`;
+
+function fromCommandLine(): { config: string } | { usage: string; exitCode: number } {
+  try {
+    const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+    const { values } = parseArgs({ options });
+    if (values.help) return { usage: USAGE, exitCode: 0 };
+    if (values.config !== undefined) return { config: values.config };
+    return { usage: USAGE, exitCode: 2 };
+  } catch (error) {
+    return { usage: `${(error as Error).message}\n\n${USAGE}`, exitCode: 2 };
+  }
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { config: { type: "string" }, help: { type: "boolean", short: "h" } },
-  });
-  if (values.help || values.config === undefined) {
-    console.log(
-      "usage: cleave coordinator --config FILE\n\nRuns a coordinator. deploy/coordinator.example.yaml is an example of FILE.",
-    );
-    process.exitCode = values.help ? 0 : 2;
+  const asked = fromCommandLine();
+  if ("usage" in asked) {
+    (asked.exitCode === 0 ? console.log : console.error)(asked.usage);
+    process.exitCode = asked.exitCode;
     return;
   }
-  const config = await loadCoordinatorConfig(values.config);
+  const config = await loadCoordinatorConfig(asked.config);
   const logger = createLogger({ coordinator: config.id }, config.logLevel);
   const running = await startCoordinator(config, logger);
   let stopping = false;
@@ -111,6 +143,7 @@ async function main(): Promise<void> {
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
+  await running.started;
 }
 
 if (import.meta.main) {

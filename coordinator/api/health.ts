@@ -4,24 +4,45 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { ApiOptions } from "./server.ts";
 
-export function registerHealthRoutes(instance: FastifyInstance, { service, ready }: ApiOptions): void {
+const Health = z.object({
+  ok: z.literal(true),
+  ready: z.boolean().describe("The log is read, and the coordinator decides"),
+  connected: z.boolean().describe("NATS answers"),
+  problem: z
+    .object({ code: z.string(), message: z.string(), nextStep: z.string() })
+    .nullable()
+    .describe("Why it is not ready or not connected"),
+});
+const Ready = z.object({ ready: z.boolean() });
+
+export function registerHealthRoutes(instance: FastifyInstance, { ready, problem }: ApiOptions): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   app.get(
     "/health",
+    { schema: { summary: "The process runs; what it waits for", security: [], response: { 200: Health } } },
+    () => {
+      const found = problem();
+      return {
+        ok: true as const,
+        ready: ready(),
+        connected: found === null,
+        problem: found && { code: found.code, message: found.message, nextStep: found.nextStep },
+      };
+    },
+  );
+  app.get(
+    "/ready",
     {
       schema: {
-        summary: "The process runs",
-        response: { 200: z.object({ ok: z.literal(true), ready: z.boolean(), connected: z.boolean() }) },
+        summary: "Whether requests are answered here now",
+        security: [],
+        response: { 200: Ready, 503: Ready },
       },
     },
-    () => ({
-      ok: true as const,
-      ready: ready(),
-      connected: ready() && service.status().connected,
-    }),
+    (_request, reply) => {
+      const ok = ready() && problem() === null;
+      reply.status(ok ? 200 : 503);
+      return { ready: ok };
+    },
   );
-  app.get("/ready", { schema: { summary: "The log is read and NATS answers" } }, (_request, reply) => {
-    const ok = ready() && service.status().connected;
-    return reply.status(ok ? 200 : 503).send({ ready: ok });
-  });
 }

@@ -1,11 +1,12 @@
 /** Status, routes and events: from memory, streamed where somebody watches. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import { MigrationId, OrganizationId } from "../../protocol/ids.ts";
 import type { CoordinatorService } from "../ports.ts";
-import { Problem } from "./problem.ts";
+import { PROBLEMS } from "./problem.ts";
+import { stream } from "./stream.ts";
 
 const Route = z.object({ organizationId: z.string(), podId: z.string(), version: z.number() });
 /** Status is for people and grows with the product: described as an object, typed in coordinator/domain/status.ts. */
@@ -21,10 +22,20 @@ const MigrationStatus = z.looseObject({
   lifecycle: z.string(),
   waitingFor: z.array(z.string()).readonly(),
 });
-const errors = { "4xx": Problem, "5xx": Problem };
+const Records = z.object({
+  records: z.array(
+    z.looseObject({
+      sequence: z.number(),
+      at: z.number(),
+      by: z.string(),
+      events: z.array(z.any()).readonly(),
+    }),
+  ),
+  complete: z
+    .boolean()
+    .describe("false: the coordinator began with a checkpoint and no longer has all records after `after`"),
+});
 
-/** Enough for an eye, and little enough for a busy coordinator. */
-const STREAM_EVERY_MS = 100;
 const PAGE = z.coerce.number().int().min(1).max(10_000).default(1_000);
 
 export function registerReadRoutes(instance: FastifyInstance, service: CoordinatorService): void {
@@ -34,10 +45,17 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
     {
       schema: {
         summary: "All migrations and Pods, and what they wait for",
-        response: { 200: Status, ...errors },
+        response: { 200: Status, ...PROBLEMS },
       },
     },
     () => ({ ...service.status() }),
+  );
+  app.get(
+    "/v1/status/stream",
+    { schema: { summary: "Server-sent events: the status, whenever it changes, at most every 100 ms" } },
+    (request, reply) => {
+      stream(request, reply, service, (send) => void send(null, service.status()));
+    },
   );
   app.get(
     "/v1/migrations/:id",
@@ -45,35 +63,38 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
       schema: {
         summary: "One migration",
         params: z.object({ id: MigrationId }),
-        response: { 200: MigrationStatus, ...errors },
+        response: { 200: MigrationStatus, ...PROBLEMS },
       },
     },
     (request) => {
-      const found = service
-        .status()
-        .migrations.find((migration) => migration.migrationId === request.params.id);
-      if (!found) throw new CleaveError("MIGRATION_UNKNOWN", `there is no migration ${request.params.id}`);
+      const { id } = request.params;
+      const found = service.status().migrations.find((migration) => migration.migrationId === id);
+      if (!found) throw new CleaveError("MIGRATION_UNKNOWN", `there is no migration ${id}`);
       return { ...found };
     },
   );
-  app.get(
-    "/v1/status/stream",
-    { schema: { summary: "Server-sent events: the status, whenever it changes" } },
-    (request, reply) => stream(request, reply, service, (send) => send(null, service.status())),
-  );
+  registerRouteRoutes(instance, service);
+  registerEventRoutes(instance, service);
+}
+
+function registerRouteRoutes(instance: FastifyInstance, service: CoordinatorService): void {
+  const app = instance.withTypeProvider<ZodTypeProvider>();
   app.get(
     "/v1/routes",
     {
       schema: {
-        summary: "Organizations that the default Pod does not serve, by id",
-        querystring: z.object({ after: z.string().optional(), limit: PAGE }),
+        summary: "Organizations that a migration has moved, by id; the default Pod serves all others",
+        querystring: z.object({
+          after: OrganizationId.optional().describe("`next` of the page before"),
+          limit: PAGE,
+        }),
         response: {
           200: z.object({
             defaultPodId: z.string().nullable(),
             routes: z.array(Route),
             next: z.string().nullable(),
           }),
-          ...errors,
+          ...PROBLEMS,
         },
       },
     },
@@ -88,7 +109,7 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
       schema: {
         summary: "The authoritative Pod of one organization",
         params: z.object({ organization: OrganizationId }),
-        response: { 200: Route, ...errors },
+        response: { 200: Route, ...PROBLEMS },
       },
     },
     (request) => {
@@ -97,61 +118,41 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
       return route;
     },
   );
+}
+
+function registerEventRoutes(instance: FastifyInstance, service: CoordinatorService): void {
+  const app = instance.withTypeProvider<ZodTypeProvider>();
   app.get(
     "/v1/events",
     {
       schema: {
-        summary:
-          "The log's records after a sequence; as a stream with Accept: text/event-stream, resumable by Last-Event-ID",
+        summary: "The log's records after a sequence",
+        description:
+          "With `Accept: text/event-stream` as server-sent events that go on with new records; the id of each is its sequence, and `Last-Event-ID` resumes.",
         querystring: z.object({ after: z.coerce.number().int().min(0).default(0), limit: PAGE }),
+        response: { 200: Records, ...PROBLEMS },
       },
     },
     (request, reply) => {
       const { after, limit } = request.query;
       if (!request.headers.accept?.includes("text/event-stream")) {
-        return reply.send({ records: service.events(after, limit) });
+        const records = [...service.events(after, limit)].map((record) => ({ ...record }));
+        const next = records[0]?.sequence ?? service.state().sequence + 1;
+        reply.send({ records, complete: next <= after + 1 });
+        return;
       }
       const resumed = Number(request.headers["last-event-id"]);
       let last = Number.isSafeInteger(resumed) && resumed > 0 ? resumed : after;
-      return stream(request, reply, service, (send) => {
-        for (const record of service.events(last, 10_000)) {
-          send(record.sequence, record);
-          last = record.sequence;
+      stream(request, reply, service, (send) => {
+        for (;;) {
+          const records = service.events(last, limit);
+          for (const record of records) {
+            last = record.sequence;
+            if (!send(record.sequence, record)) return;
+          }
+          if (records.length < limit) return;
         }
       });
     },
   );
-}
-
-/** Sends on every change, but not more often than an eye can follow; the last change is always sent. */
-function stream(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  service: CoordinatorService,
-  produce: (send: (id: number | null, data: unknown) => void) => void,
-): FastifyReply {
-  reply.hijack();
-  const { raw } = reply;
-  raw.writeHead(200, {
-    "content-type": "text/event-stream",
-    "cache-control": "no-store",
-    connection: "keep-alive",
-  });
-  const flush = () =>
-    produce((id, data) => raw.write(`${id === null ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`));
-  let timer: NodeJS.Timeout | null = null;
-  const soon = () => {
-    timer ??= setTimeout(() => {
-      timer = null;
-      flush();
-    }, STREAM_EVERY_MS);
-  };
-  flush();
-  const unsubscribe = service.onChange(soon);
-  request.raw.on("close", () => {
-    unsubscribe();
-    if (timer) clearTimeout(timer);
-    raw.end();
-  });
-  return reply;
 }

@@ -1,7 +1,7 @@
 /** The coordinator's HTTP API. Schema first: what is checked is what `/docs/json` describes. */
 import { timingSafeEqual } from "node:crypto";
 import swagger from "@fastify/swagger";
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import {
   jsonSchemaTransform,
   serializerCompiler,
@@ -10,20 +10,19 @@ import {
 } from "fastify-type-provider-zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
-import { parsePlan } from "../plan-file.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { registerHealthRoutes } from "./health.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
+import { registerPlanRoutes } from "./plans.ts";
 import { toProblem } from "./problem.ts";
 import { registerReadRoutes } from "./reads.ts";
 
-/** A plan may name a million organizations. */
-const BODY_LIMIT_BYTES = 64 * 1024 * 1024;
-
 export interface ApiOptions {
   readonly service: CoordinatorService;
-  /** The log is read and the coordinator decides; until then only /health answers. */
+  /** The log is read and the coordinator decides; until then only /health, /ready and /docs/json answer. */
   readonly ready: () => boolean;
+  /** Why NATS is out of reach; null while it answers. */
+  readonly problem: () => CleaveError | null;
   /** Null: none is asked for. */
   readonly token: string | null;
   readonly logger: Logger;
@@ -32,11 +31,8 @@ export interface ApiOptions {
 export type Api = FastifyInstance;
 
 export async function createApi(options: ApiOptions): Promise<Api> {
-  const app = fastify({
-    bodyLimit: BODY_LIMIT_BYTES,
-    logger: false,
-    forceCloseConnections: true,
-  }).withTypeProvider<ZodTypeProvider>();
+  const { service, logger } = options;
+  const app = fastify({ logger: false, forceCloseConnections: true }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(swagger, {
@@ -52,21 +48,11 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     },
     transform: jsonSchemaTransform,
   });
-  app.addContentTypeParser(
-    ["application/yaml", "application/x-yaml", "text/yaml"],
-    { parseAs: "string" },
-    (_request, body, done) => {
-      try {
-        done(null, parsePlan(body as string));
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  );
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error);
-    if (problem.status >= 500) options.logger.error({ err: error, url: request.url }, problem.detail);
+    if (problem.status >= 500) logger.error({ err: error, url: request.url }, problem.detail);
     if (problem.status === 401) reply.header("www-authenticate", "Bearer");
+    if (problem.status === 503) reply.header("retry-after", "1");
     return reply
       .status(problem.status)
       .type("application/problem+json")
@@ -79,19 +65,29 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   registerHealthRoutes(app, options);
   // The checks hang on the routes themselves: a path can be written in more ways than one (`/%761/status`).
   await app.register((routes, _options, done) => {
-    routes.addHook("onRequest", async (request) => {
-      if (options.token !== null && !carries(request.headers.authorization, options.token)) {
-        throw new CleaveError("UNAUTHORIZED", "the request carries no valid bearer token");
-      }
-      if (!options.ready())
-        throw new CleaveError("NATS_UNREACHABLE", "the coordinator has not read the log yet");
+    routes.addHook("onRequest", async (request) => admit(request, options));
+    registerMigrationRoutes(routes, service);
+    registerReadRoutes(routes, service);
+    // In a context of its own: there, and only there, bodies are plans.
+    routes.register((plans, _none, registered) => {
+      registerPlanRoutes(plans, service);
+      registered();
     });
-    registerMigrationRoutes(routes, options.service);
-    registerReadRoutes(routes, options.service);
     done();
   });
   app.get("/docs/json", { schema: { hide: true } }, () => app.swagger());
   return app as unknown as Api;
+}
+
+/** @throws CleaveError UNAUTHORIZED, REQUEST_INVALID or NATS_UNREACHABLE. */
+function admit(request: FastifyRequest, { token, ready, problem }: ApiOptions): void {
+  if (token !== null && !carries(request.headers.authorization, token))
+    throw new CleaveError("UNAUTHORIZED", "the request carries no valid bearer token");
+  // Without a token every page that is open in a browser of this machine could send commands here.
+  if (token === null && request.method !== "GET" && request.headers.origin !== undefined)
+    throw new CleaveError("REQUEST_INVALID", "commands from a browser's page need a token to be configured");
+  if (!ready())
+    throw problem() ?? new CleaveError("NATS_UNREACHABLE", "the coordinator is still reading the log");
 }
 
 function carries(authorization: string | undefined, token: string): boolean {

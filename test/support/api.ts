@@ -4,6 +4,7 @@ import { createApi } from "../../coordinator/api/server.ts";
 import { Coordinator } from "../../coordinator/coordinator.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
+import { CleaveError } from "../../protocol/errors.ts";
 import { MemoryBlobs, MemoryBus, MemoryDisk, MemoryLog } from "./memory-ports.ts";
 import { ObedientStore } from "./obedient-store.ts";
 import { pod, STORES } from "./story.ts";
@@ -41,6 +42,7 @@ export async function startApi(options: { token?: string; port?: number } = {}):
   const api = await createApi({
     service: coordinator,
     ready: () => fixture.ready,
+    problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
     token: options.token ?? null,
     logger: silentLogger,
   });
