@@ -94,7 +94,8 @@ function cell(view: StoreView | null, role: "source" | "target"): string {
   if (view.matched === false) return pc.red("DIFFERS");
   if (!view.reached && view.progress) return bar(view.progress.done, view.progress.total, view.progress.unit);
   if (!view.reached) return pc.yellow(view.goal);
-  if (role === "source" || view.lag === null) return pc.green(view.goal);
+  if (role === "source" || view.lag === null || view.goal === "open" || view.goal === "activate")
+    return pc.green(view.goal);
   if (view.lag.amount === null) return pc.yellow("lag unknown");
   const lag =
     view.lag.amount === 0 ? pc.green("level") : `${formatAmount(view.lag.amount, view.lag.unit)} behind`;
