@@ -1,4 +1,5 @@
 /** A real coordinator and its API over ports in memory, with agents whose stores obey. */
+import type { Socket } from "node:net";
 import { Agent } from "../../agent/agent.ts";
 import { createApi } from "../../coordinator/api/server.ts";
 import { Coordinator } from "../../coordinator/coordinator.ts";
@@ -20,6 +21,10 @@ export interface ApiFixture {
   store(podId: string, name: "postgres" | "git" | "objects"): ObedientStore;
   /** Starts the agents of Pods: without them a migration waits in its checks. */
   startAgents(...podIds: string[]): Promise<void>;
+  /** The server's side of the connections that are open. */
+  sockets(): Socket[];
+  /** How many listen to the coordinator's changes. */
+  listeners(): number;
   stop(): Promise<void>;
 }
 
@@ -37,6 +42,18 @@ export async function startApi(options: { token?: string; port?: number } = {}):
   const cluster = { pods: PODS.map(pod), defaultPodId: pod("pod-0"), stores: STORES };
   const coordinator = await Coordinator.create({ ...ports, id: "test", checkpoints: null, cluster });
   await coordinator.start();
+  let listeners = 0;
+  const { onChange } = coordinator;
+  coordinator.onChange = (listener) => {
+    const unsubscribe = onChange.call(coordinator, listener);
+    let subscribed = true;
+    listeners += 1;
+    return () => {
+      if (subscribed) listeners -= 1;
+      subscribed = false;
+      unsubscribe();
+    };
+  };
   const agents: Agent[] = [];
   const stores = new Map<string, ObedientStore>();
   const api = await createApi({
@@ -45,6 +62,11 @@ export async function startApi(options: { token?: string; port?: number } = {}):
     problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
     token: options.token ?? null,
     logger: silentLogger,
+  });
+  const sockets = new Set<Socket>();
+  api.server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
   });
   await api.listen({ host: "127.0.0.1", port: options.port ?? 0 });
   const address = api.server.address();
@@ -75,6 +97,8 @@ export async function startApi(options: { token?: string; port?: number } = {}):
         agents.push(agent);
       }
     },
+    sockets: () => [...sockets],
+    listeners: () => listeners,
     stop: async () => {
       log.restore();
       await api.close();
