@@ -7,6 +7,11 @@ import { NatsConfig } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId, StoreName } from "../protocol/ids.ts";
 
+/** It travels in a header, where spaces and line breaks would be lost. */
+const Token = z
+  .string()
+  .regex(/^[\x21-\x7e]{16,1000}$/, "a token has 16 to 1000 characters, plain ASCII without spaces");
+
 const CoordinatorFile = z
   .strictObject({
     /** Names this process in the log; by default `coordinator`. */
@@ -21,7 +26,7 @@ const CoordinatorFile = z
       })
       .prefault({}),
     /** Whoever has it may do everything. Without one, listen on the loopback address only. */
-    token: z.string().min(16, "a token has at least 16 characters").max(1_000).optional(),
+    token: Token.optional(),
     tokenFile: z.string().min(1).optional(),
     /** Where a checkpoint of the log is kept; without it every start reads the whole log. */
     stateDirectory: z.string().min(1).optional(),
@@ -80,8 +85,15 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
       ...(natsPaths.passwordFile === undefined ? {} : { passwordFile: natsPaths.passwordFile }),
       ...(natsPaths.tokenFile === undefined ? {} : { tokenFile: natsPaths.tokenFile }),
     },
-    token: tokenFile === undefined ? (token ?? null) : (await readText(resolve(folder, tokenFile))).trim(),
+    token: tokenFile === undefined ? (token ?? null) : await readToken(resolve(folder, tokenFile)),
   };
+}
+
+/** An empty or cut-off file must not become a token that everybody can guess. */
+async function readToken(path: string): Promise<string> {
+  const parsed = Token.safeParse((await readText(path)).trim());
+  if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${path}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
 }
 
 async function readYaml(path: string): Promise<unknown> {
