@@ -1,4 +1,5 @@
-import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+/** The Git store under the fence: from the first copy to serving on the target, with writers, faults and restarts. */
+import { access, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -225,6 +226,28 @@ describe("unreadable is never equal", () => {
     await expect(split.reach(split.target, "match", "fenced", 1, 500)).rejects.toBeDefined();
     expect(split.status(split.source).evidence).toBeNull();
     expect(split.status(split.target).evidence).toBeNull();
+  });
+
+  it("a new repository that cannot be hooked, or that nobody owns, keeps evidence from being given", async () => {
+    await someRepositories();
+    await split.seeded();
+    await split.source.pod.repository("../made-elsewhere.git");
+    await rm(join(at("../made-elsewhere.git"), "hooks"), { recursive: true });
+    await symlink(split.source.pod.folder, join(at("../made-elsewhere.git"), "hooks"));
+    await rename(at("../made-elsewhere.git"), at("red/linked.git"));
+    await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject({
+      code: "REPOSITORY_HOOK_DISABLED",
+    });
+    expect(split.status(split.source).evidence).toBeNull();
+    await rm(at("red/linked.git"), { recursive: true });
+    await split.source.pod.repository("nobodys.git");
+    await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject({
+      code: "OWNER_UNKNOWN",
+    });
+    await rm(at("nobodys.git"), { recursive: true });
+    const [source, target] = await split.matched(1);
+    expect(source).toMatch(/^2\//);
+    expect(target).toBe(source);
   });
 });
 

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 
 /** A file changed this shortly before it was looked at may change again without its times telling. */
 const RACY_MS = 100;
@@ -43,7 +43,15 @@ export async function fingerprint(gitDirectory: string, now: number): Promise<Fi
     }
   };
   for (const name of FILES) await note(name);
-  for (const tree of TREES) await walk(at, tree, note, locks);
+  for (const tree of TREES) {
+    const link = await lstat(at(tree)).then(
+      (found) => found.isSymbolicLink(),
+      () => false,
+    );
+    // What is behind a link is not the repository's, and may be without end.
+    if (link) await note(tree);
+    else await walk(at, tree, note, locks);
+  }
   return { digest: hash.digest("hex"), racy: newestMs > now - RACY_MS, locks };
 }
 

@@ -96,7 +96,13 @@ async function readHooks(gitDirectory: string, folder: string, hooks: HookFile[]
 
 export async function readRepositoryFiles(gitDirectory: string): Promise<RepositoryFiles> {
   const hooks: HookFile[] = [];
-  for (const folder of HOOK_FOLDERS) await readHooks(gitDirectory, folder, hooks);
+  for (const folder of HOOK_FOLDERS) {
+    const found = await lstat(join(gitDirectory, folder)).catch(() => null);
+    // Whatever a link leads to is not this repository's, may be anything, and cannot be made on another Pod.
+    if (found?.isSymbolicLink())
+      throw new CleaveError("REPOSITORY_HOOK_DISABLED", `${folder} is a symbolic link to another folder`);
+    await readHooks(gitDirectory, folder, hooks);
+  }
   hooks.sort((a, b) => (a.path < b.path ? -1 : 1));
   return {
     head: await readHead(gitDirectory),

@@ -66,6 +66,8 @@ export class GitSource implements Role {
     const { done, total } = this.#tracker.progress;
     const view = this.#view;
     const unreadable = this.#unreadable();
+    const known = new Set(unreadable.map(({ message }) => message));
+    const others = this.#tracker.problems().filter(({ message }) => !known.has(message));
     const evidence =
       this.#fenced === null || view === null || unreadable.length > 0
         ? null
@@ -81,7 +83,7 @@ export class GitSource implements Role {
       lag: null,
       verified: this.#tracker.complete,
       evidence,
-      problems: [...unreadable, ...this.#tracker.problems()].slice(0, 50),
+      problems: [...unreadable, ...others].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
     };
   }
@@ -92,10 +94,12 @@ export class GitSource implements Role {
   }
 
   #unreadable(): Problem[] {
-    return [...(this.#view?.unreadable ?? [])].slice(0, 50).map(([path, detail]) => ({
-      code: "REPOSITORY_UNREADABLE",
+    if (this.#view === null) return [];
+    const unreadable = [...this.#view.unreadable].slice(0, 50).map(([path, detail]) => ({
+      code: "REPOSITORY_UNREADABLE" as const,
       message: `${path}: ${detail || "its owner is not known"}`.slice(0, 2_000),
     }));
+    return [...this.#tracker.blocking(this.#view), ...unreadable];
   }
 
   #viewOf(duty: Duty): InventoryView {
@@ -143,7 +147,7 @@ export class GitSource implements Role {
     const [first] = this.#unreadable();
     if (first !== undefined) {
       this.#context.changed();
-      throw new CleaveError("REPOSITORY_UNREADABLE", first.message);
+      throw new CleaveError(first.code, first.message);
     }
   }
 

@@ -24,7 +24,7 @@ export class Tracker {
   readonly #limiter = new Limiter(ADOPT_CONCURRENCY);
   readonly #stopping = new AbortController();
   /** Path → what keeps the repository from being tracked. */
-  readonly #problems = new Map<string, Problem>();
+  readonly #problems = new Map<string, { readonly problem: Problem; readonly owner: string | null }>();
   readonly #adopted = new Set<string>();
   readonly #adopting = new Map<string, Promise<void>>();
   #owners: ReadonlyMap<string, OrganizationId> = new Map();
@@ -61,7 +61,17 @@ export class Tracker {
 
   problems(): Problem[] {
     const tree = this.#tree.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
-    return [...this.#problems.values(), ...tree];
+    return [...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
+  }
+
+  /**
+   * Repositories that could not be tracked and are the view's, or may be: nobody knows what they hold, or their
+   * writers hear of no fence.
+   */
+  blocking(view: InventoryView): Problem[] {
+    return [...this.#problems.values()]
+      .filter(({ owner }) => owner === null || view.owners.has(owner))
+      .map(({ problem }) => problem);
   }
 
   /** Resolves when complete. A failure is thrown, and the next call begins again. */
@@ -111,6 +121,7 @@ export class Tracker {
    */
   async settle(view: InventoryView, signal: AbortSignal): Promise<void> {
     await this.#tree.settled(signal);
+    await Promise.all([...this.#problems.keys()].map((path) => this.#adopt(path)));
     await this.#takeDirty((path) => {
       const entry = this.#context.inventory.get(path);
       return entry === undefined || view.covers(entry);
@@ -144,11 +155,17 @@ export class Tracker {
   async #adoptNow(path: string): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     const { inventory, changed, clock } = this.#context;
+    let owner: string | null = null;
     try {
       await this.#untilMade(inventory.gitDirectory(path));
-      if (this.#hook !== null) await installHook(inventory.gitDirectory(path), this.#hook);
-      const owner = await this.#ownerOf(path);
+      let unhooked: unknown = null;
+      if (this.#hook !== null)
+        await installHook(inventory.gitDirectory(path), this.#hook).catch((error: unknown) => {
+          unhooked = error;
+        });
+      owner = await this.#ownerOf(path);
       await inventory.refresh(path, { owner, urgent: this.#complete });
+      if (unhooked !== null) throw unhooked;
       // A writer that passed before the hook was there still holds its refs' locks, or has ended.
       const until = clock.monotonic() + MAKING_MS;
       while (inventory.locksOf(path).length > 0 && clock.monotonic() < until) {
@@ -156,7 +173,7 @@ export class Tracker {
         await inventory.refresh(path, { urgent: true });
       }
       if (owner === null)
-        this.#problem(path, "OWNER_UNKNOWN", `repository ${path} has no owner by the rules`);
+        this.#problem(path, null, "OWNER_UNKNOWN", `repository ${path} has no owner by the rules`);
       else {
         this.#problems.delete(path);
         this.#adopted.add(path);
@@ -169,7 +186,7 @@ export class Tracker {
       }
       // Not complete yet, or not readable: tried again at the next look.
       const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
-      this.#problem(path, error.code, `${path}: ${error.message}`);
+      this.#problem(path, owner, error.code, `${path}: ${error.message}`);
     }
     changed();
   }
@@ -182,8 +199,8 @@ export class Tracker {
     }
   }
 
-  #problem(path: string, code: Problem["code"], message: string): void {
-    this.#problems.set(path, { code, message: message.slice(0, 2_000) });
+  #problem(path: string, owner: string | null, code: Problem["code"], message: string): void {
+    this.#problems.set(path, { owner, problem: { code, message: message.slice(0, 2_000) } });
   }
 
   async #ownerOf(path: string): Promise<string | null> {
@@ -250,11 +267,10 @@ export class Tracker {
         if (await inventory.looksChanged(path)) await inventory.refresh(path);
       } catch (thrown) {
         signal.throwIfAborted();
-        this.#problem(
-          path,
-          toCleaveError(thrown, "REPOSITORY_UNREADABLE").code,
-          `${path}: ${String(thrown)}`,
-        );
+        const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+        // Taken on anew, which tries all of it again.
+        this.#adopted.delete(path);
+        this.#problem(path, inventory.get(path)?.owner ?? null, error.code, `${path}: ${error.message}`);
       }
     }
   }
