@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { withWriteIntent } from "../../agent/stores/file-fence/write-intent.ts";
 import { eventually } from "../support/eventually.ts";
 import { duty, MIGRATION, ObjectPod, SOURCE, TARGET } from "../support/object-pods.ts";
 
@@ -176,8 +177,20 @@ describe("seed and follow", () => {
     await following();
     // Announced changes are no such thing, however often the sweep looks.
     for (let number = 0; number < 100; number++) await source.write(`uploads/red/announced-${number % 10}`);
-    await sleep(300);
-    expect(source.status().problems).toEqual([]);
+    // Neither is one whose writer has not ended yet when the sweep sees it.
+    const slow = {
+      control: source.control,
+      store: "objects",
+      key: "uploads/red/slow",
+      organizationId: "red",
+    } as const;
+    await withWriteIntent(slow, async () => {
+      await source.writeUnannounced(slow.key, "1");
+      for (let looked = 0; looked < 30; looked++) {
+        await sleep(10);
+        expect(source.status().problems).toEqual([]);
+      }
+    });
     await source.writeUnannounced("uploads/red/unannounced", "1");
     await eventually(
       () => expect(source.status().problems[0]).toMatchObject({ code: "MISMATCH" }),
