@@ -170,10 +170,15 @@ describe("a split", () => {
     await split.seeded();
     await split.reach(split.source, "fence", "fenced", 1);
     await split.reach(split.source, "serve", "source");
-    const startedAt = performance.now();
-    await split.reach(split.source, "fence", "fenced", 2);
-    const tookMs = performance.now() - startedAt;
-    expect(tookMs).toBeLessThan(250);
+    const tookMs: number[] = [];
+    for (const epoch of [2, 3, 4]) {
+      await split.reach(split.source, "serve", "source");
+      const startedAt = performance.now();
+      await split.reach(split.source, "fence", "fenced", epoch);
+      tookMs.push(performance.now() - startedAt);
+    }
+    // The best of three: other tests run on the same two processors.
+    expect(Math.min(...tookMs)).toBeLessThan(100);
     const moved = await git(["-C", at("red/one.git"), "symbolic-ref", "HEAD", "refs/heads/other"]);
     expect(moved.stderr).toContain("HEAD.lock");
     const other = await git(["-C", at("blue/one.git"), "symbolic-ref", "HEAD", "refs/heads/other"]);
@@ -182,7 +187,7 @@ describe("a split", () => {
     await mustGit(["-C", at("red/one.git"), "update-ref", "refs/heads/x", first]);
     await mustGit(["-C", at("red/one.git"), "symbolic-ref", "HEAD", "refs/heads/x"]);
     expect(await there(join(at("red/one.git"), "HEAD.lock"))).toBe(false);
-    const [source, target] = await split.matched(3);
+    const [source, target] = await split.matched(5);
     expect(target).toBe(source);
   });
 });
@@ -240,7 +245,8 @@ describe("unreadable is never equal", () => {
     });
     expect(split.status(split.source).evidence).toBeNull();
     await rm(at("red/linked.git"), { recursive: true });
-    await split.source.pod.repository("nobodys.git");
+    await split.source.pod.repository("../nobodys.git");
+    await rename(at("../nobodys.git"), at("nobodys.git"));
     await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject({
       code: "OWNER_UNKNOWN",
     });
