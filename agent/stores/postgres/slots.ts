@@ -82,10 +82,15 @@ export async function dropSlots(
   }
 }
 
-/** Ends the walsender that holds a slot, so that a restarted copy can use it. */
+/**
+ * Ends the walsender that holds a slot, so that a restarted copy can use it. Only walsenders: while the source creates
+ * a slot, its own connection is what holds it.
+ */
 export async function freeSlot(db: Database, name: string): Promise<void> {
   await db.query(
-    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active",
+    `SELECT pg_terminate_backend(s.active_pid)
+       FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
+      WHERE s.slot_name = $1 AND s.active AND a.backend_type = 'walsender'`,
     [name],
   );
 }
