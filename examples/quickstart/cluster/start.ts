@@ -3,6 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { request } from "undici";
 import { stringify } from "yaml";
+import type { z } from "zod";
+import type { PodAppOptions } from "../pod-app/options.ts";
 import { agentConfig } from "./agent-config.ts";
 import { Coordinator } from "./coordinator.ts";
 import { type Layout, type PodLayout, podAddresses } from "./layout.ts";
@@ -78,6 +80,31 @@ export async function startCleave(
     );
   }
   return coordinator;
+}
+
+/** The application of every Pod. Those of new Pods wait for a database to appear. */
+export async function startApplications(layout: Layout, processes: Processes): Promise<void> {
+  const started = layout.pods.map((pod) => {
+    const options: z.input<typeof PodAppOptions> = {
+      podId: pod.podId,
+      port: pod.appPort,
+      database: pod.postgres,
+      gitRoot: pod.gitRoot,
+      objectRoot: pod.objectsRoot,
+      control: join(pod.stateDirectory, "control"),
+    };
+    const file = join(pod.folder, "app.json");
+    writeFileSync(file, JSON.stringify(options, null, 2), { mode: 0o600 });
+    return {
+      pod,
+      app: startNode(processes, `app-${pod.podId}`, "examples/quickstart/pod-app/main.ts", file),
+    };
+  });
+  for (const { app, pod } of started)
+    await waitFor(`the application of ${pod.podId}`, () => listening(pod.appPort), {
+      withinMs: WITHIN_MS,
+      failed: app.failed,
+    });
 }
 
 export async function startRouter(layout: Layout, processes: Processes): Promise<void> {

@@ -9,6 +9,9 @@ export type Refusal =
 
 /** Terminated, shutting down, crashed, still starting, or a standby: the write did not happen, or its retry is safe. */
 const TRY_AGAIN = /^(57P0\d|08\w{3}|25006|40001|40P01|CL503)$/;
+/** The driver's own words, which carry no code. */
+const CONNECTION_LOST =
+  /connection terminated|connection error and is not queryable|timeout exceeded when trying to connect/i;
 const NETWORK = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT"]);
 
 /** What an error of PostgreSQL or of the file fence asks of the client, or null for every other error. */
@@ -20,8 +23,7 @@ export function refusalOf(error: unknown): Refusal | null {
   if (code === "CL421") return { kind: "wrongPod", podId: detail ?? "" };
   if (code !== undefined && (TRY_AGAIN.test(code) || NETWORK.has(code)))
     return { kind: "tryAgain", why: code };
-  if (message !== undefined && /Connection terminated|timeout exceeded when trying to connect/i.test(message))
-    return { kind: "tryAgain", why: "connection" };
+  if (message !== undefined && CONNECTION_LOST.test(message)) return { kind: "tryAgain", why: "connection" };
   return null;
 }
 

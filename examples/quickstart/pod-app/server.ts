@@ -23,8 +23,7 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
     application_name: "pod-app",
     connectionTimeoutMillis: 10_000,
   });
-  // The server of an idle connection may be stopped, promoted or not there yet.
-  pool.on("error", () => undefined);
+  survive(pool);
   // Long-open transactions must not take the connections of the others.
   const slowPool = new pg.Pool({
     ...options.database,
@@ -32,7 +31,7 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
     application_name: "pod-app-long",
     connectionTimeoutMillis: 10_000,
   });
-  slowPool.on("error", () => undefined);
+  survive(slowPool);
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     handle({ options, pool, slowPool }, request, response).catch((error: unknown) => {
       const refusal = refusalOf(error);
@@ -59,6 +58,13 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
       await Promise.all([pool.end(), slowPool.end()]);
     },
   };
+}
+
+/** The server may be stopped, promoted or not there yet, and may end a transaction in which we say nothing just now. */
+function survive(pool: pg.Pool): void {
+  pool.on("error", () => undefined);
+  // The next query on it fails, and says why.
+  pool.on("connect", (client) => client.on("error", () => undefined));
 }
 
 interface Context {

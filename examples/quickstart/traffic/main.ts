@@ -20,6 +20,8 @@ const OBJECT_SHARE = 0.12;
 const READS_PER_WRITE = 1 / 3;
 const REF_READS_PER_SECOND = 0.5;
 const GIT_CLIENTS = 2;
+/** Of one organization, at once. A cutover keeps them waiting; more would only wait as well. */
+const WRITERS_PER_ORGANIZATION = 8;
 
 const config = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as TrafficConfig;
 const stop = new AbortController();
@@ -64,10 +66,16 @@ function stats(done: boolean): TrafficStats {
 /** Writers take organizations in turn, so that each has the same share and its windows are seen equally well. */
 async function writers(): Promise<void> {
   const choices = random.fork();
+  const writing = new Map<string, number>();
   let turn = 0;
   await pace({ perSecond: config.rate, maxInFlight: 1_000, signal: stop.signal }, async () => {
     const organization = config.organizations[turn++ % config.organizations.length] as string;
-    await (choices.next() < OBJECT_SHARE ? objects : issues).write(organization);
+    const writer = choices.next() < OBJECT_SHARE ? objects : issues;
+    const busy = writing.get(organization) ?? 0;
+    if (busy >= WRITERS_PER_ORGANIZATION) return;
+    writing.set(organization, busy + 1);
+    await writer.write(organization);
+    writing.set(organization, (writing.get(organization) ?? 1) - 1);
   });
 }
 

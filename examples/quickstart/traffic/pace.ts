@@ -18,7 +18,7 @@ export async function pace(options: PaceOptions, work: () => Promise<void>): Pro
   while (!options.signal.aborted) {
     const now = performance.now();
     // After a long stall the missed turns are not made up for: a burst would be another load than asked for.
-    due = Math.min(due + ((now - last) * options.perSecond) / 1000, options.perSecond);
+    due = Math.min(due + ((now - last) * options.perSecond) / 1000, Math.max(1, options.perSecond));
     last = now;
     for (; due >= 1; due -= 1) {
       if (running.size >= options.maxInFlight) continue;
