@@ -8,16 +8,36 @@ export interface RouteRow {
   readonly podId: string;
   readonly version: number;
 }
+export interface RoutePage {
+  readonly defaultPodId: string | null;
+  readonly routes: readonly RouteRow[];
+  readonly next: string | null;
+}
+export interface Accepted {
+  readonly migrationId: string;
+  readonly lifecycle: string;
+}
+export interface RecordPage {
+  readonly records: readonly StoredRecord[];
+  /** False: the coordinator no longer has all records after the one asked for. */
+  readonly complete: boolean;
+}
 
 const TIMEOUT_MS = 30_000;
+/** A million organizations are read, checked and stored meanwhile. */
+const PLAN_TIMEOUT_MS = 180_000;
+/** The server says something every 15 s; a longer silence is a connection that nobody holds at the other end. */
+const STREAM_SILENCE_MS = 40_000;
+export const EVENTS_PAGE = 10_000;
 
 export class ApiClient {
   readonly #url: string;
   readonly #token: string | undefined;
 
+  /** `url` has been checked to be one. */
   constructor(url: string, token: string | undefined) {
     this.#url = url.replace(/\/+$/, "");
-    this.#token = token;
+    this.#token = token?.trim() || undefined;
   }
 
   status(): Promise<ClusterStatus> {
@@ -26,90 +46,109 @@ export class ApiClient {
   migration(id: string): Promise<MigrationStatus> {
     return this.#call("GET", `/v1/migrations/${encodeURIComponent(id)}`);
   }
-  plan(plan: unknown, dryRun = false): Promise<{ migrationId: string; lifecycle: string }> {
-    return this.#call("POST", `/v1/plans?dryRun=${dryRun}`, plan);
+  plan(plan: unknown): Promise<Accepted> {
+    return this.#call("POST", "/v1/plans", plan, PLAN_TIMEOUT_MS);
   }
-  command(id: string, command: string, body?: object): Promise<{ migrationId: string; lifecycle: string }> {
+  command(id: string, command: string, body?: object): Promise<Accepted> {
     return this.#call("POST", `/v1/migrations/${encodeURIComponent(id)}/${command}`, body);
   }
   route(organization: string): Promise<RouteRow> {
     return this.#call("GET", `/v1/routes/${encodeURIComponent(organization)}`);
   }
-  routes(
-    after: string | null,
-    limit = 1_000,
-  ): Promise<{ defaultPodId: string | null; routes: RouteRow[]; next: string | null }> {
+  routes(after: string | null, limit = 1_000): Promise<RoutePage> {
     const query = new URLSearchParams({ limit: String(limit), ...(after === null ? {} : { after }) });
     return this.#call("GET", `/v1/routes?${query}`);
   }
-  async events(after: number): Promise<StoredRecord[]> {
-    return (await this.#call<{ records: StoredRecord[] }>("GET", `/v1/events?after=${after}&limit=10000`))
-      .records;
+  events(after: number): Promise<RecordPage> {
+    return this.#call("GET", `/v1/events?after=${after}&limit=${EVENTS_PAGE}`);
   }
 
-  /** Server-sent events, until the signal or the server ends them. */
-  async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
-    const response = await this.#fetch(path, {
-      headers: { ...this.#headers(), accept: "text/event-stream" },
-      signal,
-    });
-    if (!response.ok || !response.body) throw await failure(response);
-    let pending = "";
-    for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
-      pending += chunk;
-      for (let end = pending.indexOf("\n\n"); end >= 0; end = pending.indexOf("\n\n")) {
-        const data = pending
-          .slice(0, end)
-          .split("\n")
-          .flatMap((line) => (line.startsWith("data: ") ? [line.slice(6)] : []));
-        pending = pending.slice(end + 2);
-        if (data.length > 0) yield JSON.parse(data.join("\n")) as T;
+  /**
+   * Server-sent events, until the caller stops or the server ends them.
+   * @throws CleaveError COORDINATOR_UNREACHABLE when it does not answer, breaks off or falls silent.
+   */
+  async *stream<T>(path: string): AsyncGenerator<T> {
+    const abort = new AbortController();
+    let timer = setTimeout(() => abort.abort(), STREAM_SILENCE_MS);
+    try {
+      const headers = { ...this.#headers(), accept: "text/event-stream" };
+      const response = await this.#fetch(path, { headers, signal: abort.signal });
+      if (!response.ok || !response.body) throw await failure(response);
+      let pending = "";
+      for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+        clearTimeout(timer);
+        timer = setTimeout(() => abort.abort(), STREAM_SILENCE_MS);
+        pending += chunk;
+        for (let end = pending.indexOf("\n\n"); end >= 0; end = pending.indexOf("\n\n")) {
+          const data = pending
+            .slice(0, end)
+            .split("\n")
+            .flatMap((line) => (line.startsWith("data: ") ? [line.slice(6)] : []));
+          pending = pending.slice(end + 2);
+          if (data.length > 0) yield JSON.parse(data.join("\n")) as T;
+        }
       }
+    } catch (error) {
+      if (error instanceof CleaveError) throw error;
+      throw this.#unreachable(error);
+    } finally {
+      clearTimeout(timer);
+      abort.abort();
     }
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  async #call<T>(method: string, path: string, body?: unknown, timeoutMs = TIMEOUT_MS): Promise<T> {
     const content = body === undefined ? {} : { body: JSON.stringify(body) };
-    const headers = {
-      ...this.#headers(),
-      ...(body === undefined ? {} : { "content-type": "application/json" }),
-    };
+    const type = body === undefined ? {} : { "content-type": "application/json" };
     const response = await this.#fetch(path, {
       method,
-      headers,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      headers: { ...this.#headers(), ...type },
+      signal: AbortSignal.timeout(timeoutMs),
       ...content,
     });
     if (!response.ok) throw await failure(response);
-    return (await response.json()) as T;
+    try {
+      return (await response.json()) as T;
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
   }
 
   async #fetch(path: string, init: RequestInit): Promise<Response> {
     try {
-      return await fetch(`${this.#url}${path}`, init);
+      // A redirect would carry the token to wherever it points.
+      return await fetch(`${this.#url}${path}`, { ...init, redirect: "manual" });
     } catch (error) {
-      if ((error as Error).name === "AbortError") throw error;
-      const cause =
-        (error as Error).cause instanceof Error
-          ? ((error as Error).cause as Error).message
-          : (error as Error).message;
-      throw new CleaveError("COORDINATOR_UNREACHABLE", `${this.#url}: ${cause || "no answer"}`, {
-        cause: error,
-      });
+      throw this.#unreachable(error);
     }
   }
 
+  #unreachable(error: unknown): CleaveError {
+    const { cause, message, name } = error as Error;
+    const silent = name === "TimeoutError" || name === "AbortError";
+    const why = silent
+      ? "no answer in time"
+      : cause instanceof Error && cause.message
+        ? cause.message
+        : message;
+    return new CleaveError("COORDINATOR_UNREACHABLE", `${this.#url}: ${why}`, { cause: error });
+  }
+
   #headers(): Record<string, string> {
-    let user = "unknown";
-    try {
-      user = userInfo().username;
-    } catch {
-      // No entry for this user id: the log then says so.
-    }
     return {
-      "x-cleave-operator": user,
+      "x-cleave-operator": userName(),
       ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
     };
+  }
+}
+
+/** For the log. What a header cannot carry is left out. */
+function userName(): string {
+  try {
+    return userInfo().username.replace(/[^\x21-\x7e]/g, "") || "unnamed";
+  } catch {
+    // No entry for this user id: the log then says so.
+    return "unknown";
   }
 }
 
@@ -125,6 +164,6 @@ async function failure(response: Response): Promise<CleaveError> {
   }
   return new CleaveError(
     "COORDINATOR_UNREACHABLE",
-    `the server answered ${response.status}: ${text.slice(0, 200)}`,
+    `something else answered, with ${response.status}: ${text.slice(0, 200)}`,
   );
 }

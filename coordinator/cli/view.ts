@@ -3,7 +3,8 @@ import Table from "cli-table3";
 import pc from "picocolors";
 import type { Finding } from "../../protocol/evidence.ts";
 import { formatAmount, storeLabel } from "../domain/wording.ts";
-import type { ClusterStatus, MigrationStatus, StoreView } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../ports.ts";
+import { count, duration, plain } from "./format.ts";
 
 const PATH = [
   "planned",
@@ -37,7 +38,7 @@ export function clusterView(status: ClusterStatus): string {
 
 export function migrationView(status: MigrationStatus, now: number): string {
   const lines = [
-    `${pc.bold(status.migrationId)}  ${status.kind} of ${status.sourcePodId}, ${status.organizations} organizations`,
+    `${pc.bold(status.migrationId)}  ${status.kind} of ${status.sourcePodId}, ${count(status.organizations, "organization")}`,
     pathLine(status.lifecycle),
     "",
     matrix(status),
@@ -48,14 +49,15 @@ export function migrationView(status: MigrationStatus, now: number): string {
       `${pc.yellow("read-only")} for ${duration(upMs)}, epoch ${status.fence.epoch}, at most ${duration(status.fence.deadlineAt - status.fence.raisedAt)}`,
     );
   }
-  if (status.reason) lines.push(`last: ${status.reason}`);
+  for (const straggler of stragglersOf(status)) lines.push(`${pc.yellow("straggler")} ${plain(straggler)}`);
+  if (status.reason) lines.push(`last: ${plain(status.reason)}`);
   if (status.findings.length > 0) lines.push(findingsView(status.findings));
   if (status.waitingFor.length > 0)
-    lines.push(...status.waitingFor.map((reason) => `${pc.cyan("waiting for")} ${reason}`));
+    lines.push(...status.waitingFor.map((reason) => `${pc.cyan("waiting for")} ${plain(reason)}`));
   if (status.possibleCommands.length > 0) {
     lines.push(
       pc.dim(
-        `possible: ${status.possibleCommands.map((command) => `cleave ${command} ${status.migrationId}`).join(", ")}`,
+        `possible: ${status.possibleCommands.map((command) => `${commandLine(command, status.migrationId)}`).join(", ")}`,
       ),
     );
   }
@@ -78,13 +80,33 @@ function matrix(status: MigrationStatus): string {
     chars: PLAIN,
   });
   for (const pod of status.pods) {
-    const share = pod.share === null ? "source" : pod.share === "opened" ? pc.green("serves") : pod.share;
     table.push([
-      `${pod.podId} (${share})`,
+      `${pod.podId} (${shareWord(pod, status)})`,
       ...stores.map((store) => cell(pod.stores[store] ?? null, pod.role)),
     ]);
   }
   return table.toString();
+}
+
+function shareWord(pod: PodStatus, status: MigrationStatus): string {
+  if (pod.role === "source") return "source";
+  if (pod.share === "opened") return pc.green("serves");
+  if (pod.share === "revoked") return pc.red("went back");
+  return status.transfer === null ? "replica" : pc.yellow("opening");
+}
+
+function stragglersOf(status: MigrationStatus): string[] {
+  return status.pods.flatMap((pod) =>
+    Object.values(pod.stores).flatMap(
+      (view) => view?.stragglers.map((text) => `${pod.podId}: ${text}`) ?? [],
+    ),
+  );
+}
+
+/** As it can be typed. */
+function commandLine(command: string, migrationId: string): string {
+  const rest = { revoke: " POD --reason …", abort: " --reason …" }[command] ?? "";
+  return `cleave ${command} ${migrationId}${rest}`;
 }
 
 function cell(view: StoreView | null, role: "source" | "target"): string {
@@ -111,14 +133,8 @@ function bar(done: number, total: number, unit: string): string {
 export function findingsView(findings: readonly Finding[]): string {
   const mark = { error: pc.red("error  "), warning: pc.yellow("warning"), info: pc.dim("info   ") };
   return findings
-    .map((finding) => `${mark[finding.severity]} ${finding.code}: ${finding.message}`)
+    .map((finding) => `${mark[finding.severity]} ${finding.code}: ${plain(finding.message)}`)
     .join("\n");
-}
-
-export function duration(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)} ms`;
-  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
-  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`;
 }
 
 const PLAIN = {

@@ -1,0 +1,150 @@
+/** `plan`, `check` and `split`: from a file to a migration that runs. */
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import type { Command } from "commander";
+import pc from "picocolors";
+import type { Assignments } from "../../protocol/assignments.ts";
+import { CleaveError } from "../../protocol/errors.ts";
+import type { Plan } from "../../protocol/plan.ts";
+import { assignmentsOfPlan, parsePlan, withFiles } from "../plan-file.ts";
+import type { ClusterStatus } from "../ports.ts";
+import { type Context, examples } from "./context.ts";
+import { EXIT } from "./exit.ts";
+import { follow } from "./follow.ts";
+import { plain } from "./format.ts";
+import { planView, shares } from "./plan-view.ts";
+import { findingsView } from "./view.ts";
+import { watch } from "./watch.ts";
+
+const PLAN_EXAMPLE = `
+Example of a plan (YAML or JSON):
+
+  migration: split-2026-11
+  source: pod-0
+  assignments:
+    - pod: pod-100
+      organizations: [12, 17, gitlab-org]
+    - pod: pod-101
+      file: organizations-for-101.txt     # one organization a line, relative to the plan; # for comments
+  settings:
+    settlingMs: 5000                      # how long all targets have to be level
+    cutover:
+      approval: manual                    # or auto
+      deadlineMs: 30000                   # read-only at most this long
+      drainGraceMs: 1000                  # writers in flight may finish for this long`;
+
+/** Files of a plan are read here, where they are; the coordinator gets their content. */
+async function readPlan(file: string): Promise<{ plan: Plan; assignments: Assignments }> {
+  const read = async (name: string) => {
+    try {
+      return await readFile(name, "utf8");
+    } catch (error) {
+      throw new CleaveError("PLAN_INVALID", (error as Error).message, { cause: error });
+    }
+  };
+  try {
+    const plan = await withFiles(parsePlan(await read(file)), (name) => read(resolve(dirname(file), name)));
+    return { plan, assignments: assignmentsOfPlan(plan) };
+  } catch (error) {
+    if (!(error instanceof CleaveError) || error.message.includes(file)) throw error;
+    throw new CleaveError(error.code, `${file}: ${error.message}`, { cause: error });
+  }
+}
+
+/** Runs the checks of a planned migration, waits for their result and shows it; returns the exit code. */
+async function check(context: Context, migrationId: string): Promise<number> {
+  const client = context.client();
+  await client.command(migrationId, "check");
+  let said = "";
+  const say = (line: string) => {
+    if (!context.json && line !== said) console.error(pc.dim(line));
+    said = line;
+  };
+  const found = await follow<ClusterStatus, ClusterStatus["migrations"][number]>(client, {
+    path: () => "/v1/status/stream",
+    onBroken: (why) => say(`the coordinator does not answer; still trying: ${plain(why)}`),
+    onEvent: (status) => {
+      const migration = status.migrations.find((one) => one.migrationId === migrationId);
+      if (!migration) throw new CleaveError("MIGRATION_UNKNOWN", `there is no migration ${migrationId}`);
+      if (migration.lifecycle !== "preflight") return migration;
+      if (migration.waitingFor.length > 0) say(`waiting for ${migration.waitingFor.map(plain).join("; ")}`);
+      return undefined;
+    },
+  });
+  const failed = found.findings.some((finding) => finding.severity === "error");
+  const verdict = failed
+    ? pc.red("it would be refused; nothing was changed")
+    : pc.green("all checks passed; nothing was changed");
+  context.print(
+    { migrationId, ok: !failed, findings: found.findings },
+    [findingsView(found.findings), verdict].filter((text) => text !== "").join("\n"),
+  );
+  return failed ? EXIT.refused : EXIT.ok;
+}
+
+export function registerPlanCommands(program: Command, context: Context): void {
+  program
+    .command("plan")
+    .argument("<file>", "the plan, YAML or JSON")
+    .option("--dry-run", "also run all checks on every Pod")
+    .description("accept a plan and say what it would do: organizations are claimed, nothing else is touched")
+    .addHelpText("after", `${PLAN_EXAMPLE}\n${examples("plan split.yaml", "plan split.yaml --dry-run")}`)
+    .action(async (file: string, options: { dryRun?: boolean }) => {
+      const { plan, assignments } = await readPlan(file);
+      const accepted = await context.client().plan(plan);
+      if (options.dryRun) {
+        process.exitCode = await check(context, accepted.migrationId);
+        return;
+      }
+      const id = accepted.migrationId;
+      const next = pc.dim(`next: cleave check ${id}, or cleave start ${id}`);
+      context.print(
+        { ...accepted, targets: Object.fromEntries(shares(assignments)) },
+        `${planView(plan, assignments)}\n${next}`,
+      );
+    });
+
+  program
+    .command("check")
+    .argument("<migration>", "a planned migration")
+    .description("run all checks of a planned migration on every Pod; changes nothing")
+    .addHelpText("after", examples("check split-2026-11", "check split-2026-11 --json"))
+    .action(async (id: string) => {
+      process.exitCode = await check(context, id);
+    });
+
+  program
+    .command("split")
+    .argument("<file>", "the plan, YAML or JSON")
+    .option("--dry-run", "run all checks, show what they find, then stop")
+    .option("--approve", "approve the cutover as soon as that is possible")
+    .option("--watch", "follow it until it is done, or until an operator has to decide")
+    .description("accept a plan and start it")
+    .addHelpText(
+      "after",
+      `${PLAN_EXAMPLE}\n${examples(
+        "split split.yaml --dry-run",
+        "split split.yaml --watch             # ends where the cutover waits for approval",
+        "split split.yaml --approve --watch   # through to the end",
+      )}`,
+    )
+    .action(async (file: string, options: { dryRun?: boolean; approve?: boolean; watch?: boolean }) => {
+      const { plan } = await readPlan(file);
+      const client = context.client();
+      const { migrationId } = await client.plan(plan);
+      if (options.dryRun) {
+        process.exitCode = await check(context, migrationId);
+        return;
+      }
+      const started = await client.command(migrationId, "start");
+      if (options.approve || options.watch) {
+        process.exitCode = await watch(client, migrationId, {
+          json: context.json,
+          approve: options.approve ?? false,
+          until: options.watch ? "operator" : "approved",
+        });
+        return;
+      }
+      context.print(started, `${migrationId} has started; follow it with: cleave watch ${migrationId}`);
+    });
+}
