@@ -186,3 +186,15 @@ it("says that WAL was lost with a slot", async () => {
   expect(status.problems[0]).toMatchObject({ code: "POSTGRES_SETTING" });
   expect(status.verified).toBe(false);
 });
+
+it("is started once when two agents start it at once", async () => {
+  await following();
+  await target.close();
+  await signalServer(pod.dataDirectory, "SIGKILL");
+  const both = [pods.store(TARGET), pods.store(TARGET), pods.store(TARGET)];
+  await Promise.all(both.map((store) => store.reach(pods.duty(TARGET, "follow"), never)));
+  const client = await connectTo(pod);
+  const { rows } = await client.query("SELECT count(*)::int AS n FROM pg_stat_wal_receiver");
+  await client.end();
+  expect(rows).toEqual([{ n: 1 }]);
+});

@@ -1,10 +1,11 @@
 /**
- * Real PostgreSQL clusters for tests and the demo: initialised once per process, copied for each cluster, and
+ * Real PostgreSQL clusters for tests and the demo: initialised once per machine, copied for each cluster, and
  * ended and removed even when a test fails.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { appendFile, chmod, mkdir, readdir, readFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFile, chmod, mkdir, readdir, readFile, readlink, rename } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,6 +23,9 @@ const HBA = `local all all scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 host replication all 127.0.0.1/32 scram-sha-256
 `;
+
+/** Changes whenever what `initialise` makes does. */
+const RECIPE = [USER, PASSWORD, DATABASE, HBA, 1];
 
 /** Small, and otherwise as a real Pod runs: fsync and full_page_writes stay on. */
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -117,17 +121,41 @@ interface Environment {
 
 let environment: Promise<Environment> | null = null;
 
+/** Where an initialised data directory is kept from one run to the next. */
+const CACHE = join(import.meta.dirname, "../../node_modules/.cache/cleave");
+
 /** Programs, user and an initialised data directory; made once. */
 export function postgresEnvironment(): Promise<Environment> {
   environment ??= (async () => {
     const binaries = await locateBinaries();
     const runAs = await resolveRunAs(undefined);
-    const folder = await temporaryFolder("template");
-    const template = join(folder, "data");
-    await initialise(binaries, runAs, folder, template);
+    const made = JSON.stringify([
+      await run(null, program(binaries, "postgres"), ["--version"]),
+      runAs,
+      RECIPE,
+    ]);
+    const template = join(CACHE, `postgres-${createHash("sha256").update(made).digest("hex").slice(0, 16)}`);
+    if (!existsSync(template)) await makeTemplate(binaries, runAs, template);
     return { binaries, runAs, template };
   })();
   return environment;
+}
+
+/** Built where PostgreSQL's user may go, and put in place whole: several processes may do this at once. */
+async function makeTemplate(binaries: Binaries, runAs: SystemUser | null, template: string): Promise<void> {
+  const folder = await temporaryFolder("template");
+  const aside = `${template}.${process.pid}`;
+  try {
+    await initialise(binaries, runAs, folder, join(folder, "data"));
+    await mkdir(CACHE, { recursive: true });
+    await run(null, "cp", ["-a", "--reflink=auto", join(folder, "data"), aside]);
+    await rename(aside, template).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
+    });
+  } finally {
+    rmSync(aside, { recursive: true, force: true });
+    await removeFolder(folder);
+  }
 }
 
 async function initialise(
@@ -276,7 +304,6 @@ export class Cluster {
 
 /** Ids of the processes whose working directory is the data directory: the postmaster and all of its children. */
 export async function processesOf(dataDirectory: string): Promise<number[]> {
-  const { readlink } = await import("node:fs/promises");
   const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const directories = await Promise.all(ids.map((id) => readlink(`/proc/${id}/cwd`).catch(() => "")));
   return ids.filter((_, at) => directories[at] === dataDirectory).map(Number);

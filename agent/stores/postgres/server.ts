@@ -100,7 +100,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     signal.throwIfAborted();
     const server = await runningServer(dataDirectory);
     if (server?.ready) return server;
-    if (child?.exited() || (child === null && server === null)) {
+    // Somebody else may have been faster, and then ours ended because of the other's lock file.
+    if (server === null && (child === null || child.exited()) && !(await runningServer(dataDirectory))) {
       const text = (await readTextOrNull(logFile).catch(() => null)) ?? "";
       throw explainFailedStart(text.slice(logStart) || (await logTail(logFile)), dataDirectory);
     }

@@ -1,15 +1,15 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
-import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
 import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
-import { raiseFence, readMarker, writeMarker } from "./guard/fence.ts";
+import { raiseFence, writeMarker } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
+import { rehearseFence } from "./rehearsal.ts";
 import { dropSlots, ensureSlots, readSlots, type SlotState, slotName } from "./slots.ts";
 import type { StatusBoard } from "./status-board.ts";
 import { evidenceDigest } from "./target.ts";
@@ -32,6 +32,8 @@ export class SourcePart {
   /** Newest duty, for the watch. */
   #duty: Duty | null = null;
   #turns = 0;
+  /** The connection on which the fence was rehearsed. */
+  #rehearsed: Database | null = null;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard) {
     this.#options = options;
@@ -115,8 +117,7 @@ export class SourcePart {
       await stageRoutes(db, staging, { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) });
     });
     if (!lowering) await this.#enforce(duty);
-    // Its first use costs milliseconds of planning that the fence must not pay.
-    await this.#fast.use((db) => readMarker(db, migrationId, 1 as Epoch));
+    await this.#fast.use((db) => this.#rehearse(db, duty));
     this.#watch.start();
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true, problems: [] });
   }
@@ -246,8 +247,14 @@ export class SourcePart {
     if (left.length === 0) void this.#watch.stop();
   }
 
+  async #rehearse(db: Database, duty: Duty): Promise<void> {
+    if (this.#rehearsed === db) await db.query("SELECT 1");
+    else await rehearseFence(db, duty.migrationId);
+    this.#rehearsed = db;
+  }
+
   async #keepGuarded(duty: Duty, signal: AbortSignal): Promise<void> {
-    await this.#fast.query("SELECT 1");
+    await this.#fast.use((db) => this.#rehearse(db, duty));
     this.#turns += 1;
     if (this.#turns % VERIFY_EVERY_TURNS !== 0) return;
     const { ownership } = this.#options;

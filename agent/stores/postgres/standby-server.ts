@@ -21,6 +21,8 @@ export class StandbyServer {
   /** For looking at it from time to time. */
   readonly watch: WarmConnection;
 
+  #systemIdentifier: string | null = null;
+
   constructor(options: PostgresStoreOptions, binaries: Binaries, runAs: SystemUser | null) {
     this.#options = options;
     this.#binaries = binaries;
@@ -28,19 +30,25 @@ export class StandbyServer {
     const { config, podId } = options;
     this.fast = new WarmConnection(config, { applicationName: "cleave" }, async (client) => {
       // Whatever the source's administrators set: what Cleave commits here is durable.
-      const { rows } = await client.query<{ name: string }>(
-        "SELECT set_config('synchronous_commit', 'on', false), current_setting('cluster_name') AS name",
+      const { rows } = await client.query<{ name: string; system: string }>(
+        "SELECT set_config('synchronous_commit', 'on', false), current_setting('cluster_name') AS name, (SELECT system_identifier::text FROM pg_control_system()) AS system",
       );
       if (rows[0]?.name !== podId)
         throw new CleaveError(
           "POSTGRES_IDENTITY",
           `the server on ${config.host}:${config.port} is ${rows[0]?.name || "nameless"}, not ${podId}`,
         );
+      this.#systemIdentifier = rows[0].system;
     });
     this.watch = new WarmConnection(config, {
       applicationName: "cleave-watch",
       queryTimeoutMs: HANGS_AFTER_MS,
     });
+  }
+
+  /** Of the server that `fast` is connected to; it never changes while a server runs. */
+  get systemIdentifier(): string | null {
+    return this.#systemIdentifier;
   }
 
   get logFile(): string {

@@ -1,15 +1,15 @@
 /** Looks at a following standby again and again: running, of the source's lineage, and how far behind. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
-import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import { Background } from "./background.ts";
 import type { PostgresConfig } from "./config.ts";
-import type { WarmConnection } from "./connection.ts";
+import type { Database, WarmConnection } from "./connection.ts";
 import type { CopyRecord } from "./copy-record.ts";
 import { freeBytes } from "./data-directory.ts";
-import { readMarker } from "./guard/fence.ts";
 import { lagBytes, lineageProblem, readPosition } from "./lineage.ts";
+import { rehearseActivation } from "./rehearsal.ts";
 import type { StandbyServer } from "./standby-server.ts";
 import type { StatusBoard } from "./status-board.ts";
 
@@ -32,6 +32,7 @@ export class StandbyWatch {
   #streaming = false;
   #problem: CleaveError | null = null;
   #record: CopyRecord | null = null;
+  #rehearsed: Database | null = null;
   #warm: MigrationId | null = null;
 
   constructor(options: StandbyWatchOptions) {
@@ -60,6 +61,12 @@ export class StandbyWatch {
       if (this.#problem?.code === "POSTGRES_LINEAGE") throw this.#problem;
       await this.#options.clock.sleep(EVERY_MS / 10, signal);
     }
+  }
+
+  async #rehearse(db: Database, migrationId: MigrationId): Promise<void> {
+    if (this.#rehearsed === db) await db.query("SELECT 1");
+    else await rehearseActivation(db, migrationId);
+    this.#rehearsed = db;
   }
 
   async #turn(signal: AbortSignal): Promise<void> {
@@ -96,8 +103,8 @@ export class StandbyWatch {
     if (wrong !== null) throw new CleaveError("POSTGRES_LINEAGE", wrong);
     if (this.#warm !== null) {
       const migrationId = this.#warm;
-      // Whatever it answers: only that the connection is open and the statement's plans are made counts.
-      await server.fast.use((db) => readMarker(db, migrationId, 1 as Epoch)).catch(() => undefined);
+      // Whatever it answers: only that the connection is open and warm counts.
+      await server.fast.use((db) => this.#rehearse(db, migrationId)).catch(() => undefined);
     }
     const scarce = (await freeBytes(config.dataDirectory)) < SCARCE_BYTES;
     if (signal.aborted) return;

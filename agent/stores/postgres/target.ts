@@ -23,13 +23,19 @@ import type { StatusBoard } from "./status-board.ts";
 /** On the path of the read-only window: how often the marker is looked for. */
 const LOOK_EVERY_MS = 1;
 
-/** Inside the server, so that looking every half millisecond takes no processor time from the promotion itself. */
-const AWAIT_PROMOTION = `DO $$ BEGIN
+/**
+ * Asks for the promotion and waits for it for some time, in one round trip; repeated harmlessly. `pg_promote(true)`
+ * and pg_ctl look only every 100 ms, and looking from outside would take processor time from the promotion itself.
+ */
+const PROMOTE = `
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false) END;
+DO $$ BEGIN
   FOR turn IN 1..200 LOOP
     EXIT WHEN NOT pg_is_in_recovery();
     PERFORM pg_sleep(0.0005);
   END LOOP;
-END $$`;
+END $$;
+SELECT pg_is_in_recovery() AS recovering`;
 
 const POSITION_TIMEOUT_MS = 2_000;
 
@@ -172,7 +178,7 @@ export class TargetPart {
       await this.#options.clock.sleep(LOOK_EVERY_MS, signal);
     }
     const own = await readPosition((text) => server.fast.query(text));
-    assertOwnLineage(own, record);
+    if (own.systemIdentifier !== record.systemIdentifier) throw otherLineage(own.systemIdentifier, record);
     invariant(own.inRecovery, "a target was promoted before the transfer");
     const evidence: Evidence = {
       epoch,
@@ -192,31 +198,24 @@ export class TargetPart {
       this.#ownCopy(duty.migrationId),
       this.#ensureConnected(server, duty, signal),
     ]);
-    const [own, marker] = await Promise.all([
-      readPosition((text) => server.fast.query(text)),
-      server.fast.use((db) => readMarker(db, duty.migrationId, epoch)),
-    ]);
-    assertOwnLineage(own, record);
-    if (marker === null)
+    if (server.systemIdentifier !== record.systemIdentifier)
+      throw otherLineage(server.systemIdentifier, record);
+    if ((await server.fast.use((db) => readMarker(db, duty.migrationId, epoch))) === null)
       throw new CleaveError(
         "POSTGRES_LINEAGE",
         `the marker of epoch ${epoch} is not in this server's history`,
       );
-    if (own.inRecovery) await this.#promote(server, signal);
+    await this.#promote(server, signal);
     await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
   async #promote(server: StandbyServer, signal: AbortSignal): Promise<void> {
-    // It returns at once and is repeated harmlessly; pg_ctl and pg_promote(true) look only every 100 ms.
-    await server.fast.query("SELECT pg_promote(false)");
     for (;;) {
       signal.throwIfAborted();
-      await server.fast.query(AWAIT_PROMOTION);
-      const [row] = await server.fast.query<{ recovering: boolean }>(
-        "SELECT pg_is_in_recovery() AS recovering",
-      );
-      if (row?.recovering === false) return;
+      const results = await server.fast.use((db) => db.query(PROMOTE));
+      const last = (results as unknown as { rows: { recovering: boolean }[] }[]).at(-1);
+      if (last?.rows[0]?.recovering === false) return;
     }
   }
 
@@ -295,10 +294,9 @@ function epochOf(duty: Duty): Epoch {
   return duty.epoch;
 }
 
-function assertOwnLineage(own: ServerPosition, record: CopyRecord): void {
-  if (own.systemIdentifier === record.systemIdentifier) return;
-  throw new CleaveError(
+function otherLineage(systemIdentifier: string | null, record: CopyRecord): CleaveError {
+  return new CleaveError(
     "POSTGRES_LINEAGE",
-    `this server's system identifier is ${own.systemIdentifier}, that of the copy was ${record.systemIdentifier}`,
+    `this server's system identifier is ${systemIdentifier}, that of the copy was ${record.systemIdentifier}`,
   );
 }
