@@ -32,13 +32,20 @@ export interface InstallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** For how long writers of one table may queue behind an attempt to get its lock. */
-const LOCK_TIMEOUT_MS = 50;
+/**
+ * For how long writers of one table may queue behind an attempt to get its lock: little at first, and longer each time
+ * it was in vain, because behind transactions that follow each other without a gap a short attempt never succeeds.
+ */
+const LOCK_TIMEOUT_MS = { first: 50, last: 2_000 } as const;
 const PAUSE_MS = 200;
 const ATTEMPTS = 150;
 
 /** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
 const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
+
+function lockTimeoutMs(attempt: number): number {
+  return Math.min(LOCK_TIMEOUT_MS.first * 2 ** Math.floor(attempt / 3), LOCK_TIMEOUT_MS.last);
+}
 
 /** Runs `sql` in a transaction of its own, with a short lock timeout, until it got its locks. */
 async function patiently(
@@ -53,7 +60,7 @@ async function patiently(
     try {
       await inTransaction(db, async (client) => {
         await client.query(
-          `SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}; SET LOCAL application_name = ${literal(`cleave ${migrationId}: guard of ${what}`.slice(0, 63))}`,
+          `SET LOCAL lock_timeout = ${lockTimeoutMs(attempt)}; SET LOCAL application_name = ${literal(`cleave ${migrationId}: guard of ${what}`.slice(0, 63))}`,
         );
         await work(client);
       });
