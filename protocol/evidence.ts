@@ -24,7 +24,8 @@ export type Problem = z.infer<typeof Problem>;
 
 /**
  * Evidence of one store of one Pod at the fence of one epoch. Two stores match when their digests are equal;
- * a digest covers everything the store holds, and an unreadable item makes evidence impossible (rule 11).
+ * a digest covers everything that the assigned organizations own there (neighbours go on writing to the source),
+ * and an unreadable item makes evidence impossible (rule 11).
  * Source: taken after the fence is durable and the writers are drained (rule 4).
  * Target: taken after the source's marker of that epoch was applied (rule 5).
  */
