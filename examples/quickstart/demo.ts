@@ -2,7 +2,7 @@
  * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost. This file is the
  * story; each step is in its own file. Ends with 0 only if everything held.
  */
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pc from "picocolors";
@@ -76,7 +76,9 @@ function interruption(): Promise<never> {
 function keepLogs(logs: string): void {
   const kept = mkdtempSync(join(tmpdir(), "cleave-demo-logs-"));
   cpSync(logs, kept, { recursive: true });
-  console.error(`logs of all processes: ${kept}`);
+  const ledger = join(logs, "../traffic/ledger.jsonl");
+  if (existsSync(ledger)) cpSync(ledger, join(kept, "ledger.jsonl"));
+  console.error(`logs of all processes, and what clients know: ${kept}`);
 }
 
 async function keep(

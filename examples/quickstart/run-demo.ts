@@ -9,10 +9,11 @@ import { type AuditResult, audit } from "./audit/audit.ts";
 import { type Contents, contentsOf, type RepositoryPlace } from "./audit/baseline.ts";
 import { type Check, checkOf } from "./audit/check.ts";
 import { query } from "./audit/found.ts";
-import type { Coordinator } from "./cluster/coordinator.ts";
+import type { Coordinator, LoggedEvent } from "./cluster/coordinator.ts";
 import type { Layout, PodLayout } from "./cluster/layout.ts";
 import type { Processes } from "./cluster/processes.ts";
 import { startApplications, startCleave, startRouter, startServers } from "./cluster/start.ts";
+import { waitFor } from "./cluster/waiting.ts";
 import type { DemoOptions } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { floorOf, measureAppend, measureCommitToReplay, promotionOfFile } from "./report/floor.ts";
@@ -20,7 +21,7 @@ import { phasesOf } from "./report/phases.ts";
 import { makeReport, type Report } from "./report/report.ts";
 import type { RouterStats } from "./router/counters.ts";
 import { generateSamplePod } from "./sample-pod/generate/generate.ts";
-import { MIGRATION, watchSplit, writePlan } from "./split.ts";
+import { watchSplit, writePlan } from "./split.ts";
 import type { TrafficRepository } from "./traffic/git.ts";
 import { readLedger } from "./traffic/ledger.ts";
 import { type RunningTraffic, startTraffic } from "./traffic/process.ts";
@@ -103,6 +104,7 @@ export async function runDemo(context: DemoContext): Promise<Report> {
       detail,
     ),
   );
+  const events = await coordinator.events();
   const promotions = targets.map((pod) => promotionOfFile(pod.postgresLog));
   const promotionMs = promotions.includes(null) ? null : percentile(promotions as number[], 1);
   return makeReport({
@@ -115,11 +117,11 @@ export async function runDemo(context: DemoContext): Promise<Report> {
     refusedWrites: sumOf(router, () => true),
     neighbourRefusals: sumOf(router, (organization) => !moved.has(organization)),
     windows: windowsOf(ledger, source.podId, moved),
-    phasesMs: phasesOf(await coordinator.events()),
+    phasesMs: phasesOf(events),
     floorMs: floorOf({ ...floor, promotionMs }),
     floorPartsMs: { commitToReplay: floor.commitToReplayMs, append: floor.appendMs, promotion: promotionMs },
     audit: result,
-    evidence: [...(await consensusEvidence(coordinator)), ...trafficChecks(final)],
+    evidence: [...consensusEvidence(events, source.podId), ...trafficChecks(final)],
     seed: options.seed,
   });
 }
@@ -196,8 +198,14 @@ async function beginTraffic(
       folder,
     });
     await sleep(options.trafficMs);
-    const acknowledged = traffic.stats()?.acknowledged ?? 0;
-    if (acknowledged === 0) throw new Error("no write of the traffic was acknowledged; see the logs");
+    const acknowledged = await waitFor(
+      "the first acknowledged write of every organization",
+      async () => {
+        const count = traffic.stats()?.acknowledged ?? 0;
+        return count > 2 * organizations.length ? count : null;
+      },
+      { withinMs: 60_000, everyMs: 100, failed: traffic.failed },
+    );
     detail(`${acknowledged} writes so far`);
     return traffic;
   });
@@ -250,17 +258,27 @@ function sumOf(router: RouterStats, counts: (organization: string) => boolean): 
     .reduce((sum, [, { refused }]) => sum + refused, 0);
 }
 
-/** What the Pods agreed on at the fence, as the log keeps it. */
-async function consensusEvidence(coordinator: Coordinator): Promise<Check[]> {
-  const { pods } = await coordinator.migration(MIGRATION);
-  return pods
-    .filter((pod) => pod.role === "target")
-    .map((pod) => {
-      const stores = Object.entries(pod.stores);
-      const faults = pod.share === "opened" ? [] : [`its share is ${pod.share}`];
-      const digests = stores.map(([store, view]) => `${store} ${view?.evidence?.digest.slice(0, 30) ?? "?"}`);
-      return checkOf(`${pod.podId} equalled Pod 0 at the fence and opened`, faults, digests.join(" · "));
+/** What the Pods agreed on at the fence, as the log keeps it: the source's digests and each target's, side by side. */
+function consensusEvidence(events: readonly LoggedEvent[], sourcePodId: string): Check[] {
+  const consensus = events.findLast((event) => event.type === "ConsensusReached");
+  if (consensus?.type !== "ConsensusReached") return [];
+  const expected = consensus.evidence[sourcePodId] ?? {};
+  const targets = Object.entries(consensus.evidence).filter(([podId]) => podId !== sourcePodId);
+  return targets.map(([podId, stores]) => {
+    const pairs = Object.entries(expected).map(([store, { digest }]) => {
+      const actual = stores[store as keyof typeof stores]?.digest;
+      return { store, digest, same: actual === digest };
     });
+    return checkOf(
+      `${podId} equalled ${sourcePodId} at the fence`,
+      pairs.filter(({ same }) => !same).map(({ store }) => `${store} differs`),
+      pairs.map(({ digest, store }) => `${store} ${shortened(digest)}`).join(" · "),
+    );
+  });
+}
+
+function shortened(digest: string): string {
+  return digest.length <= 24 ? digest : `${digest.slice(0, 10)}…${digest.slice(-10)}`;
 }
 
 function trafficChecks(final: TrafficStats): Check[] {

@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { request } from "undici";
 import type { ClusterStatus, MigrationStatus } from "../../../coordinator/ports.ts";
-import type { TimedEvent } from "../report/phases.ts";
+import type { ReadRecord } from "../../../protocol/events.ts";
 import type { Layout } from "./layout.ts";
 
 const run = promisify(execFile);
 const CLEAVE = join(import.meta.dirname, "../../../coordinator/cli/main.ts");
+
+export type LoggedEvent = ReadRecord["events"][number] & { readonly at: number };
 
 export class Coordinator {
   readonly #layout: Layout;
@@ -44,16 +46,15 @@ export class Coordinator {
     return found;
   }
 
-  /** All events of the log so far, with the times of their records. */
-  async events(): Promise<TimedEvent[]> {
-    const result: TimedEvent[] = [];
+  /** All events of the log so far, each with the time of its record. */
+  async events(): Promise<LoggedEvent[]> {
+    const result: LoggedEvent[] = [];
     for (let after = 0; ; ) {
       const page = (await this.#get(`/v1/events?after=${after}&limit=500`)) as {
-        records: { sequence: number; at: number; events: { type: string }[] }[];
+        records: (ReadRecord & { sequence: number })[];
       };
       for (const record of page.records) {
-        for (const event of record.events)
-          result.push({ at: record.at, type: event.type as TimedEvent["type"] });
+        for (const event of record.events) result.push({ ...event, at: record.at });
         after = record.sequence;
       }
       if (page.records.length === 0) return result;

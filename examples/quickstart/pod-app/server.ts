@@ -11,6 +11,9 @@ import { bodyOf, handleObject } from "./objects.ts";
 import type { PodAppOptions } from "./options.ts";
 import { refusalOf, refuse } from "./refusal.ts";
 
+const WARM_CONNECTIONS = 6;
+const WARM_UP_EVERY_MS = 2_000;
+
 export interface PodApp {
   readonly port: number;
   close(): Promise<void>;
@@ -32,6 +35,10 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
     connectionTimeoutMillis: 10_000,
   });
   survive(slowPool);
+  // As every application server does: connections are made, and their loss noticed, before requests need them.
+  const warmUp = setInterval(() => {
+    for (let i = 0; i < WARM_CONNECTIONS; i += 1) pool.query("SELECT 1").catch(() => undefined);
+  }, WARM_UP_EVERY_MS);
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     handle({ options, pool, slowPool }, request, response).catch((error: unknown) => {
       const refusal = refusalOf(error);
@@ -52,6 +59,7 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
   return {
     port: typeof address === "object" && address ? address.port : options.port,
     close: async () => {
+      clearInterval(warmUp);
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
       await closed;

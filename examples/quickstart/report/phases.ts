@@ -1,10 +1,8 @@
 /** How long each phase of a migration took, from the times of the log's own records. */
-import type { ClusterEvent } from "../../../protocol/events.ts";
-
 export interface TimedEvent {
   /** Milliseconds since 1970, by the clock of the process that appended the record. */
   readonly at: number;
-  readonly type: ClusterEvent["type"];
+  readonly type: string;
 }
 
 /** From one event to the next; `last` where several targets each append one. */

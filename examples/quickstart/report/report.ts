@@ -112,7 +112,12 @@ export function writeReport(file: string, report: Report): void {
 
 /** For the terminal: what a person wants to know first, then what was looked at. */
 export function renderReport(report: Report): string {
-  const table = new Table({ style: { head: [], border: ["dim"] }, colAligns: ["left", "right"] });
+  const table = new Table({
+    // Lines around it and none within.
+    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "", middle: "  " },
+    style: { head: [], border: ["dim"] },
+    colAligns: ["left", "right"],
+  });
   const ms = (value: number | null) => (value === null ? "unknown" : `${value.toFixed(0)} ms`);
   const three = ({ p50, p99, max }: Percentiles) => `${ms(p50)} / ${ms(p99)} / ${ms(max)}`;
   const zero = (count: number) => (count === 0 ? pc.green("0") : pc.red(String(count)));

@@ -199,10 +199,15 @@ export class Router {
       this.counters.waited(kept.organization, waitedMs);
       // Told to the client, for whom a deletion's "not found" after an unclear attempt is another answer.
       outgoing.setHeader("cleave-attempts", String(attempts));
+      if (response.statusCode >= 500)
+        console.error(`${kept.method} ${kept.url}: ${podId} answered ${response.statusCode}`);
       await passOn(response, outgoing, podId);
       return;
     }
     this.counters.waited(kept.organization, waitedMs);
+    console.error(
+      `${kept.method} ${kept.url}: given up after ${attempts} attempts, ${redirects} redirects: ${last}`,
+    );
     answer(outgoing, 502, last);
   }
 

@@ -72,7 +72,8 @@ export class Client {
         podId: typeof podId === "string" ? podId : null,
         attempts: Number(response.headers["cleave-attempts"] ?? 1),
       };
-    } catch {
+    } catch (error) {
+      console.error(`${method} ${path}: ${String(error)}`);
       this.counters.unanswered += 1;
       return null;
     }
@@ -130,6 +131,7 @@ export class Client {
   }
 
   unexpected(what: string): void {
+    console.error(`unexpected: ${what}`);
     this.counters.unexpected[what] = (this.counters.unexpected[what] ?? 0) + 1;
   }
 

@@ -27,7 +27,11 @@ const config = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as Traffi
 const stop = new AbortController();
 process.stdin.resume();
 process.stdin.on("end", () => stop.abort());
-process.on("SIGTERM", () => stop.abort());
+// Not asked to finish but to end: what is known is written down, and that is all.
+process.on("SIGTERM", () => {
+  ledger.close();
+  process.exit(0);
+});
 
 const random = new SeededRandom(config.seed);
 const run = `s${config.seed}`;
