@@ -1,7 +1,7 @@
 /** A real coordinator and its API over ports in memory, with agents whose stores obey. */
 import type { Socket } from "node:net";
 import { Agent } from "../../agent/agent.ts";
-import { createApi } from "../../coordinator/api/server.ts";
+import { type Api, createApi } from "../../coordinator/api/server.ts";
 import { Coordinator } from "../../coordinator/coordinator.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
@@ -25,6 +25,10 @@ export interface ApiFixture {
   sockets(): Socket[];
   /** How many listen to the coordinator's changes. */
   listeners(): number;
+  /** The API goes away as in a restart, while the coordinator and its agents go on. */
+  stopListening(): Promise<void>;
+  /** On the same port. */
+  listenAgain(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -56,19 +60,23 @@ export async function startApi(options: { token?: string; port?: number } = {}):
   };
   const agents: Agent[] = [];
   const stores = new Map<string, ObedientStore>();
-  const api = await createApi({
-    service: coordinator,
-    ready: () => fixture.ready,
-    problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
-    token: options.token ?? null,
-    logger: silentLogger,
-  });
   const sockets = new Set<Socket>();
-  api.server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
-  await api.listen({ host: "127.0.0.1", port: options.port ?? 0 });
+  const listen = async (port: number): Promise<Api> => {
+    const created = await createApi({
+      service: coordinator,
+      ready: () => fixture.ready,
+      problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
+      token: options.token ?? null,
+      logger: silentLogger,
+    });
+    created.server.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+    });
+    await created.listen({ host: "127.0.0.1", port });
+    return created;
+  };
+  let api = await listen(options.port ?? 0);
   const address = api.server.address();
   if (address === null || typeof address === "string") throw new Error("the API does not listen");
   const fixture: ApiFixture = {
@@ -99,6 +107,10 @@ export async function startApi(options: { token?: string; port?: number } = {}):
     },
     sockets: () => [...sockets],
     listeners: () => listeners,
+    stopListening: () => api.close().then(() => undefined),
+    listenAgain: async () => {
+      api = await listen(fixture.port);
+    },
     stop: async () => {
       log.restore();
       await api.close();
