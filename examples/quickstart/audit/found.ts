@@ -40,8 +40,11 @@ export async function foundOn(
       if (/^refs\/(heads|tags)\/traffic\//.test(ref)) note("ref", organization, `${project} ${ref}`, commit);
   for (const organization of organizations) {
     const folder = join(pod.objectsRoot, objectKey(organization, "traffic"));
-    for (const name of existsSync(folder) ? readdirSync(folder) : [])
-      note("object", organization, `traffic/${name}`, digestOf(join(folder, name)));
+    // Names of copies that were never completed are reserved, and no object to anybody.
+    const names = existsSync(folder)
+      ? readdirSync(folder).filter((name) => !name.startsWith(".cleave-"))
+      : [];
+    for (const name of names) note("object", organization, `traffic/${name}`, digestOf(join(folder, name)));
   }
   return found;
 }

@@ -115,7 +115,7 @@ export function renderReport(report: Report): string {
   const table = new Table({
     // Lines around it and none within.
     chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "", middle: "  " },
-    style: { head: [], border: ["dim"] },
+    style: { head: [], border: [] },
     colAligns: ["left", "right"],
   });
   const ms = (value: number | null) => (value === null ? "unknown" : `${value.toFixed(0)} ms`);
