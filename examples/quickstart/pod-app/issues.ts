@@ -23,17 +23,33 @@ export const IssueChange = z.object({ revision: z.number().int().positive(), tit
 /** Serialization failures and deadlocks are answered by doing the transaction again, as every application must. */
 const ATTEMPTS = 5;
 
+interface Transaction {
+  readonly client: pg.PoolClient;
+  /** From 1. */
+  readonly attempt: number;
+  /** Waits, unless the server ends the connection first; then that is thrown. */
+  wait(ms: number): Promise<void>;
+}
+
 async function transaction<T>(
   pool: pg.Pool,
   isolation: keyof typeof ISOLATION,
-  work: (client: pg.PoolClient, attempt: number) => Promise<T>,
+  work: (transaction: Transaction) => Promise<T>,
 ): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     const client = await pool.connect();
+    let onLost: (error: Error) => void = () => undefined;
+    const lost = new Promise<never>((_, reject) => {
+      onLost = reject;
+    });
+    // Told between two queries too, where nobody may be waiting.
+    lost.catch(() => undefined);
+    client.on("error", onLost);
+    const wait = (ms: number) => Promise.race([sleep(ms), lost]);
     let broken = false;
     try {
       await client.query(`BEGIN ISOLATION LEVEL ${ISOLATION[isolation]}`);
-      const result = await work(client, attempt);
+      const result = await work({ client, attempt, wait });
       await client.query("COMMIT");
       return result;
     } catch (error) {
@@ -42,10 +58,21 @@ async function transaction<T>(
       if (!broken) await client.query("ROLLBACK").catch(() => undefined);
       if ((code !== "40001" && code !== "40P01") || attempt === ATTEMPTS) throw error;
     } finally {
+      if (!broken) client.off("error", onLost);
       client.release(broken);
     }
     await sleep(attempt * 5);
   }
+}
+
+/**
+ * "Not there" is an answer of the Pod that serves the organization alone: another may not know of what came later.
+ * So before it is given, a write is tried that changes nothing and is refused where writes are.
+ * @returns 404, also when there is no such organization.
+ */
+async function notFound(client: pg.PoolClient, organization: string): Promise<404> {
+  await client.query("UPDATE public.organizations SET name = name WHERE id = $1", [organization]);
+  return 404;
 }
 
 const OF_ORGANIZATION = "SELECT id FROM public.projects WHERE organization_id = $1";
@@ -70,18 +97,18 @@ export function createIssue(
   organization: string,
   issue: z.infer<typeof NewIssue>,
 ): Promise<number> {
-  return transaction(pool, issue.isolation, async (client, attempt) => {
+  return transaction(pool, issue.isolation, async ({ client, attempt, wait }) => {
     if (issue.readFirst) await client.query("SELECT count(*) FROM public.organizations");
     const projects = await client.query<{ id: string }>(`${OF_ORGANIZATION} ORDER BY id`, [organization]);
     const project = projects.rows[spread(issue.writeId) % Math.max(1, projects.rows.length)];
-    if (!project) return 404;
+    if (!project) return await notFound(client, organization);
     // Once: under stricter isolation a long transaction loses against the short ones, every time.
     if (issue.holdOpenMs > 0 && attempt === 1) {
       // A write that locks a row which nobody else needs: the issue's own would lock its project's statistics, and
       // every other writer of the project would wait for this one. Not always in the same table, since a table that
       // is never without an open write can never be altered.
       await client.query(QUIET_WRITES[spread(issue.writeId) % QUIET_WRITES.length] as string, [organization]);
-      await sleep(issue.holdOpenMs);
+      await wait(issue.holdOpenMs);
     }
     const inserted = await client.query<{ id: string }>(
       "INSERT INTO public.issues (project_id, title, write_id, revision) VALUES ($1, $2, $3, 1) ON CONFLICT (write_id) DO NOTHING RETURNING id",
@@ -104,18 +131,18 @@ export async function changeIssue(
   writeId: string,
   change: z.infer<typeof IssueChange>,
 ): Promise<number> {
-  return await transaction(pool, "read committed", async (client) => {
+  return await transaction(pool, "read committed", async ({ client }) => {
     const updated = await client.query(
       `UPDATE public.issues SET title = $3, revision = $4 WHERE write_id = $2 AND revision < $4 AND project_id IN (${OF_ORGANIZATION})`,
       [organization, writeId, change.title, change.revision],
     );
     if ((updated.rowCount ?? 0) > 0) return 200;
-    return (await findIssue(client, organization, writeId)) === null ? 404 : 200;
+    return (await findIssue(client, organization, writeId)) === null ? notFound(client, organization) : 200;
   });
 }
 
 export async function deleteIssue(pool: pg.Pool, organization: string, writeId: string): Promise<number> {
-  return await transaction(pool, "read committed", async (client) => {
+  return await transaction(pool, "read committed", async ({ client }) => {
     await client.query(
       `DELETE FROM public.notes n USING public.issues i WHERE n.noteable_type = 'Issue' AND n.noteable_id = i.id AND i.write_id = $2 AND i.project_id IN (${OF_ORGANIZATION})`,
       [organization, writeId],
@@ -124,7 +151,7 @@ export async function deleteIssue(pool: pg.Pool, organization: string, writeId: 
       `DELETE FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
       [organization, writeId],
     );
-    return (deleted.rowCount ?? 0) > 0 ? 204 : 404;
+    return (deleted.rowCount ?? 0) > 0 ? 204 : await notFound(client, organization);
   });
 }
 

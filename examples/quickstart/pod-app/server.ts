@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import pg from "pg";
 import { ZodError } from "zod";
-import { handleGit } from "./git.ts";
+import { findRepository, handleGit } from "./git.ts";
 import { changeIssue, createIssue, deleteIssue, findIssue, IssueChange, NewIssue } from "./issues.ts";
 import { bodyOf, handleObject } from "./objects.ts";
 import type { PodAppOptions } from "./options.ts";
@@ -44,7 +44,7 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
       const refusal = refusalOf(error);
       if (response.headersSent) response.destroy();
       else if (refusal) refuse(response, refusal);
-      else if (error instanceof ZodError || error instanceof SyntaxError)
+      else if (error instanceof ZodError || error instanceof SyntaxError || error instanceof URIError)
         response.writeHead(400).end(error.message);
       else {
         console.error(`${request.method} ${request.url}:`, error);
@@ -82,7 +82,7 @@ interface Context {
 }
 
 async function handle(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { options } = context;
+  const { options, pool } = context;
   const url = new URL(request.url ?? "/", "http://pod");
   response.setHeader("cleave-served-by", options.podId);
   if (url.pathname === "/health") {
@@ -96,8 +96,8 @@ async function handle(context: Context, request: IncomingMessage, response: Serv
   }
   if (kind === "objects") return await handleObject(options, organization, rest.join("/"), request, response);
   if (kind === "repositories") {
-    const project = (rest[0] ?? "").replace(/\.git$/, "");
-    return await handleGit(options, project, rest.slice(1).join("/"), url.searchParams, request, response);
+    const repository = await findRepository(pool, options.gitRoot, organization, rest[0] ?? "");
+    return await handleGit(repository, rest.slice(1).join("/"), url.searchParams, request, response);
   }
   if (kind === "issues") return await handleIssues(context, organization, rest[0], request, response);
   response.writeHead(404).end();
