@@ -23,6 +23,8 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
     { parseAs: "string", bodyLimit: BODY_LIMIT_BYTES },
     (_request, body, done) => {
       try {
+        // Again, since receiving it took its time, and reading it now stops everything else.
+        if (body.length > LARGE_BODY_BYTES) refuseInCutover(service);
         done(null, parsePlan(body as string));
       } catch (error) {
         done(error as Error);
@@ -53,15 +55,7 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
         route.httpPart === "body" ? (value: unknown) => ({ value }) : validatorCompiler(route as never),
       onRequest: async (request) => {
         const length = request.headers["content-length"];
-        if (length !== undefined && Number(length) <= LARGE_BODY_BYTES) return;
-        const busy = Object.values(service.state().migrations).find((migration) =>
-          IN_CUTOVER.includes(migration.lifecycle),
-        );
-        if (busy)
-          throw new CleaveError(
-            "POD_BUSY",
-            `${busy.migrationId} is being cut over: a plan of this size is accepted when that is done`,
-          );
+        if (length === undefined || Number(length) > LARGE_BODY_BYTES) refuseInCutover(service);
       },
     },
     async (request, reply) => {
@@ -70,5 +64,16 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
       if (request.query.dryRun) await service.command(migrationId, { type: "check" }, by);
       return reply.status(201).send(accepted(service, migrationId));
     },
+  );
+}
+
+function refuseInCutover(service: CoordinatorService): void {
+  const busy = Object.values(service.state().migrations).find((migration) =>
+    IN_CUTOVER.includes(migration.lifecycle),
+  );
+  if (!busy) return;
+  throw new CleaveError(
+    "POD_BUSY",
+    `${busy.migrationId} is being cut over: a plan of this size is accepted when that is done`,
   );
 }

@@ -32,7 +32,13 @@ export type Api = FastifyInstance;
 
 export async function createApi(options: ApiOptions): Promise<Api> {
   const { service, logger } = options;
-  const app = fastify({ logger: false, forceCloseConnections: true }).withTypeProvider<ZodTypeProvider>();
+  const app = fastify({
+    logger: false,
+    // Streams would otherwise keep the process from ending.
+    forceCloseConnections: true,
+    // An organization's 200 bytes, every one of them written as `%xx`.
+    routerOptions: { maxParamLength: 600 },
+  }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   await app.register(swagger, {

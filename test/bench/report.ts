@@ -1,6 +1,7 @@
 /** What every benchmark prints: figures, then `ratio NAME VALUE goal ≤ BOUND` lines, and the same as JSON. */
-import { cpus, totalmem } from "node:os";
+
 import { writeFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
 
 export interface Ratio {
   readonly name: string;
@@ -29,10 +30,19 @@ export class BenchReport {
 
   /** Prints the ratios last. Benchmarks report and never fail on a figure: these machines are noisy. */
   finish(jsonFile: string | undefined): void {
-    for (const { name, value, goal, bound } of this.#ratios) console.log(`ratio ${name} ${format(value)} goal ${goal} ${bound}`);
+    for (const { name, value, goal, bound } of this.#ratios)
+      console.log(`ratio ${name} ${format(value)} goal ${goal} ${bound}`);
     if (jsonFile === undefined) return;
-    const machine = { cores: cpus().length, model: cpus()[0]?.model ?? "unknown", memoryBytes: totalmem(), node: process.version };
-    writeFileSync(jsonFile, `${JSON.stringify({ benchmark: this.#name, machine, figures: this.#figures, ratios: this.#ratios }, null, 2)}\n`);
+    const machine = {
+      cores: cpus().length,
+      model: cpus()[0]?.model ?? "unknown",
+      memoryBytes: totalmem(),
+      node: process.version,
+    };
+    writeFileSync(
+      jsonFile,
+      `${JSON.stringify({ benchmark: this.#name, machine, figures: this.#figures, ratios: this.#ratios }, null, 2)}\n`,
+    );
   }
 }
 

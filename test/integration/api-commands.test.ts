@@ -1,4 +1,6 @@
 /** Plans and commands over HTTP, on a real coordinator: what is in the log afterwards, and what is refused how. */
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { MigrationStatus } from "../../coordinator/ports.ts";
 import { type ApiFixture, startApi } from "../support/api.ts";
@@ -155,6 +157,14 @@ it("a Pod that is busy and an organization that is claimed are refused", async (
   expect((await post("/v1/plans", otherwise)).body.code).toBe("MIGRATION_EXISTS");
 });
 
+it("an organization's id may be as long and as strange as the protocol allows", async () => {
+  for (const id of ["x".repeat(200), "ö".repeat(100), "../../v1/status", "?a=b#c", "100%", "%2f"])
+    expect(await get(`/v1/routes/${encodeURIComponent(id)}`)).toMatchObject({
+      organizationId: id,
+      podId: "pod-0",
+    });
+});
+
 it("the operator's name in the log is plain text, whatever was sent", async () => {
   await post("/v1/plans", PLAN, { "x-cleave-operator": "eve\u00a0<b>;coordinator:c1\u00ff" });
   const { records } = await get<{ records: { by: string }[] }>("/v1/events?after=1");
@@ -173,6 +183,24 @@ it("bodies: 64 MiB for plans, little for everything else; other types are refuse
   });
 });
 
+/** Sends the headers and all of a plan but its last character. */
+async function slowUpload(text: string): Promise<{ finish(): void; answer: Promise<string> }> {
+  const socket = connect(api.port, "127.0.0.1");
+  let answered = "";
+  const answer = new Promise<string>((resolve, reject) => {
+    socket.on("data", (bytes) => {
+      answered += bytes;
+    });
+    socket.on("close", () => resolve(answered));
+    socket.on("error", reject);
+  });
+  await once(socket, "connect");
+  socket.write(
+    `POST /v1/plans HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text.slice(0, -1)}`,
+  );
+  return { finish: () => void socket.write(text.slice(-1)), answer };
+}
+
 it("a large plan waits while organizations are read-only, a small one does not", async () => {
   let release = (): void => undefined;
   const held = new Promise<void>((resolve) => {
@@ -183,13 +211,16 @@ it("a large plan waits while organizations are read-only, a small one does not",
   await post("/v1/plans", PLAN);
   await post("/v1/migrations/split-1/start");
   await eventually(async () => expect((await migration()).possibleCommands).toContain("approve"));
+  const late = await slowUpload(JSON.stringify({ ...PLAN, migration: "split-3" }).padEnd(1024 * 1024 + 1));
   await post("/v1/migrations/split-1/approve");
   await eventually(async () => expect((await migration()).fence).not.toBeNull());
+  late.finish();
   const other = JSON.stringify({ ...PLAN, migration: "split-2" });
   const large = await post("/v1/plans", `${other}${" ".repeat(1024 * 1024)}`);
   expect(large).toMatchObject({ status: 409, body: { code: "POD_BUSY" } });
   expect(large.body.detail).toContain("split-1 is being cut over");
   expect((await post("/v1/plans", other)).body.detail).not.toContain("cut over");
+  expect((await late.answer).slice(0, 12), "begun before, but not read during").toBe("HTTP/1.1 409");
   release();
   await eventually(async () => expect((await migration()).lifecycle).toBe("retaining"));
 });

@@ -179,6 +179,7 @@ describe("owners", () => {
     await fence();
     await client.query("BEGIN");
     expect(await attempt("INSERT INTO projects VALUES (78, 'moving')")).toBe("CL503");
+    expect(await attempt("INSERT INTO projects VALUES (78, 'neighbour')")).toBe("ok");
     await client.query("ROLLBACK; DROP OPERATOR IF EXISTS public.= (text, text)").catch(() => undefined);
     await client.query("BEGIN");
   });

@@ -86,7 +86,7 @@ describe("the exact consensus", () => {
   });
   it.each(["postgres", "git", "objects"] as const)("fails without %s", (store) => {
     const without = report("pod-101", { goal: "match", ...options });
-    delete (without.migrations[migration.migrationId]?.stores ?? {})[store];
+    delete without.migrations[migration.migrationId]?.stores?.[store];
     expect(check(replacing("pod-101", without)).waitingFor).toEqual([expect.stringContaining("no report")]);
   });
   it("does not take evidence of another epoch", () => {

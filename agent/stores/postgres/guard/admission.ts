@@ -18,14 +18,16 @@ interface SqlFunction {
   readonly signature: string;
   readonly returns: string;
   readonly body: string;
+  /** Called for every row, so without a search_path of its own: see guard-functions.ts. */
+  readonly hot?: true;
 }
 
 const SELF = "pg_catalog.current_setting('cluster_name')";
 
 /** Runs `statement` when the transaction's snapshot may be older than the last flip. */
 const whenSnapshotIsOld = (statement: string) => `
-  IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-    IF (SELECT pod.generation FROM cleave.pod) IS DISTINCT FROM (SELECT flip.last_value FROM cleave.flip) THEN
+  IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
+    IF COALESCE((SELECT pod.generation FROM cleave.pod) OPERATOR(pg_catalog.<>) (SELECT flip.last_value FROM cleave.flip), true) THEN
       ${statement}
     END IF;
   END IF;`;
@@ -76,48 +78,67 @@ END`,
  * each further query would cost as much as the look-up itself.
  */
 const admit = (defaultPodId: PodId): SqlFunction => ({
-  signature: "cleave.admit(organization text, relation text)",
-  returns: "boolean",
+  signature: "cleave.admit(organization pg_catalog.text, relation pg_catalog.text)",
+  returns: "pg_catalog.bool",
+  hot: true,
   body: `
 DECLARE
-  base_pod text;
-  migration text;
-  target text;
-  locked boolean;
-  source text;
-  now_in text;
+  base_pod pg_catalog.text;
+  migration pg_catalog.text;
+  target pg_catalog.text;
+  locked pg_catalog.bool;
+  source pg_catalog.text;
+  now_in pg_catalog.text;
 BEGIN
   IF organization IS NULL THEN
-    RETURN cleave.admit_for_all('a row of ' || relation || ' whose owner is unknown');
+    RETURN cleave.admit_unknown(relation);
   END IF;
   SELECT route.pod_id, route.migration_id, route.target_pod_id,
       pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("route.migration_id")})
     INTO base_pod, migration, target, locked
-    FROM cleave.route WHERE route.organization_id = organization;
+    FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) organization;
   IF migration IS NULL THEN
-    IF COALESCE(base_pod, ${literal(defaultPodId)}) = ${SELF} THEN
+    IF COALESCE(base_pod, ${literal(defaultPodId)}) OPERATOR(pg_catalog.=) ${SELF} THEN
       RETURN true;
     END IF;
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, COALESCE(base_pod, ${literal(defaultPodId)}));
+    RETURN cleave.refuse(organization, 'opened', NULL, COALESCE(base_pod, ${literal(defaultPodId)}));
   END IF;
   IF NOT locked THEN
-    PERFORM cleave.refuse_for_now('organization ' || organization);
+    RETURN cleave.refuse(organization, NULL, NULL, NULL);
   END IF;
   SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
-    WHERE share.migration_id = migration AND share.target_pod_id = target;
-${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id = migration AND share.target_pod_id = target FOR SHARE;")}
-  IF (now_in = 'source' AND source = ${SELF}) OR (now_in = 'opened' AND target = ${SELF}) THEN
+    WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target;
+${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target FOR SHARE;")}
+  IF (now_in OPERATOR(pg_catalog.=) 'source' AND source OPERATOR(pg_catalog.=) ${SELF})
+      OR (now_in OPERATOR(pg_catalog.=) 'opened' AND target OPERATOR(pg_catalog.=) ${SELF}) THEN
     RETURN true;
-  ELSIF now_in IN ('transferred', 'opened') AND target <> ${SELF} THEN
+  END IF;
+  RETURN cleave.refuse(organization, now_in, source, target);
+END`,
+});
+
+const admitUnknown: SqlFunction = {
+  signature: "cleave.admit_unknown(relation text)",
+  returns: "boolean",
+  body: `\nBEGIN\n  RETURN cleave.admit_for_all('a row of ' || relation || ' whose owner is unknown');\nEND`,
+};
+
+/** What a write that was not admitted is answered; a phase that is NULL is a lock that a fence holds or waits for. */
+const refuse: SqlFunction = {
+  signature: "cleave.refuse(organization text, phase text, source text, target text)",
+  returns: "boolean",
+  body: `
+BEGIN
+  IF phase IN ('transferred', 'opened') AND target <> ${SELF} THEN
     PERFORM cleave.refuse_elsewhere('organization ' || organization, target);
-  ELSIF now_in IN ('source', 'fenced') AND source <> ${SELF} THEN
+  ELSIF phase IN ('source', 'fenced') AND source <> ${SELF} THEN
     PERFORM cleave.refuse_elsewhere('organization ' || organization, source);
   END IF;
   -- Fenced, opening, or a share that is being released at this moment.
   PERFORM cleave.refuse_for_now('organization ' || organization);
   RETURN false;
 END`,
-});
+};
 
 /**
  * A write that may concern every organization (TRUNCATE, a row whose owner is unknown). It is let through where it
@@ -237,6 +258,8 @@ export function admissionFunctions(defaultPodId: PodId): readonly SqlFunction[] 
     refuseForNow,
     lockAll,
     admitForAll,
+    admitUnknown,
+    refuse,
     admit(defaultPodId),
     admitClusterWide,
     servesSomething,

@@ -1,4 +1,7 @@
-/** From the rules file to one SQL expression per table: whose is this row? Pure. */
+/**
+ * From the rules file to one SQL expression per table: whose is this row? Pure. Every name, type and operator says its
+ * schema, for the expressions run with the search_path of whoever writes.
+ */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { literal } from "./names.ts";
@@ -76,11 +79,13 @@ function expression(search: Search, table: string, row: string, path: readonly s
   const viaParent = (parent: string, pairs: readonly Pair[]) =>
     ownerOfParent(search, parent, pairs, row, below);
   if ("parent" in rule) return viaParent(rule.parent, keysOf(rule));
+  const type = `${row}.${quoteIdentifier(rule.typeColumn)}::pg_catalog.text`;
   const branches = Object.entries(rule.parents).map(
-    ([type, parent]) => `WHEN ${literal(type)} THEN ${viaParent(parent, [[rule.idColumn, rule.parentKey]])}`,
+    ([value, parent]) =>
+      `WHEN ${type} OPERATOR(pg_catalog.=) ${literal(value)} THEN ${viaParent(parent, [[rule.idColumn, rule.parentKey]])}`,
   );
   if (branches.length === 0) return "NULL::pg_catalog.text";
-  return `CASE ${row}.${quoteIdentifier(rule.typeColumn)}::pg_catalog.text ${branches.join(" ")} END`;
+  return `CASE ${branches.join(" ")} END`;
 }
 
 /** A column of the table and the column of its parent's key that it holds. */
@@ -96,11 +101,13 @@ function ownerOfParent(
   const alias = quoteIdentifier(`parent ${path.length}`);
   const values = pairs.map(([column]) => `${row}.${quoteIdentifier(column)}`);
   const keys = pairs.map(([, key]) => key);
-  const match = keys.map((key, at) => `${alias}.${quoteIdentifier(key)} = ${values[at]}`).join(" AND ");
+  const match = keys
+    .map((key, at) => `${alias}.${quoteIdentifier(key)} OPERATOR(pg_catalog.=) ${values[at]}`)
+    .join(" AND ");
   const owner = expression(search, parent, alias, path);
   const living = `(SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
   if (search.look === "alone") return living;
-  const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table = ${literal(parent)} AND departed.key = ${departedKey(keys, values)})`;
+  const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table OPERATOR(pg_catalog.=) ${literal(parent)} AND departed.key OPERATOR(pg_catalog.=) ${departedKey(keys, values)})`;
   return `COALESCE(${living}, ${departed})`;
 }
 
@@ -133,5 +140,5 @@ export function rememberDeparted(table: string, key: readonly string[], row: str
  * may have looked before that: it took no lock of the migration's, so the fence has to wait for it in another way.
  */
 export function rememberMoved(owner: string): string {
-  return `INSERT INTO cleave.moved (migration_id) SELECT route.migration_id FROM cleave.route WHERE route.organization_id = ${owner} AND route.migration_id IS NOT NULL;`;
+  return `INSERT INTO cleave.moved (migration_id) SELECT route.migration_id FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) ${owner} AND route.migration_id IS NOT NULL;`;
 }

@@ -4,7 +4,7 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog } from "./catalog.ts";
-import { guardFunctions } from "./guard-functions.ts";
+import { guardFunctions, searchPathOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
 import type { Queryable } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
@@ -58,7 +58,8 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
-    const path = expected.definer ? "search_path=pg_catalog, pg_temp" : undefined;
+    const searchPath = searchPathOf(expected);
+    const path = searchPath === undefined ? undefined : `search_path=${searchPath}`;
     const same =
       found.body === expected.body &&
       found.definer === expected.definer &&
