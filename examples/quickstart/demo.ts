@@ -2,13 +2,14 @@
  * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost. This file is the
  * story; each step is in its own file. Ends with 0 only if everything held.
  */
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pc from "picocolors";
 import { type Ending, endAll } from "./cluster/endings.ts";
-import { makeLayout } from "./cluster/layout.ts";
-import { Processes } from "./cluster/processes.ts";
+import type { Layout } from "./cluster/layout.ts";
+import { prepareRun } from "./cluster/prepare.ts";
+import type { Processes } from "./cluster/processes.ts";
 import { parseOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { renderReport, writeReport } from "./report/report.ts";
@@ -19,15 +20,7 @@ const KEPT = "kept.json";
 async function main(): Promise<number> {
   const options = parseOptions(process.argv.slice(2));
   if ("stop" in options) return await stopKept(options.stop);
-  const folder = mkdtempSync(join(tmpdir(), "cleave-demo-"));
-  // PostgreSQL's system user has to pass through it.
-  chmodSync(folder, 0o711);
-  const layout = await makeLayout(folder, options.pods);
-  mkdirSync(layout.logs);
-  const processes = new Processes(layout.logs);
-  processes.add({ kind: "folder", path: folder });
-  for (const pod of layout.pods)
-    processes.add({ kind: "postgres", name: `postgres-${pod.podId}`, dataDirectory: pod.dataDirectory });
+  const { folder, layout, processes } = await prepareRun("cleave-demo-", options.pods);
   const progress = new Progress();
   try {
     const report = await Promise.race([
@@ -81,12 +74,7 @@ function keepLogs(logs: string): void {
   console.error(`logs of all processes, and what clients know: ${kept}`);
 }
 
-async function keep(
-  processes: Processes,
-  folder: string,
-  layout: Awaited<ReturnType<typeof makeLayout>>,
-  ok: boolean,
-): Promise<number> {
+async function keep(processes: Processes, folder: string, layout: Layout, ok: boolean): Promise<number> {
   await processes.keep(join(folder, KEPT));
   const lines = [
     "",
@@ -107,7 +95,7 @@ async function keep(
   return ok ? 0 : 1;
 }
 
-function psql(pod: Awaited<ReturnType<typeof makeLayout>>["pods"][number]): string {
+function psql(pod: Layout["pods"][number]): string {
   const { database, host, password, port, user } = pod.postgres;
   return `postgresql://${user}:${password}@${host}:${port}/${database}`;
 }

@@ -19,6 +19,10 @@ export interface DemoOptions {
   readonly keep: boolean;
   /** How long traffic runs before the split starts and after it ended. */
   readonly trafficMs: number;
+  /** Whether clients keep one transaction open at all times, which delays the copy as well as the fence. */
+  readonly longTransactions: boolean;
+  /** How long the replicas have to stay within their bounds before the cutover. */
+  readonly settlingMs: number;
 }
 
 const DEFAULTS = { organizations: 12, rows: 300_000, repositories: 80, objects: 2_000, rate: 150 };
@@ -71,6 +75,8 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
     report: typeof flags["report"] === "string" ? resolve(flags["report"]) : null,
     keep: flags["keep"] === true,
     trafficMs: flags["quick"] ? 2_000 : 5_000,
+    longTransactions: true,
+    settlingMs: 3_000,
   };
 }
 

@@ -12,8 +12,9 @@ interface Task {
 }
 
 export class Progress {
-  readonly #terminal = process.stderr.isTTY === true;
-  readonly #update = createLogUpdate(process.stderr);
+  readonly #terminal: boolean;
+  readonly #stream: NodeJS.WritableStream;
+  readonly #update: ReturnType<typeof createLogUpdate>;
   #task: Task | null = null;
   /** A line below the running task: how the traffic fares. */
   #footer = "";
@@ -21,12 +22,18 @@ export class Progress {
   #frame = 0;
   #lastPlainAt = 0;
 
+  constructor(stream: NodeJS.WritableStream & { isTTY?: boolean } = process.stderr) {
+    this.#stream = stream;
+    this.#terminal = stream.isTTY === true;
+    this.#update = createLogUpdate(stream as NodeJS.WriteStream);
+  }
+
   /** Runs one step and shows it; `detail` says how far it is. */
   async step<T>(title: string, work: (detail: (text: string) => void) => Promise<T>): Promise<T> {
     const task: Task = { title, startedAt: performance.now(), detail: "" };
     this.#task = task;
     this.#start();
-    if (!this.#terminal) process.stderr.write(`… ${title}\n`);
+    if (!this.#terminal) this.#stream.write(`… ${title}\n`);
     this.#lastPlainAt = performance.now();
     try {
       const result = await work((text) => {
@@ -47,7 +54,7 @@ export class Progress {
   /** One line that stays. */
   note(text: string): void {
     this.#update.clear();
-    process.stderr.write(`  ${pc.dim(text)}\n`);
+    this.#stream.write(`  ${pc.dim(text)}\n`);
   }
 
   stop(): void {
@@ -73,14 +80,14 @@ export class Progress {
     } else if (performance.now() - this.#lastPlainAt >= PLAIN_EVERY_MS) {
       this.#lastPlainAt = performance.now();
       const footer = this.#footer === "" ? "" : ` · ${this.#footer}`;
-      process.stderr.write(`  ${task.title}: ${describe(task)}${footer}\n`);
+      this.#stream.write(`  ${task.title}: ${describe(task)}${footer}\n`);
     }
   }
 
   #finish(task: Task, mark: string): void {
     this.#task = null;
     this.#update.clear();
-    process.stderr.write(`${mark} ${task.title} ${pc.dim(describe(task))}\n`);
+    this.#stream.write(`${mark} ${task.title} ${pc.dim(describe(task))}\n`);
   }
 }
 

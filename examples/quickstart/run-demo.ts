@@ -33,6 +33,8 @@ export interface DemoContext {
   readonly layout: Layout;
   readonly processes: Processes;
   readonly progress: Progress;
+  /** Called under traffic, before `cleave split`: for tests that disturb the split, or do something else first. */
+  readonly beforeSplit?: (coordinator: Coordinator, planFile: string) => Promise<void>;
 }
 
 const OWNERSHIP_FILE = join(import.meta.dirname, "sample-pod/ownership.yaml");
@@ -194,6 +196,7 @@ async function beginTraffic(
       repositories,
       rate: options.rate,
       seed: options.seed,
+      longTransactions: options.longTransactions,
       ledgerFile: ledgerFile(layout),
       folder,
     });
@@ -224,13 +227,15 @@ function showTraffic(traffic: RunningTraffic, progress: Progress): NodeJS.Timeou
 
 /** Plans and starts the split with the operator's command, watches it, and measures the floor while it follows. */
 async function split(
-  { layout, progress }: DemoContext,
+  { beforeSplit, layout, options, progress }: DemoContext,
   coordinator: Coordinator,
   assignments: ReadonlyMap<string, readonly string[]>,
 ): Promise<{ commitToReplayMs: number | null; appendMs: number | null }> {
   const shares = [...assignments].map(([pod, list]) => `${list.length} to ${pod}`).join(", ");
+  const planFile = writePlan(layout.folder, assignments, options.settlingMs);
+  await beforeSplit?.(coordinator, planFile);
   await progress.step(`cleave split plan.yaml: organizations ${shares}`, async () => {
-    await coordinator.cleave("split", writePlan(layout.folder, assignments));
+    await coordinator.cleave("split", planFile);
   });
   const [source, ...targets] = layout.pods as [PodLayout, ...PodLayout[]];
   const floor: { commitToReplayMs: number | null; appendMs: number | null } = {

@@ -21,13 +21,17 @@ const STEPS: readonly { title: string; lifecycles: readonly MigrationStatus["lif
 ];
 
 /** Writes the plan of the demo: approval at the first consensus, since nobody sits in front of it. */
-export function writePlan(folder: string, assignments: ReadonlyMap<string, readonly string[]>): string {
+export function writePlan(
+  folder: string,
+  assignments: ReadonlyMap<string, readonly string[]>,
+  settlingMs: number,
+): string {
   const plan: PlanInput = {
     migration: MIGRATION,
     source: "pod-0",
     assignments: [...assignments].map(([pod, organizations]) => ({ pod, organizations: [...organizations] })),
     settings: {
-      settlingMs: 3_000,
+      settlingMs,
       cutover: { approval: "auto", drainGraceMs: 100, deadlineMs: 20_000 },
     },
   };

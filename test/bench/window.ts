@@ -8,12 +8,8 @@
  * without (examples/quickstart/report/floor.ts): commit to replay on all replicas, three appends, promotion.
  * Figures are medians over the rounds; `failed-requests` counts over all of them.
  */
-import { chmodSync, mkdirSync, mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Command } from "commander";
-import { makeLayout } from "../../examples/quickstart/cluster/layout.ts";
-import { Processes } from "../../examples/quickstart/cluster/processes.ts";
+import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
 import type { DemoOptions } from "../../examples/quickstart/options.ts";
 import { Progress } from "../../examples/quickstart/progress.ts";
 import type { Report } from "../../examples/quickstart/report/report.ts";
@@ -66,17 +62,10 @@ async function split(sizes: typeof small, seed: number): Promise<Report> {
     report: null,
     keep: false,
     trafficMs: 4_000,
+    longTransactions: true,
+    settlingMs: 3_000,
   };
-  const folder = mkdtempSync(join(tmpdir(), "cleave-bench-"));
-  // PostgreSQL's system user has to pass through it.
-  chmodSync(folder, 0o711);
-  const layout = await makeLayout(folder, pods);
-  mkdirSync(layout.logs);
-  const processes = new Processes(layout.logs);
-  processes.add({ kind: "folder", path: folder });
-  for (const pod of layout.pods) {
-    processes.add({ kind: "postgres", name: `postgres-${pod.podId}`, dataDirectory: pod.dataDirectory });
-  }
+  const { layout, processes } = await prepareRun("cleave-bench-", pods);
   const progress = new Progress();
   try {
     return await Promise.race([runDemo({ options, layout, processes, progress }), processes.failed]);

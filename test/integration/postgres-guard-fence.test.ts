@@ -9,6 +9,7 @@ import type { Cluster } from "../support/postgres.ts";
 import {
   epoch,
   guardAndStage,
+  lendFrom,
   outcome,
   POD_1,
   POD_2,
@@ -48,7 +49,12 @@ async function connect(options: { superuser?: boolean } = {}): Promise<pg.Client
 
 async function fence(graceMs = 2_000) {
   number += 1;
-  return raiseFence(db, { migrationId: SPLIT, epoch: epoch(number), targetPodIds: [POD_1, POD_2], graceMs });
+  return raiseFence(db, lendFrom(cluster), {
+    migrationId: SPLIT,
+    epoch: epoch(number),
+    targetPodIds: [POD_1, POD_2],
+    graceMs,
+  });
 }
 
 const titleOf = async (id: number) =>
@@ -307,7 +313,7 @@ describe("a writer in flight", () => {
 describe("the fence itself", () => {
   it("is raised again at once, and refuses an older epoch", async () => {
     await fence();
-    const again = await raiseFence(db, {
+    const again = await raiseFence(db, lendFrom(cluster), {
       migrationId: SPLIT,
       epoch: epoch(number),
       targetPodIds: [POD_1, POD_2],
@@ -315,7 +321,7 @@ describe("the fence itself", () => {
     });
     expect(again.stragglers).toEqual([]);
     await expect(
-      raiseFence(db, {
+      raiseFence(db, lendFrom(cluster), {
         migrationId: SPLIT,
         epoch: epoch(number - 1),
         targetPodIds: [POD_1, POD_2],

@@ -10,6 +10,7 @@ import { Cluster } from "../support/postgres.ts";
 import {
   epoch,
   guardAndStage,
+  lendFrom,
   outcome,
   POD_0,
   POD_1,
@@ -144,7 +145,12 @@ describe("installing", () => {
       "CREATE TABLE builds_4 (LIKE builds); ALTER TABLE builds ATTACH PARTITION builds_4 FOR VALUES IN (4)",
     );
     expect(await verifyGuard(db, RULES)).toEqual([]);
-    await raiseFence(db, { migrationId: SPLIT, epoch: epoch(1), targetPodIds: [POD_1, POD_2], graceMs: 100 });
+    await raiseFence(db, lendFrom(cluster), {
+      migrationId: SPLIT,
+      epoch: epoch(1),
+      targetPodIds: [POD_1, POD_2],
+      graceMs: 100,
+    });
     for (const sql of [
       "INSERT INTO builds VALUES (9, 3, 1)",
       "INSERT INTO builds_4 VALUES (9, 4, 1)",
@@ -213,7 +219,12 @@ describe("a copy of the Pod", () => {
   it("under a target's name refuses everything until its share is opened, and then serves that alone", async () => {
     const { cluster, db } = await pod();
     await guardAndStage(cluster);
-    await raiseFence(db, { migrationId: SPLIT, epoch: epoch(1), targetPodIds: [POD_1, POD_2], graceMs: 100 });
+    await raiseFence(db, lendFrom(cluster), {
+      migrationId: SPLIT,
+      epoch: epoch(1),
+      targetPodIds: [POD_1, POD_2],
+      graceMs: 100,
+    });
     await db.end();
     const copy = await clone(cluster, POD_1);
     expect(await results(copy)).toEqual({

@@ -13,6 +13,7 @@ import {
   guardAndStage,
   HOSTILE_ORGANIZATION,
   HOSTILE_TABLE,
+  lendFrom,
   outcome,
   POD_0,
   POD_1,
@@ -52,7 +53,7 @@ const nextEpoch = () => {
   return epoch(number);
 };
 const fence = () =>
-  raiseFence(db, {
+  raiseFence(db, lendFrom(cluster), {
     migrationId: SPLIT,
     epoch: nextEpoch(),
     targetPodIds: [POD_1, POD_2],
@@ -264,7 +265,7 @@ describe("staging", () => {
     expect(firstMs).toBeLessThan(20_000);
     expect(performance.now() - startedAt - firstMs).toBeLessThan(firstMs + 1_000);
     await client.query("BEGIN");
-    const { drainMs } = await raiseFence(db, {
+    const { drainMs } = await raiseFence(db, lendFrom(cluster), {
       migrationId: many.migrationId,
       epoch: nextEpoch(),
       targetPodIds: [POD_1],

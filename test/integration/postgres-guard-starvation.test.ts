@@ -7,6 +7,7 @@ import type { Cluster } from "../support/postgres.ts";
 import {
   epoch,
   guardAndStage,
+  lendFrom,
   outcome,
   POD_1,
   POD_2,
@@ -46,7 +47,12 @@ async function connect(options: { superuser?: boolean } = {}): Promise<pg.Client
 
 async function fence(graceMs = 2_000) {
   number += 1;
-  return raiseFence(db, { migrationId: SPLIT, epoch: epoch(number), targetPodIds: [POD_1, POD_2], graceMs });
+  return raiseFence(db, lendFrom(cluster), {
+    migrationId: SPLIT,
+    epoch: epoch(number),
+    targetPodIds: [POD_1, POD_2],
+    graceMs,
+  });
 }
 
 describe("32 writers of one organization, always overlapping", () => {

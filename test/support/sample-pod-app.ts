@@ -15,7 +15,7 @@ import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { OrganizationId, PodId } from "../../protocol/ids.ts";
 import { Cluster } from "./postgres.ts";
-import { epoch, POD_0, POD_1, SPLIT } from "./scratch-postgres.ts";
+import { epoch, lendFrom, POD_0, POD_1, SPLIT } from "./scratch-postgres.ts";
 
 export const OWNERSHIP_FILE = join(
   import.meta.dirname,
@@ -123,7 +123,7 @@ export class SamplePodWithApp {
     try {
       this.#epoch += 1;
       const fenced = { migrationId: SPLIT, targetPodIds: [POD_1], epoch: epoch(this.#epoch), graceMs: 100 };
-      if (phase === "fenced") await raiseFence(db, fenced);
+      if (phase === "fenced") await raiseFence(db, lendFrom(this.cluster), fenced);
       else if (phase === "source") await lowerFence(db, { ...fenced, epoch: null });
       else await setShares(db, SPLIT, { [POD_1]: phase } as Record<PodId, SharePhase>, epoch(this.#epoch));
     } finally {

@@ -1,5 +1,6 @@
 /** A Pod's PostgreSQL with a small schema, its rules, and the write guard on it. */
 import pg from "pg";
+import type { Lend } from "../../agent/stores/postgres/guard/fence.ts";
 import { installGuard } from "../../agent/stores/postgres/guard/install.ts";
 import { stageRoutes } from "../../agent/stores/postgres/guard/staging.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
@@ -134,4 +135,16 @@ export async function outcome(write: Promise<unknown>): Promise<string> {
     const { code, detail, message } = error as { code?: string; detail?: string; message: string };
     return code === undefined ? message : detail && code.startsWith("CL") ? `${code} ${detail}` : code;
   }
+}
+
+/** A second connection for a fence. */
+export function lendFrom(cluster: Cluster): Lend {
+  return async (work) => {
+    const db = await cluster.connect();
+    try {
+      return await work(db);
+    } finally {
+      await db.end();
+    }
+  };
 }

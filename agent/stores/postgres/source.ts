@@ -152,7 +152,7 @@ export class SourcePart {
     const graceMs = duty.settings.cutover.drainGraceMs;
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
-      const { stragglers, drainMs } = await raiseFence(db, {
+      const { stragglers, drainMs } = await raiseFence(db, (work) => this.#slow.use(work), {
         migrationId,
         epoch,
         targetPodIds,

@@ -1,11 +1,16 @@
 /** The coordinator as an operator uses it: its HTTP API for looking, its command for deciding. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { request } from "undici";
 import type { ClusterStatus, MigrationStatus } from "../../../coordinator/ports.ts";
 import type { ReadRecord } from "../../../protocol/events.ts";
 import type { Layout } from "./layout.ts";
+
+/** A coordinator that was restarted answers again within this time. */
+const PATIENCE_MS = 15_000;
+const AGAIN_MS = 100;
 
 const run = promisify(execFile);
 const CLEAVE = join(import.meta.dirname, "../../../coordinator/cli/main.ts");
@@ -61,7 +66,20 @@ export class Coordinator {
     }
   }
 
+  /** Asks again while the coordinator is away. */
   async #get(path: string): Promise<unknown> {
+    const end = performance.now() + PATIENCE_MS;
+    for (;;) {
+      try {
+        return await this.#getOnce(path);
+      } catch (error) {
+        if (performance.now() > end) throw error;
+        await sleep(AGAIN_MS);
+      }
+    }
+  }
+
+  async #getOnce(path: string): Promise<unknown> {
     const response = await request(`${this.#layout.coordinatorUrl}${path}`, {
       headers: { authorization: `Bearer ${this.#layout.token}` },
       signal: AbortSignal.timeout(5_000),

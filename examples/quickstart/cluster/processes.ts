@@ -25,11 +25,17 @@ export interface Started {
   expectEnd(): void;
 }
 
+interface Running {
+  readonly options: StartOptions;
+  readonly started: Started;
+}
+
 /** All processes of one run. They end when `end` is called or when this process ends, however that happens. */
 export class Processes {
   readonly #logFolder: string;
   readonly #watchdog: ChildProcess;
   readonly #children: ChildProcess[] = [];
+  readonly #running = new Map<string, Running>();
   #ending = false;
   #reject: (error: Error) => void = () => {};
   /** Rejects with the first failure of any process. */
@@ -86,7 +92,23 @@ export class Processes {
     const expectEnd = () => {
       expected = true;
     };
-    return { name: options.name, child, logFile, failed, expectEnd };
+    const started = { name: options.name, child, logFile, failed, expectEnd };
+    this.#running.set(options.name, { options, started });
+    return started;
+  }
+
+  /** `kill -9`; resolves when the process is gone, with what starts it again in the same way. */
+  async kill(name: string): Promise<() => Started> {
+    const running = this.#running.get(name);
+    if (running === undefined) throw new Error(`${name} was never started`);
+    const { child } = running.started;
+    running.started.expectEnd();
+    if (child.exitCode === null && child.signalCode === null) {
+      const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+      child.kill("SIGKILL");
+      await gone;
+    }
+    return () => this.start(running.options);
   }
 
   /** From here on an ending process is no failure. */

@@ -122,7 +122,7 @@ await Promise.all([
   readers(),
   refReaders(),
   gitClients(),
-  long.holdTransactionsOpen(config.organizations, stop.signal),
+  ...(config.longTransactions ? [long.holdTransactionsOpen(config.organizations, stop.signal)] : []),
   reportStats(),
 ]);
 ledger.close();

@@ -9,6 +9,7 @@ export interface TrafficConfig {
   /** Writes per second of all clients together (git pushes come on top, one for every hundred). */
   readonly rate: number;
   readonly seed: number;
+  readonly longTransactions: boolean;
   readonly ledgerFile: string;
   /** A folder of its own. */
   readonly folder: string;

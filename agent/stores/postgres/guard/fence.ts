@@ -1,14 +1,15 @@
 /** The fence of one migration (rule 4), and the marker that proves to a target that it has everything (rule 5). */
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
-import { inTransaction, isLockTimeout, onOneConnection, type Queryable } from "./queryable.ts";
+import { inTransaction, onOneConnection, type Queryable } from "./queryable.ts";
 import { flipShares, setShares } from "./staging.ts";
-import { findLockHolders, type LockHolder } from "./stragglers.ts";
+import { findLockHolders, terminateLockHolders } from "./stragglers.ts";
 
 export interface FenceOptions {
   readonly migrationId: MigrationId;
@@ -26,56 +27,91 @@ export interface RaisedFence {
   readonly drainMs: number;
 }
 
-/** Between one look at the stragglers and the next; in between the fence waits in the lock's queue. */
+/** Between one look at the stragglers and the next, once their grace is over. */
 const ROUND_MS = 10;
 /** A terminated backend that has not gone after this is stuck in the kernel, or worse. */
 const TERMINATION_MS = 3_000;
 
 /**
  * Makes the shares of the targets read-only and resolves when that is durable and every writer that was admitted
- * before has ended. Idempotent: at once when all are fenced already.
+ * before has ended. Idempotent: at once when all are fenced already. `onOther` lends another connection to the same
+ * database: for looking at writers, and terminating them, while the fence waits for them on `db`.
  * @throws CleaveError DRAIN_INCOMPLETE, with nothing fenced, naming the writer that cannot be ended.
  */
-export async function raiseFence(db: Queryable, options: FenceOptions): Promise<RaisedFence> {
-  return onOneConnection(db, (client) => raise(client, options));
+export async function raiseFence(db: Queryable, onOther: Lend, options: FenceOptions): Promise<RaisedFence> {
+  return onOneConnection(db, (client) => raise(client, onOther, options));
 }
 
-async function raise(client: ClientBase, options: FenceOptions): Promise<RaisedFence> {
+export type Lend = <T>(work: (db: Queryable) => Promise<T>) => Promise<T>;
+
+async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): Promise<RaisedFence> {
   const { migrationId, graceMs, signal } = options;
   const startedAt = performance.now();
   const elapsedMs = () => performance.now() - startedAt;
-  const terminated = new Map<number, LockHolder>();
+  const fencePid = (client as ClientBase & { readonly processID: number }).processID;
   signal?.throwIfAborted();
-  let waitMs = Math.max(1, graceMs);
-  while (!(await lockAndFlip(client, options, waitMs))) {
-    signal?.throwIfAborted();
-    waitMs = ROUND_MS;
-    const holders = await findLockHolders(client, migrationId);
-    const prepared = holders.find((holder) => holder.pid === null);
-    if (prepared)
-      throw new CleaveError("DRAIN_INCOMPLETE", `${prepared.description} cannot be ended by Cleave`);
-    if (elapsedMs() > graceMs + TERMINATION_MS)
-      throw new CleaveError(
-        "DRAIN_INCOMPLETE",
-        `still in flight: ${holders.map((holder) => holder.description).join("; ") || "nobody who is visible"}`,
-      );
-    for (const holder of holders) {
-      // A newcomer that slipped in between two rounds has its grace too; the next round keeps others out.
-      if (holder.pid === null || holder.ageMs < Math.min(graceMs, 2 * ROUND_MS)) continue;
-      terminated.set(holder.pid, holder);
-      await client.query("SELECT pg_catalog.pg_terminate_backend($1)", [holder.pid]);
+  const settled = new AbortController();
+  // The request for the lock stays in its queue from here on, and whoever comes later is refused: see `admit`.
+  const flipped = lockAndFlip(client, options).finally(() => settled.abort());
+  const quiet = flipped.catch(() => undefined);
+  const stragglers = new Map<number, string>();
+  let refusal: unknown;
+  try {
+    await pause(graceMs, settled.signal, signal);
+    while (!settled.signal.aborted) {
+      signal?.throwIfAborted();
+      await onOther((db) => endStragglers(db, migrationId, fencePid, stragglers));
+      if (elapsedMs() > graceMs + TERMINATION_MS) {
+        const holders = await onOther((db) => findLockHolders(db, migrationId, fencePid));
+        const who = holders.map(({ description }) => description).join("; ");
+        throw new CleaveError("DRAIN_INCOMPLETE", `still in flight: ${who || "nobody who is visible"}`);
+      }
+      await pause(ROUND_MS, settled.signal, signal);
     }
+  } catch (error) {
+    refusal = error;
+    await cancel(fencePid, onOther, settled.signal);
   }
-  return { stragglers: [...terminated.values()].map((holder) => holder.description), drainMs: elapsedMs() };
+  await quiet;
+  // The lock may have come free at the last moment: then the fence is up, whatever was about to be said.
+  await flipped.catch((error: unknown) => {
+    throw refusal ?? error;
+  });
+  return { stragglers: [...stragglers.values()], drainMs: elapsedMs() };
 }
 
-/** True when the shares are fenced; false when writers held the lock for longer than `waitMs`. */
-async function lockAndFlip(client: ClientBase, options: FenceOptions, waitMs: number): Promise<boolean> {
+/** Ends after `ms`, or as soon as one of the signals says so. */
+async function pause(ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
+  const given = signals.filter((signal) => signal !== undefined);
+  await sleep(Math.max(1, ms), undefined, { signal: AbortSignal.any(given) }).catch(() => undefined);
+}
+
+async function endStragglers(
+  db: Queryable,
+  migrationId: MigrationId,
+  fencePid: number,
+  stragglers: Map<number, string>,
+): Promise<void> {
+  for (const { pid, description } of await terminateLockHolders(db, migrationId, fencePid)) {
+    if (pid === null) throw new CleaveError("DRAIN_INCOMPLETE", `${description} cannot be ended by Cleave`);
+    if (!stragglers.has(pid)) stragglers.set(pid, description);
+  }
+}
+
+/** Ends the wait for the lock, which leaves nothing fenced. */
+async function cancel(pid: number, onOther: Lend, settled: AbortSignal): Promise<void> {
+  while (!settled.aborted) {
+    await onOther((db) => db.query("SELECT pg_catalog.pg_cancel_backend($1)", [pid])).catch(() => undefined);
+    await pause(ROUND_MS, settled);
+  }
+}
+
+async function lockAndFlip(client: ClientBase, options: FenceOptions): Promise<void> {
   const { migrationId, epoch, targetPodIds } = options;
   try {
     // One message: the flip follows the lock without a round trip in between.
     await client.query(
-      `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = ${Math.ceil(waitMs)};
+      `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;
        SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`,
     );
     await requireNoNewerEpoch(client, options);
@@ -86,10 +122,8 @@ async function lockAndFlip(client: ClientBase, options: FenceOptions, waitMs: nu
     await settleMoves(client, options);
     await flipShares(client, migrationId, shares, epoch);
     await client.query("COMMIT");
-    return true;
   } catch (error) {
     await client.query("ROLLBACK").catch(() => undefined);
-    if (isLockTimeout(error)) return false;
     throw error;
   }
 }

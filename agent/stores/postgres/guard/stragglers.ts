@@ -6,15 +6,13 @@ import type { Queryable } from "./queryable.ts";
 export interface LockHolder {
   /** Null for a prepared transaction, which no backend belongs to. */
   readonly pid: number | null;
-  /** Since its transaction began (or was prepared). */
-  readonly ageMs: number;
   readonly description: string;
 }
 
 const QUERY_CHARACTERS = 100;
 
 const HOLDERS = `
-SELECT l.pid, COALESCE(extract(epoch FROM clock_timestamp() - COALESCE(a.xact_start, p.prepared)) * 1000, 0)::float8 AS age_ms,
+SELECT l.pid,
   CASE WHEN l.pid IS NULL THEN format('the prepared transaction %L of user %s, prepared at %s', p.gid, p.owner, p.prepared)
     ELSE format('pid %s, user %s, application %L, %s, transaction since %s, last query since %s: %s', l.pid, a.usename,
       a.application_name, COALESCE(a.state, 'unknown state'), a.xact_start, a.query_start,
@@ -25,16 +23,36 @@ LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
 WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1 AND l.objid::int8 = (hashtext($2)::int8 & 4294967295)
   AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-  AND l.pid IS DISTINCT FROM pg_backend_pid()`;
+  AND l.pid IS DISTINCT FROM $4`;
 
+/** `fencePid` is the backend that is raising the fence. */
 export async function findLockHolders(
   db: Queryable,
   migrationId: MigrationId,
+  fencePid: number,
 ): Promise<readonly LockHolder[]> {
-  const { rows } = await db.query<{ pid: number | null; age_ms: number; description: string }>(HOLDERS, [
-    LOCK_CLASS,
-    migrationId,
-    QUERY_CHARACTERS,
-  ]);
-  return rows.map((row) => ({ pid: row.pid, ageMs: row.age_ms, description: row.description }));
+  return (await db.query<LockHolder & Record<string, unknown>>(HOLDERS, parameters(migrationId, fencePid)))
+    .rows;
+}
+
+/**
+ * Terminates every backend that holds the lock and returns them. Where a prepared transaction is among the holders,
+ * which cannot be ended in this way, nobody is terminated, for it would be in vain.
+ * In one statement, for PostgreSQL can terminate a backend only, not a transaction: a round trip later, a pooled
+ * connection could be in a transaction of somebody who has nothing to do with this.
+ */
+export async function terminateLockHolders(
+  db: Queryable,
+  migrationId: MigrationId,
+  fencePid: number,
+): Promise<readonly LockHolder[]> {
+  const { rows } = await db.query<LockHolder & Record<string, unknown>>(
+    `SELECT pid, description, CASE WHEN NOT bool_or(pid IS NULL) OVER () THEN pg_catalog.pg_terminate_backend(pid) END FROM (${HOLDERS}) AS holder`,
+    parameters(migrationId, fencePid),
+  );
+  return rows;
+}
+
+function parameters(migrationId: MigrationId, fencePid: number): unknown[] {
+  return [LOCK_CLASS, migrationId, QUERY_CHARACTERS, fencePid];
 }

@@ -1,0 +1,84 @@
+/** Follows a cluster's log and kills a process at the moment at which a migration reaches a state of its lifecycle. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
+import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
+import { MIGRATION } from "../../examples/quickstart/split.ts";
+import { silentLogger } from "../../protocol/adapters/logger.ts";
+import { NatsBlobs } from "../../protocol/adapters/nats-blobs.ts";
+import { NatsConfig } from "../../protocol/adapters/nats-config.ts";
+import { NatsLink } from "../../protocol/adapters/nats-connection.ts";
+import { NatsEventLog } from "../../protocol/adapters/nats-event-log.ts";
+import { systemClock } from "../../protocol/adapters/system-clock.ts";
+import { systemRandom } from "../../protocol/adapters/system-random.ts";
+import type { MigrationId } from "../../protocol/ids.ts";
+import { LogFollower } from "../../protocol/log-follower.ts";
+import type { Lifecycle } from "../../protocol/migration-machine.ts";
+
+export interface Kill {
+  readonly name: string;
+  /** The state at whose first record the process is killed. */
+  readonly at: Lifecycle;
+  /** After that record. */
+  readonly delayMs?: number;
+}
+
+/** It stays dead for this long: as long as a supervisor takes. */
+const AWAY_MS = 300;
+
+export class Saboteur {
+  readonly #processes: Processes;
+  readonly #kill: Kill;
+  readonly #link: NatsLink;
+  readonly #follower: LogFollower;
+  #lifecycle: Lifecycle | null = null;
+  #done: Promise<void> | null = null;
+  /** The state that the log was in when the process was gone, or null while it was not killed. */
+  goneAt: Lifecycle | null = null;
+
+  constructor(layout: Layout, processes: Processes, kill: Kill) {
+    this.#processes = processes;
+    this.#kill = kill;
+    this.#link = new NatsLink(
+      NatsConfig.parse({ servers: layout.natsUrl, name: "saboteur" }),
+      systemClock,
+      silentLogger,
+    );
+    const log = new NatsEventLog({
+      link: this.#link,
+      clock: systemClock,
+      random: systemRandom,
+      logger: silentLogger,
+      replicas: 1,
+    });
+    const ports = { log, blobs: new NatsBlobs(this.#link, 1), clock: systemClock };
+    this.#follower = new LogFollower(ports, "saboteur", (state) => {
+      const lifecycle = state.migrations[MIGRATION as MigrationId]?.lifecycle ?? null;
+      if (lifecycle === this.#lifecycle) return;
+      this.#lifecycle = lifecycle;
+      if (lifecycle === kill.at) this.#done ??= this.#strike();
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.#follower.start();
+  }
+
+  /** Resolves when the process runs again; at once when it was not killed. */
+  async finished(): Promise<void> {
+    await this.#done;
+  }
+
+  async stop(): Promise<void> {
+    await this.finished();
+    await this.#follower.stop();
+    await this.#link.close();
+  }
+
+  async #strike(): Promise<void> {
+    if (this.#kill.delayMs !== undefined) await sleep(this.#kill.delayMs);
+    const startAgain = await this.#processes.kill(this.#kill.name);
+    this.goneAt = this.#lifecycle;
+    await sleep(AWAY_MS);
+    startAgain();
+  }
+}

@@ -1,0 +1,77 @@
+/** The demo's split as a test: small, without words, with something that happens before or during it. */
+import { cpSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
+import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
+import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
+import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
+import type { DemoOptions } from "../../examples/quickstart/options.ts";
+import { Progress } from "../../examples/quickstart/progress.ts";
+import type { Report } from "../../examples/quickstart/report/report.ts";
+import { runDemo } from "../../examples/quickstart/run-demo.ts";
+
+export const SMALL: DemoOptions = {
+  pods: 2,
+  organizations: 4,
+  rows: 2_000,
+  repositories: 6,
+  objects: 40,
+  rate: 40,
+  seed: 1,
+  repositoriesFrom: null,
+  report: null,
+  keep: false,
+  trafficMs: 600,
+  longTransactions: false,
+  settlingMs: 500,
+};
+
+export interface SmallSplit {
+  readonly options?: Partial<DemoOptions>;
+  readonly beforeSplit?: (cluster: {
+    readonly coordinator: Coordinator;
+    readonly planFile: string;
+    readonly layout: Layout;
+    readonly processes: Processes;
+  }) => Promise<void>;
+  /** Looks at the cluster while it still runs. */
+  readonly afterwards?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
+}
+
+/** Runs it and ends everything. When it fails, the logs of all processes are kept and the error names them. */
+export async function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+  const { layout, processes } = await prepareRun("cleave-e2e-", options?.pods ?? SMALL.pods);
+  // Nobody reads it; a stream that is read by nobody must not fill up.
+  const progress = new Progress(new PassThrough().resume());
+  let coordinator: Coordinator | undefined;
+  try {
+    const report = await Promise.race([
+      runDemo({
+        options: { ...SMALL, ...options },
+        layout,
+        processes,
+        progress,
+        beforeSplit: async (running, planFile) => {
+          coordinator = running;
+          await beforeSplit?.({ coordinator: running, planFile, layout, processes });
+        },
+      }),
+      processes.failed,
+    ]);
+    if (coordinator) await afterwards?.(coordinator, layout);
+    if (!report.ok) {
+      const failed = report.evidence.filter((check) => !check.ok);
+      throw new Error(`the audit failed: ${JSON.stringify({ ...report, evidence: failed }, null, 1)}`);
+    }
+    return report;
+  } catch (error) {
+    const kept = mkdtempSync(join(tmpdir(), "cleave-e2e-logs-"));
+    cpSync(layout.logs, kept, { recursive: true });
+    throw new Error(`${(error as Error).message}\nlogs: ${kept}`, { cause: error });
+  } finally {
+    progress.stop();
+    await processes.end();
+  }
+}
