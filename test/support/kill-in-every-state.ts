@@ -4,7 +4,10 @@ import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import { type Kill, Saboteur } from "./saboteur.ts";
 import { smallSplit } from "./small-split.ts";
 
-/** The others are ends: nothing is under way in them. */
+/**
+ * Where a process can be met. `transferring` cannot be: consensus and transfer are one record of the log, so nobody
+ * ever sees a log that ends between them. Of the ends, only `retaining` is reached by a split that succeeds.
+ */
 const STATES: readonly Lifecycle[] = [
   "planned",
   "preflight",
@@ -13,7 +16,6 @@ const STATES: readonly Lifecycle[] = [
   "ready",
   "fencing",
   "matching",
-  "transferring",
   "activating",
   "retaining",
 ];
