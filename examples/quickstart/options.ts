@@ -21,6 +21,9 @@ export interface DemoOptions {
   readonly trafficMs: number;
   /** Whether clients keep one transaction open at all times, which delays the copy as well as the fence. */
   readonly longTransactions: boolean;
+  /** Of the writes; the others are SQL. */
+  readonly objectShare: number;
+  readonly readsPerWrite: number;
   /** How long the replicas have to stay within their bounds before the cutover. */
   readonly settlingMs: number;
 }
@@ -76,6 +79,8 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
     keep: flags["keep"] === true,
     trafficMs: flags["quick"] ? 2_000 : 5_000,
     longTransactions: true,
+    objectShare: 0.12,
+    readsPerWrite: 1 / 3,
     settlingMs: 3_000,
   };
 }

@@ -197,6 +197,8 @@ async function beginTraffic(
       rate: options.rate,
       seed: options.seed,
       longTransactions: options.longTransactions,
+      objectShare: options.objectShare,
+      readsPerWrite: options.readsPerWrite,
       ledgerFile: ledgerFile(layout),
       folder,
     });

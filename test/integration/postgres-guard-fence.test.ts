@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { lowerFence, raiseFence, readMarker, writeMarker } from "../../agent/stores/postgres/guard/fence.ts";
+import { awaitMarker, lowerFence, raiseFence, readMarker } from "../../agent/stores/postgres/guard/fence.ts";
 import { setShares } from "../../agent/stores/postgres/guard/staging.ts";
 import type { Cluster } from "../support/postgres.ts";
 import {
@@ -354,14 +354,17 @@ describe("the fence itself", () => {
   });
 
   it("has a marker only while it is up; the same one when asked again", async () => {
-    await expect(writeMarker(db, { migrationId: SPLIT, epoch: epoch(number) })).rejects.toMatchObject({
-      code: "INTERNAL",
-    });
-    await fence();
-    const marker = await writeMarker(db, { migrationId: SPLIT, epoch: epoch(number) });
-    expect(await readMarker(db, SPLIT, epoch(number))).toEqual({ token: marker.token });
-    expect((await writeMarker(db, { migrationId: SPLIT, epoch: epoch(number) })).token).toBe(marker.token);
     expect(await readMarker(db, SPLIT, epoch(number + 1))).toBeNull();
+    expect(await awaitMarker(db, SPLIT, epoch(number + 1))).toBeNull();
+    const marker = await fence();
+    expect(await readMarker(db, SPLIT, epoch(number))).toEqual({ token: marker.token });
+    expect(await awaitMarker(db, SPLIT, epoch(number))).toEqual({ token: marker.token });
+    number -= 1;
+    expect((await fence()).token).toBe(marker.token);
+    // Lowered, written to, and raised again: what the former marker proved is no longer all.
+    await lowerFence(db, { migrationId: SPLIT, targetPodIds: [POD_1, POD_2], epoch: null });
+    number -= 1;
+    expect((await fence()).token).not.toBe(marker.token);
     const [row] = await cluster.query<{ behind: boolean }>(
       "SELECT $1::pg_lsn <= pg_current_wal_flush_lsn() AS behind",
       [marker.lsn],

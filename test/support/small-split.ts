@@ -25,6 +25,8 @@ export const SMALL: DemoOptions = {
   keep: false,
   trafficMs: 600,
   longTransactions: false,
+  objectShare: 0.12,
+  readsPerWrite: 1 / 3,
   settlingMs: 500,
 };
 

@@ -5,7 +5,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
 import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
-import { raiseFence, writeMarker } from "./guard/fence.ts";
+import { raiseFence } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
@@ -152,7 +152,7 @@ export class SourcePart {
     const graceMs = duty.settings.cutover.drainGraceMs;
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
-      const { stragglers, drainMs } = await raiseFence(db, (work) => this.#slow.use(work), {
+      const { stragglers, drainMs, token, lsn } = await raiseFence(db, (work) => this.#slow.use(work), {
         migrationId,
         epoch,
         targetPodIds,
@@ -160,7 +160,6 @@ export class SourcePart {
         signal,
       });
       this.#board.set({ stragglers: [...stragglers] });
-      const { token, lsn } = await writeMarker(db, { migrationId, epoch });
       const position = this.#position as ServerPosition;
       this.#board.set({
         reached: true,

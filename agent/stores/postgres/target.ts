@@ -9,7 +9,7 @@ import type { PeerPostgres } from "./config.ts";
 import { WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
-import { readMarker } from "./guard/fence.ts";
+import { awaitMarker, readMarker } from "./guard/fence.ts";
 import { setShares } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { resolveRunAs, type SystemUser } from "./run-as.ts";
@@ -19,9 +19,6 @@ import { forgetSource } from "./standby.ts";
 import { StandbyServer } from "./standby-server.ts";
 import { StandbyWatch } from "./standby-watch.ts";
 import type { StatusBoard } from "./status-board.ts";
-
-/** On the path of the read-only window: how often the marker is looked for. */
-const LOOK_EVERY_MS = 1;
 
 /**
  * Asks for the promotion and waits for it for some time, in one round trip; repeated harmlessly. `pg_promote(true)`
@@ -173,9 +170,8 @@ export class TargetPart {
     let marker: { readonly token: string } | null = null;
     for (;;) {
       signal.throwIfAborted();
-      marker = await server.fast.use((db) => readMarker(db, duty.migrationId, epoch));
+      marker = await server.fast.use((db) => awaitMarker(db, duty.migrationId, epoch));
       if (marker) break;
-      await this.#options.clock.sleep(LOOK_EVERY_MS, signal);
     }
     const own = await readPosition((text) => server.fast.query(text));
     if (own.systemIdentifier !== record.systemIdentifier) throw otherLineage(own.systemIdentifier, record);

@@ -77,9 +77,11 @@ async function noteRows(
      UNION ALL
      -- Kept by a trigger: whatever issues come and go, the difference to their number stays.
      SELECT p.organization_id::text, 'rows public.project_statistics',
-            count(*) || ' ' || sum(hashtextextended(p.id || ' ' || s.commit_count || ' ' || s.issue_count
+            count(*) || ' ' || sum(hashtextextended(p.id || ' ' || s.commits || ' ' || s.issues
               - (SELECT count(*) FROM public.issues i WHERE i.project_id = p.id), 0)::numeric)
-       FROM public.project_statistics s JOIN public.projects p ON p.id = s.project_id GROUP BY 1`,
+       FROM (SELECT project_id, sum(commit_count) AS commits, sum(issue_count) AS issues
+               FROM public.project_statistics GROUP BY 1) s
+       JOIN public.projects p ON p.id = s.project_id GROUP BY 1`,
     [`${trafficRun}-`],
   );
   for (const { digest, organization, thing } of own) note(organization, thing, digest);

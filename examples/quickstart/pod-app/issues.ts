@@ -70,12 +70,46 @@ async function transaction<T>(
  * So before it is given, a write is tried that changes nothing and is refused where writes are.
  * @returns 404, also when there is no such organization.
  */
-async function notFound(client: pg.PoolClient, organization: string): Promise<404> {
+async function notFound(client: pg.Pool | pg.PoolClient, organization: string): Promise<404> {
   await client.query("UPDATE public.organizations SET name = name WHERE id = $1", [organization]);
   return 404;
 }
 
 const OF_ORGANIZATION = "SELECT id FROM public.projects WHERE organization_id = $1";
+
+/**
+ * Prepared, and one statement for each request where that can be: as an application under load would have it. The
+ * issue's project is the same for the same write, and all projects for many writes: statistics are one row per project.
+ */
+const CREATE = {
+  name: "create-issue",
+  text: `WITH project AS MATERIALIZED (
+      SELECT id FROM public.projects WHERE organization_id = $1 ORDER BY id
+      LIMIT 1 OFFSET $2::int % GREATEST(1, (SELECT count(*)::int FROM public.projects WHERE organization_id = $1))),
+    issue AS (
+      INSERT INTO public.issues (project_id, title, write_id, revision) SELECT id, $3, $4, 1 FROM project
+      ON CONFLICT (write_id) DO NOTHING RETURNING id, project_id),
+    note AS (
+      INSERT INTO public.notes (project_id, noteable_type, noteable_id, body)
+      SELECT project_id, 'Issue', id, 'opened by ' || $4 FROM issue)
+    SELECT (SELECT id FROM project) AS project, (SELECT id FROM issue) AS issue`,
+};
+const CHANGE = {
+  name: "change-issue",
+  text: `UPDATE public.issues SET title = $3, revision = $4 WHERE write_id = $2 AND revision < $4 AND project_id IN (${OF_ORGANIZATION})`,
+};
+const DELETE = {
+  name: "delete-issue",
+  text: `WITH issue AS (
+      DELETE FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION}) RETURNING id),
+    note AS (
+      DELETE FROM public.notes USING issue WHERE noteable_type = 'Issue' AND noteable_id = issue.id)
+    SELECT id FROM issue`,
+};
+const FIND = {
+  name: "find-issue",
+  text: `SELECT title, revision FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
+};
 
 const QUIET_WRITES = [
   "UPDATE public.organization_settings SET settings = settings WHERE organization_id = $1",
@@ -84,7 +118,6 @@ const QUIET_WRITES = [
   `UPDATE public.boards SET name = name WHERE project_id IN (${OF_ORGANIZATION})`,
 ];
 
-/** The same project for the same write, and all projects for many writes: statistics are one row per project. */
 function spread(writeId: string): number {
   let sum = 0;
   for (const character of writeId) sum = (sum * 31 + character.charCodeAt(0)) % 1_000_003;
@@ -99,9 +132,6 @@ export function createIssue(
 ): Promise<number> {
   return transaction(pool, issue.isolation, async ({ client, attempt, wait }) => {
     if (issue.readFirst) await client.query("SELECT count(*) FROM public.organizations");
-    const projects = await client.query<{ id: string }>(`${OF_ORGANIZATION} ORDER BY id`, [organization]);
-    const project = projects.rows[spread(issue.writeId) % Math.max(1, projects.rows.length)];
-    if (!project) return await notFound(client, organization);
     // Once: under stricter isolation a long transaction loses against the short ones, every time.
     if (issue.holdOpenMs > 0 && attempt === 1) {
       // A write that locks a row which nobody else needs: the issue's own would lock its project's statistics, and
@@ -110,17 +140,12 @@ export function createIssue(
       await client.query(QUIET_WRITES[spread(issue.writeId) % QUIET_WRITES.length] as string, [organization]);
       await wait(issue.holdOpenMs);
     }
-    const inserted = await client.query<{ id: string }>(
-      "INSERT INTO public.issues (project_id, title, write_id, revision) VALUES ($1, $2, $3, 1) ON CONFLICT (write_id) DO NOTHING RETURNING id",
-      [project.id, issue.title, issue.writeId],
-    );
-    const id = inserted.rows[0]?.id;
-    if (id === undefined) return 200;
-    await client.query(
-      "INSERT INTO public.notes (project_id, noteable_type, noteable_id, body) VALUES ($1, 'Issue', $2, $3)",
-      [project.id, id, `opened by ${issue.writeId}`],
-    );
-    return 201;
+    const { rows } = await client.query<{ project: string | null; issue: string | null }>({
+      ...CREATE,
+      values: [organization, spread(issue.writeId), issue.title, issue.writeId],
+    });
+    if (!rows[0]?.project) return await notFound(client, organization);
+    return rows[0].issue === null ? 200 : 201;
   });
 }
 
@@ -131,38 +156,27 @@ export async function changeIssue(
   writeId: string,
   change: z.infer<typeof IssueChange>,
 ): Promise<number> {
-  return await transaction(pool, "read committed", async ({ client }) => {
-    const updated = await client.query(
-      `UPDATE public.issues SET title = $3, revision = $4 WHERE write_id = $2 AND revision < $4 AND project_id IN (${OF_ORGANIZATION})`,
-      [organization, writeId, change.title, change.revision],
-    );
-    if ((updated.rowCount ?? 0) > 0) return 200;
-    return (await findIssue(client, organization, writeId)) === null ? notFound(client, organization) : 200;
+  const { rowCount } = await pool.query({
+    ...CHANGE,
+    values: [organization, writeId, change.title, change.revision],
   });
+  if ((rowCount ?? 0) > 0 || (await findIssue(pool, organization, writeId)) !== null) return 200;
+  return await notFound(pool, organization);
 }
 
 export async function deleteIssue(pool: pg.Pool, organization: string, writeId: string): Promise<number> {
-  return await transaction(pool, "read committed", async ({ client }) => {
-    await client.query(
-      `DELETE FROM public.notes n USING public.issues i WHERE n.noteable_type = 'Issue' AND n.noteable_id = i.id AND i.write_id = $2 AND i.project_id IN (${OF_ORGANIZATION})`,
-      [organization, writeId],
-    );
-    const deleted = await client.query(
-      `DELETE FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
-      [organization, writeId],
-    );
-    return (deleted.rowCount ?? 0) > 0 ? 204 : await notFound(client, organization);
-  });
+  const { rows } = await pool.query({ ...DELETE, values: [organization, writeId] });
+  return rows.length > 0 ? 204 : await notFound(pool, organization);
 }
 
 export async function findIssue(
-  client: pg.Pool | pg.PoolClient,
+  pool: pg.Pool,
   organization: string,
   writeId: string,
 ): Promise<{ title: string; revision: number } | null> {
-  const { rows } = await client.query<{ title: string; revision: number }>(
-    `SELECT title, revision FROM public.issues WHERE write_id = $2 AND project_id IN (${OF_ORGANIZATION})`,
-    [organization, writeId],
-  );
+  const { rows } = await pool.query<{ title: string; revision: number }>({
+    ...FIND,
+    values: [organization, writeId],
+  });
   return rows[0] ?? null;
 }

@@ -225,7 +225,8 @@ export class Router {
       try {
         const response = await request(`${guard}/guard/route?path=${encodeURIComponent(kept.url)}`, {
           dispatcher: this.#agent,
-          signal: AbortSignal.timeout(1_000),
+          headersTimeout: 1_000,
+          bodyTimeout: 1_000,
         });
         if (response.statusCode !== 200) {
           await response.body.dump();
@@ -253,7 +254,8 @@ export class Router {
           "x-original-uri": kept.url,
           "cleave-hold-ms": String(holdMs),
         },
-        signal: AbortSignal.timeout(holdMs + 2_000),
+        headersTimeout: holdMs + 2_000,
+        bodyTimeout: 2_000,
       });
       const message = await response.body.text();
       const podId = header(response, "cleave-pod");

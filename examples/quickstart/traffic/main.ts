@@ -16,10 +16,10 @@ import { SeededRandom } from "./random.ts";
 import { Reader } from "./readers.ts";
 
 const STATS_EVERY_MS = 500;
-const OBJECT_SHARE = 0.12;
-const READS_PER_WRITE = 1 / 3;
 const REF_READS_PER_SECOND = 0.5;
 const GIT_CLIENTS = 2;
+/** A push is a dozen processes, and again on every Pod that mirrors it: more would measure nothing but their start. */
+const MAX_PUSHES_PER_SECOND = 1.5;
 /** Of one organization, at once. A cutover keeps them waiting; more would only wait as well. */
 const WRITERS_PER_ORGANIZATION = 8;
 
@@ -74,7 +74,7 @@ async function writers(): Promise<void> {
   let turn = 0;
   await pace({ perSecond: config.rate, maxInFlight: 1_000, signal: stop.signal }, async () => {
     const organization = config.organizations[turn++ % config.organizations.length] as string;
-    const writer = choices.next() < OBJECT_SHARE ? objects : issues;
+    const writer = choices.next() < config.objectShare ? objects : issues;
     const busy = writing.get(organization) ?? 0;
     if (busy >= WRITERS_PER_ORGANIZATION) return;
     writing.set(organization, busy + 1);
@@ -85,7 +85,7 @@ async function writers(): Promise<void> {
 
 async function readers(): Promise<void> {
   const choices = random.fork();
-  const options = { perSecond: config.rate * READS_PER_WRITE, maxInFlight: 64, signal: stop.signal };
+  const options = { perSecond: config.rate * config.readsPerWrite, maxInFlight: 64, signal: stop.signal };
   await pace(options, async () => await reader.read(choices.pick(config.organizations)));
 }
 
@@ -100,7 +100,8 @@ async function gitClients(): Promise<void> {
   if (config.repositories.length === 0) return;
   await pusher.prepare();
   let turn = 0;
-  const options = { perSecond: config.rate / 100, maxInFlight: GIT_CLIENTS, signal: stop.signal };
+  const perSecond = Math.min(config.rate / 100, MAX_PUSHES_PER_SECOND);
+  const options = { perSecond, maxInFlight: GIT_CLIENTS, signal: stop.signal };
   await pace(options, async () => {
     await pusher.push(
       config.repositories[turn++ % config.repositories.length] as (typeof config.repositories)[0],

@@ -6,10 +6,13 @@ export interface TrafficConfig {
   readonly routerUrl: string;
   readonly organizations: readonly string[];
   readonly repositories: readonly TrafficRepository[];
-  /** Writes per second of all clients together (git pushes come on top, one for every hundred). */
+  /** Writes per second of all clients together (git pushes come on top, one for every hundred and at most 1.5 per second). */
   readonly rate: number;
   readonly seed: number;
   readonly longTransactions: boolean;
+  /** Of the writes; the others are SQL. */
+  readonly objectShare: number;
+  readonly readsPerWrite: number;
   readonly ledgerFile: string;
   /** A folder of its own. */
   readonly folder: string;

@@ -1,4 +1,4 @@
-/** The fence of one migration (rule 4), and the marker that proves to a target that it has everything (rule 5). */
+/** The fence of one migration (rule 4), with the marker that proves to a target that it has everything (rule 5). */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
@@ -7,8 +7,8 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
-import { inTransaction, onOneConnection, type Queryable } from "./queryable.ts";
-import { flipShares, setShares } from "./staging.ts";
+import { onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
+import { setShares } from "./staging.ts";
 import { findLockHolders, terminateLockHolders } from "./stragglers.ts";
 
 export interface FenceOptions {
@@ -23,14 +23,20 @@ export interface FenceOptions {
 export interface RaisedFence {
   /** The writers that were terminated, described for the operator. */
   readonly stragglers: readonly string[];
-  /** From the request for the lock until every writer had ended. */
+  /** From the request for the lock until every writer had ended and the fence was durable. */
   readonly drainMs: number;
+  /** Of the fence's marker: a target that has replayed it has every write before it (rule 5). */
+  readonly token: string;
+  /** A position of flushed WAL that has the marker in front of it. */
+  readonly lsn: Lsn;
 }
 
 /** Between one look at the stragglers and the next, once their grace is over. */
 const ROUND_MS = 10;
 /** A terminated backend that has not gone after this is stuck in the kernel, or worse. */
 const TERMINATION_MS = 3_000;
+/** SQLSTATE of a fence of an older epoch than the share's. */
+const TOO_LATE = "CL409";
 
 /**
  * Makes the shares of the targets read-only and resolves when that is durable and every writer that was admitted
@@ -74,10 +80,15 @@ async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): 
   }
   await quiet;
   // The lock may have come free at the last moment: then the fence is up, whatever was about to be said.
-  await flipped.catch((error: unknown) => {
-    throw refusal ?? error;
+  const { token, lsn } = await flipped.catch((error: unknown) => {
+    throw refusal ?? known(error);
   });
-  return { stragglers: [...stragglers.values()], drainMs: elapsedMs() };
+  return { stragglers: [...stragglers.values()], drainMs: elapsedMs(), token, lsn };
+}
+
+function known(error: unknown): unknown {
+  if (sqlStateOf(error) !== TOO_LATE) return error;
+  return new CleaveError("COMMAND_NOT_POSSIBLE", (error as Error).message, { cause: error });
 }
 
 /** Ends after `ms`, or as soon as one of the signals says so. */
@@ -106,27 +117,81 @@ async function cancel(pid: number, onOther: Lend, settled: AbortSignal): Promise
   }
 }
 
-async function lockAndFlip(client: ClientBase, options: FenceOptions): Promise<void> {
-  const { migrationId, epoch, targetPodIds } = options;
+interface Flipped {
+  readonly token: string;
+  readonly lsn: Lsn;
+}
+
+/**
+ * All in one message, so that organizations are not read-only for a dozen round trips: lock, flip, marker, commit,
+ * position. The marker is written by the transaction that flips: it holds the lock that every writer in flight has
+ * given up by then, so all of their commits are in front of it in the WAL.
+ */
+async function lockAndFlip(client: ClientBase, options: FenceOptions): Promise<Flipped> {
   try {
-    // One message: the flip follows the lock without a round trip in between.
-    await client.query(
-      `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;
-       SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`,
-    );
-    await requireNoNewerEpoch(client, options);
-    const shares = Object.fromEntries(targetPodIds.map((podId) => [podId, "fenced"])) as Record<
-      PodId,
-      SharePhase
-    >;
+    const atOnce = await client.query(`${lock(options)}; ${flip(options)}; COMMIT; ${flipped(options)}`);
+    const result = lastRow(atOnce);
+    if (result) return result;
+    await client.query(lock(options));
     await settleMoves(client, options);
-    await flipShares(client, migrationId, shares, epoch);
-    await client.query("COMMIT");
+    const later = lastRow(await client.query(`${flip(options)}; COMMIT; ${flipped(options)}`));
+    invariant(later !== undefined, `the shares of ${options.migrationId} were flipped, and are not fenced`);
+    return later;
   } catch (error) {
     await client.query("ROLLBACK").catch(() => undefined);
     throw error;
   }
 }
+
+function lastRow(results: unknown): Flipped | undefined {
+  return (results as readonly { readonly rows: readonly Flipped[] }[]).at(-1)?.rows[0];
+}
+
+const lock = ({ migrationId }: FenceOptions) => `
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL synchronous_commit = on;
+SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`;
+
+/** Nothing when rows were moved between organizations: that has to be settled first. See also `flipShares`. */
+const flip = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
+DO LANGUAGE plpgsql ${literal(`
+DECLARE
+  later record;
+  targets CONSTANT text[] := ${textArray(targetPodIds)};
+  migration CONSTANT text := ${literal(migrationId)};
+BEGIN
+  SELECT * INTO later FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
+    AND (s.epoch > ${epoch} OR s.phase IN ('transferred', 'opened'));
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = '${TOO_LATE}', MESSAGE = pg_catalog.format(
+      'the share of %s is %s at epoch %s; a fence of epoch ${epoch} comes too late', later.target_pod_id, later.phase, later.epoch);
+  END IF;
+  IF EXISTS (SELECT FROM cleave.moved AS m WHERE m.migration_id = migration) THEN
+    RETURN;
+  END IF;
+  IF EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
+      AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', ${epoch})) THEN
+    DELETE FROM cleave.marker AS m WHERE m.migration_id = migration AND m.epoch = ${epoch};
+    UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1);
+    UPDATE cleave.share AS s SET phase = 'fenced', epoch = ${epoch}
+      WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets);
+  END IF;
+  IF (SELECT count(*) FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets))
+      <> pg_catalog.cardinality(targets) THEN
+    RAISE EXCEPTION 'not every share of % is staged in this database', migration;
+  END IF;
+  INSERT INTO cleave.marker VALUES (migration, ${epoch}, ${literal(randomUUID())}) ON CONFLICT DO NOTHING;
+END`)}`;
+
+/** One row when the fence is up; the position is behind the marker, and flushed. */
+const flipped = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
+SELECT m.token, pg_catalog.pg_current_wal_flush_lsn() AS lsn FROM cleave.marker AS m
+WHERE m.migration_id = ${literal(migrationId)} AND m.epoch = ${epoch} AND NOT EXISTS (
+  SELECT FROM cleave.share AS s WHERE s.migration_id = m.migration_id AND s.target_pod_id = ANY (${textArray(targetPodIds)})
+    AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', m.epoch))`;
+
+const textArray = (values: readonly string[]) =>
+  `ARRAY[${values.map((value) => literal(value)).join(", ")}]::text[]`;
 
 /**
  * Parents that came from another organization while routes were staged: a transaction that wrote to a child may have
@@ -158,20 +223,6 @@ async function settleMoves(
   }
 }
 
-async function requireNoNewerEpoch(client: ClientBase, options: FenceOptions): Promise<void> {
-  const { migrationId, epoch, targetPodIds } = options;
-  const { rows } = await client.query<{ target_pod_id: string; epoch: string; phase: SharePhase }>(
-    "SELECT target_pod_id, epoch, phase FROM cleave.share WHERE migration_id = $1 AND target_pod_id = ANY($3::text[]) AND (epoch > $2 OR phase IN ('transferred', 'opened'))",
-    [migrationId, epoch, targetPodIds],
-  );
-  const found = rows[0];
-  if (found)
-    throw new CleaveError(
-      "COMMAND_NOT_POSSIBLE",
-      `the share of ${found.target_pod_id} is ${found.phase} at epoch ${found.epoch}; a fence of epoch ${epoch} comes too late`,
-    );
-}
-
 /** The source serves the shares again. */
 export async function lowerFence(
   db: Queryable,
@@ -188,41 +239,6 @@ export async function lowerFence(
   await setShares(db, options.migrationId, shares, options.epoch);
 }
 
-/**
- * Writes the marker of a raised fence, durably; again it returns the same token.
- * `lsn` is a position of flushed WAL that has the marker, and every write before it, in front.
- * @throws CleaveError INTERNAL when the fence of that epoch is not up, for then the marker would prove nothing.
- */
-export async function writeMarker(
-  db: Queryable,
-  { migrationId, epoch }: { readonly migrationId: MigrationId; readonly epoch: Epoch },
-): Promise<{ readonly token: string; readonly lsn: Lsn }> {
-  return onOneConnection(db, async (client) => {
-    const token = await inTransaction(client, async () => {
-      await client.query("SET LOCAL synchronous_commit = on");
-      const { rows: shares } = await client.query<{ epoch: string | null; phase: string }>(
-        "SELECT epoch, phase FROM cleave.share WHERE migration_id = $1 FOR SHARE",
-        [migrationId],
-      );
-      const up =
-        shares.length > 0 &&
-        shares.every((share) => share.phase === "fenced" && Number(share.epoch) === epoch);
-      invariant(up, `the fence ${epoch} of ${migrationId} is not up, so no marker of it may be written`);
-      await client.query("INSERT INTO cleave.marker VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [
-        migrationId,
-        epoch,
-        randomUUID(),
-      ]);
-      return (await readMarker(client, migrationId, epoch))?.token;
-    });
-    invariant(token !== undefined, "a marker that was just written is not there");
-    const { rows } = await client.query<{ lsn: Lsn }>("SELECT pg_catalog.pg_current_wal_flush_lsn() AS lsn");
-    const lsn = rows[0]?.lsn;
-    invariant(lsn !== undefined, "the server gave no WAL position");
-    return { token, lsn };
-  });
-}
-
 /** The marker of a fence as far as this server (a hot standby too) has it. */
 export async function readMarker(
   db: Queryable,
@@ -234,4 +250,28 @@ export async function readMarker(
     [migrationId, epoch],
   );
   return rows[0] ?? null;
+}
+
+/** How long the server itself looks before it answers that there is none yet. */
+const MARKER_ROUNDS = 25;
+
+/** As `readMarker`, but waits for it up to a twentieth of a second, on the server: asking again and again costs more. */
+export async function awaitMarker(
+  db: Queryable,
+  migrationId: MigrationId,
+  epoch: Epoch,
+): Promise<{ readonly token: string } | null> {
+  const where = `migration_id = ${literal(migrationId)} AND epoch = ${epoch}`;
+  const results = await db.query(
+    `DO LANGUAGE plpgsql ${literal(`BEGIN
+    FOR round IN 1..${MARKER_ROUNDS} LOOP
+      EXIT WHEN EXISTS (SELECT FROM cleave.marker WHERE ${where});
+      PERFORM pg_catalog.pg_sleep(0.002);
+    END LOOP;
+  END`)}; SELECT token FROM cleave.marker WHERE ${where}`,
+  );
+  const rows = (results as unknown as readonly { readonly rows: readonly { token: string }[] }[]).at(
+    -1,
+  )?.rows;
+  return rows?.[0] ?? null;
 }

@@ -147,7 +147,7 @@ export async function generateRows(
       onProgress(index + 1, steps.length);
     }
     await client.query(
-      "INSERT INTO project_statistics SELECT p.id, count(i.id), 3 FROM projects p LEFT JOIN issues i ON i.project_id = p.id GROUP BY p.id",
+      "INSERT INTO project_statistics SELECT p.id, 0, count(i.id), 3 FROM projects p LEFT JOIN issues i ON i.project_id = p.id GROUP BY p.id",
     );
     await client.query("COMMIT");
     await restartIdentities(client);
