@@ -10,6 +10,7 @@ import { WarmConnection } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
 import { awaitMarker, readMarker } from "./guard/fence.ts";
+import { isRecoveryConflict } from "./guard/queryable.ts";
 import { setShares } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { resolveRunAs, type SystemUser } from "./run-as.ts";
@@ -170,7 +171,13 @@ export class TargetPart {
     let marker: { readonly token: string } | null = null;
     for (;;) {
       signal.throwIfAborted();
-      marker = await server.fast.use((db) => awaitMarker(db, duty.migrationId, epoch));
+      marker = await server.fast.use((db) =>
+        awaitMarker(db, duty.migrationId, epoch).catch((error: unknown) => {
+          // Replay comes first, and cancels whoever is in its way: the marker may be what it replays.
+          if (isRecoveryConflict(error)) return null;
+          throw error;
+        }),
+      );
       if (marker) break;
     }
     const own = await readPosition((text) => server.fast.query(text));

@@ -1,6 +1,7 @@
 /** Starts the cluster's processes, each with its own log file, and hands every one of them to the watchdog. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
+import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { type Ending, startTimeOf } from "./endings.ts";
 
@@ -13,6 +14,8 @@ export interface StartOptions {
   readonly user?: { readonly uid: number; readonly gid: number } | null;
   /** `pipe` to talk to the process through its standard input and output; its log then has errors only. */
   readonly io?: "log" | "pipe";
+  /** Served before the others when processors are short, where the system allows that. */
+  readonly urgent?: boolean;
 }
 
 export interface Started {
@@ -86,6 +89,13 @@ export class Processes {
     });
     // Nobody may be waiting yet; whoever does gets the reason.
     failed.catch((error: Error) => this.#reject(error));
+    if (options.urgent && child.pid !== undefined) {
+      try {
+        setPriority(child.pid, constants.priority.PRIORITY_ABOVE_NORMAL);
+      } catch {
+        // Not permitted: then it has to share.
+      }
+    }
     const startedAt = child.pid === undefined ? null : startTimeOf(child.pid);
     if (child.pid !== undefined && startedAt !== null)
       this.add({ kind: "process", name: options.name, pid: child.pid, startedAt });

@@ -125,7 +125,9 @@ export function startNode(
   file: string,
   ...args: readonly string[]
 ): Started {
-  return processes.start({ name, command: process.execPath, args: [join(ROOT, file), ...args] });
+  // As on a Pod of its own, where the agent does not compete with all clients of the cluster.
+  const urgent = /^(agent|coordinator)/.test(name);
+  return processes.start({ name, urgent, command: process.execPath, args: [join(ROOT, file), ...args] });
 }
 
 function coordinatorConfig(layout: Layout): string {

@@ -56,6 +56,11 @@ export function isLockTimeout(error: unknown): boolean {
   return state === LOCK_NOT_AVAILABLE || state === DEADLOCK_DETECTED;
 }
 
+/** On a standby: a query that was cancelled because replay needed what it held. */
+export function isRecoveryConflict(error: unknown): boolean {
+  return error instanceof Error && /conflict with recovery/.test(error.message);
+}
+
 export const quoteIdentifier = pg.escapeIdentifier;
 export const quoteLiteral = pg.escapeLiteral;
 
