@@ -25,23 +25,27 @@ const DELAY_MS: Partial<Record<Lifecycle, number>> = { preflight: 100, seeding: 
 
 export function killInEveryState(name: string): void {
   describe(`kill -9 of ${name}`, () => {
-    it.each(STATES)("in %s: nothing is lost, and the split is completed", async (at) => {
-      const delayMs = DELAY_MS[at];
-      const kill: Kill = { name, at, ...(delayMs === undefined ? {} : { delayMs }) };
-      let saboteur: Saboteur | undefined;
-      const report = await smallSplit({
-        options: { seed: 1 + STATES.indexOf(at) },
-        beforeSplit: async ({ coordinator, layout, planFile, processes }) => {
-          saboteur = new Saboteur(layout, processes, kill);
-          await saboteur.start();
-          if (at !== "planned") return;
-          await coordinator.cleave("plan", planFile);
-          await saboteur.finished();
-          await coordinator.status();
-        },
-      }).finally(() => saboteur?.stop());
-      expect(saboteur?.goneAt, "the process was killed").not.toBeNull();
-      expect(report).toMatchObject({ ok: true, lostWrites: 0, duplicatedWrites: 0, staleReads: 0 });
-    });
+    it.each(STATES)(
+      "in %s: nothing is lost, and the split is completed",
+      async (at) => {
+        const delayMs = DELAY_MS[at];
+        const kill: Kill = { name, at, ...(delayMs === undefined ? {} : { delayMs }) };
+        let saboteur: Saboteur | undefined;
+        const report = await smallSplit({
+          options: { seed: 1 + STATES.indexOf(at) },
+          beforeSplit: async ({ coordinator, layout, planFile, processes }) => {
+            saboteur = new Saboteur(layout, processes, kill);
+            await saboteur.start();
+            if (at !== "planned") return;
+            await coordinator.cleave("plan", planFile);
+            await saboteur.finished();
+            await coordinator.status();
+          },
+        }).finally(() => saboteur?.stop());
+        expect(saboteur?.goneAt, "the process was killed").not.toBeNull();
+        expect(report).toMatchObject({ ok: true, lostWrites: 0, duplicatedWrites: 0, staleReads: 0 });
+      },
+      120_000,
+    );
   });
 }
