@@ -153,6 +153,7 @@ export class Agent {
   }
 
   route(organizationId: OrganizationId): Route | null {
+    if (!this.#follower.ready) return null;
     return routeOf(this.#follower.state, organizationId, this.#follower.assignmentsOf);
   }
 

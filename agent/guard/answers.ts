@@ -41,11 +41,13 @@ export function answerTo(access: Access, route: Route | null, self: PodId, confi
   }
 }
 
-/** Anything that was asked in a way that is refused or not understood. */
+/** What was asked in a way that is refused or not understood; any other error is the agent's own, so it is worth asking again. */
 export function answerToError(error: CleaveError): Answer {
-  const status = error.code === "NOT_FOUND" ? 404 : error.code === "INTERNAL" ? 500 : 400;
+  const status = STATUS[error.code] ?? 500;
   return refusal(status, error.code, error.message, {});
 }
+
+const STATUS: Partial<Record<ErrorCode, number>> = { NOT_FOUND: 404, REQUEST_INVALID: 400 };
 
 /** Where an organization lives, for routers to keep for a while. A share on the move is not kept at all. */
 export function routeAnswer(route: Route, access: Access, config: GuardConfig): Answer {

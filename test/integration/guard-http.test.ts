@@ -9,6 +9,7 @@ import type { GuardView } from "../../agent/guard/view.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import { type ClusterState, routeOf } from "../../protocol/cluster.ts";
+import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import { eventually } from "../support/eventually.ts";
 import { assignmentsOf, fold, pod, say, until } from "../support/story.ts";
@@ -126,7 +127,7 @@ describe("every proxy's way of asking", () => {
   ];
   it.each(styles)("%s", async (_name, check) => {
     await serve("pod-0", until.fencing());
-    expect((await check("GET", "/organizations/1/issues")).status).toBe(200);
+    expect((await ask("/guard/check", read)).status).toBe(200);
     expect((await check("POST", "/organizations/1/issues")).status).toBe(503);
     expect((await check("POST", "/organizations/1/a.git/git-upload-pack")).status).toBe(200);
     expect((await check("GET", "/organizations/1/a.git/info/refs?service=git-receive-pack")).status).toBe(
@@ -335,6 +336,15 @@ describe("holding", () => {
     await guard.close();
     expect((await answer).status).toBe(503);
   });
+});
+
+it("an error of its own is never told as the client's", async () => {
+  await serve("pod-0", until.fencing());
+  story.access = story.route = () => {
+    throw new CleaveError("BLOB_CORRUPT", "the assignments are not loaded");
+  };
+  expect((await ask("/guard/check", read)).status).toBe(500);
+  expect((await ask("/guard/route?organization=1")).status).toBe(500);
 });
 
 it("answers within a millisecond", { timeout: 120_000 }, async () => {

@@ -20,6 +20,8 @@ const STATES: readonly Lifecycle[] = [
   "retaining",
 ];
 
+const NOTHING = { lostWrites: 0, duplicatedWrites: 0, staleReads: 0, failedRequests: 0 };
+
 /** In these the work of a state is hit in its middle; the cutover's are over within milliseconds. */
 const DELAY_MS: Partial<Record<Lifecycle, number>> = { preflight: 100, seeding: 400, following: 200 };
 
@@ -43,7 +45,9 @@ export function killInEveryState(name: string): void {
           },
         }).finally(() => saboteur?.stop());
         expect(saboteur?.goneAt, "the process was killed").not.toBeNull();
-        expect(report).toMatchObject({ ok: true, lostWrites: 0, duplicatedWrites: 0, staleReads: 0 });
+        // Neighbours of a source whose agent is dead wait for it as everybody does, so `neighbourRefusals` may count.
+        const { lostWrites, duplicatedWrites, staleReads, failedRequests } = report;
+        expect({ lostWrites, duplicatedWrites, staleReads, failedRequests }).toEqual(NOTHING);
       },
       120_000,
     );

@@ -46,11 +46,19 @@ class TestCluster {
   }
 
   async agent(id: string): Promise<Agent> {
+    const agent = await this.createAgent(id);
+    await agent.start();
+    this.agents.set(pod(id), agent);
+    return agent;
+  }
+
+  /** As after a restart, before anything was read or loaded but the checkpoint. */
+  async createAgent(id: string): Promise<Agent> {
     const podId = pod(id);
     const disk = this.disks.get(podId) ?? new MemoryDisk();
     this.disks.set(podId, disk);
     const stores = STORES.map((name) => this.store(id, name));
-    const agent = await Agent.create({
+    return await Agent.create({
       ...this.ports,
       podId,
       software: "test",
@@ -58,9 +66,6 @@ class TestCluster {
       checkpoints: disk,
       memory: disk.memory,
     });
-    await agent.start();
-    this.agents.set(podId, agent);
-    return agent;
   }
 
   async all(): Promise<Coordinator> {
@@ -251,6 +256,20 @@ it("an agent that restarts at the fence proves everything again, and a dead sour
   hold();
   await reaches(coordinator, "retaining");
   expect(cluster.store("pod-100", "postgres").goals).toContain("match");
+});
+
+it("an agent that has loaded its checkpoint alone tells routers nothing yet, and serves nobody", async () => {
+  cluster = new TestCluster();
+  const coordinator = await cluster.all();
+  await coordinator.createPlan(plan(auto), assignments, "operator:test");
+  await coordinator.command(migrationId, { type: "start" }, "operator:test");
+  await reaches(coordinator, "retaining");
+  await cluster.agents.get(pod("pod-100"))?.stop();
+  const restarted = await cluster.createAgent("pod-100");
+  expect(restarted.route(org("1"))).toBeNull();
+  expect(restarted.access(org("1"), true)).toEqual({ outcome: "unknownIdentity" });
+  await restarted.start();
+  expect(restarted.route(org("1"))?.podId).toBe("pod-100");
 });
 
 it("an abort releases every participant and leaves the organizations free for another plan", async () => {
