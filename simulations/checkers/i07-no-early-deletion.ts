@@ -1,0 +1,30 @@
+/** I7: nothing is deleted that is authoritative, retained or claimed. */
+
+import { isOver } from "../../protocol/migration-machine.ts";
+import type { Checker } from "../observer.ts";
+import type { Facts } from "./facts.ts";
+
+export function noEarlyDeletion({ truth, cluster, violated }: Facts): Checker {
+  return {
+    invariant: "I7",
+    removed(podId, store) {
+      const claim = truth
+        .migrations()
+        .find(
+          (m) =>
+            !isOver(m.lifecycle) &&
+            m.lifecycle !== "planned" &&
+            m.lifecycle !== "preflight" &&
+            m.context.shares[podId as never],
+        );
+      if (claim)
+        violated(
+          "I7",
+          `${podId} removed its ${store}, which ${claim.migrationId} (${claim.lifecycle}) claims`,
+        );
+      for (const organization of cluster.organizations)
+        if (truth.authority(organization).podId === podId)
+          violated("I7", `${podId} removed its ${store} although it is authoritative for ${organization}`);
+    },
+  };
+}

@@ -1,0 +1,181 @@
+/** Brings faults about, and ends all of them when calm is to come. */
+import type { ReadRecord } from "../../protocol/events.ts";
+import { LOG } from "../models/log.ts";
+import type { Cluster } from "../processes/cluster.ts";
+import { describeFault, type Fault } from "./fault.ts";
+
+export class Faults {
+  readonly #cluster: Cluster;
+  readonly #pending: Fault[];
+  readonly #seen = new Map<string, number>();
+  #calm = false;
+  readonly applied: Fault[] = [];
+
+  constructor(cluster: Cluster, faults: readonly Fault[]) {
+    this.#cluster = cluster;
+    this.#pending = [...faults];
+  }
+
+  start(): void {
+    for (const fault of this.#pending)
+      if ("at" in fault.when)
+        this.#cluster.world.at(fault.when.at, `fault ${fault.kind}`, () => this.#begin(fault));
+  }
+
+  appended(record: ReadRecord): void {
+    for (const event of record.events) {
+      const type = event.type as string;
+      const nth = (this.#seen.get(type) ?? 0) + 1;
+      this.#seen.set(type, nth);
+      for (const fault of this.#pending) {
+        if ("at" in fault.when || fault.when.on !== type || fault.when.nth !== nth) continue;
+        const { afterMs } = fault.when;
+        if (fault.kind === "cut-after-deciding") this.#cutOff(fault, record.by);
+        else this.#cluster.world.after(afterMs, `fault ${fault.kind}`, () => this.#begin(fault));
+      }
+    }
+  }
+
+  /** No more faults; what is down starts, what is cut heals. Damage that was done stays done. */
+  calm(): void {
+    this.#calm = true;
+    const { world, network, log, bus, blobs } = this.#cluster.servers;
+    world.say("world", "faults are over");
+    network.heal();
+    log.stalledUntil = log.staleUntil = blobs.unavailableUntil = 0;
+    log.lostAnswers = bus.loss = bus.doubling = bus.shuffleMs = 0;
+    for (const host of this.#cluster.hosts.values()) {
+      host.pausedUntil = Math.min(host.pausedUntil, world.now);
+      host.slowMs = 0;
+      // Clocks are kept in step again, as a time service does.
+      host.skewMs = Math.max(-500, Math.min(500, host.skewMs));
+    }
+    for (const pod of this.#cluster.pods.values()) {
+      pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
+      if (!pod.machineUp) pod.startMachine();
+      if (pod.postgres.role === "primary") pod.postgres.start();
+      pod.startAgent();
+    }
+    for (const coordinator of this.#cluster.coordinators) {
+      coordinator.downUntil = 0;
+      coordinator.start();
+    }
+  }
+
+  /** The one that decided says nothing more and hears nothing: not even the answer to its append. */
+  #cutOff(fault: Fault, by: string): void {
+    if (this.#calm) return;
+    const host = by.replace(/^(coordinator|agent):/, "");
+    this.#begin({ ...fault, kind: "isolate", target: host });
+  }
+
+  #begin(fault: Fault): void {
+    if (this.#calm) return;
+    const { world } = this.#cluster;
+    world.say("FAULT", describeFault(fault));
+    this.applied.push(fault);
+    const end = this.#bring(fault);
+    if (end && fault.forMs > 0)
+      world.after(fault.forMs, `fault ${fault.kind} ends`, () => {
+        if (!this.#calm) end();
+      });
+  }
+
+  /** Returns what ends it. */
+  #bring(fault: Fault): (() => void) | null {
+    const { world, network, log, bus, blobs } = this.#cluster.servers;
+    const { target, amount, forMs } = fault;
+    const until = world.now + forMs;
+    const host = this.#cluster.hosts.get(target);
+    const pod = this.#cluster.pods.get(target);
+    const cuts = (...list: [from: string, to: string][]) => {
+      const heal = list.map(([from, to]) => network.cut({ from, to }));
+      return () => {
+        for (const end of heal) end();
+      };
+    };
+    switch (fault.kind) {
+      case "crash": {
+        const process = pod ?? this.#cluster.coordinators.find(({ id }) => id === target);
+        if (!process) return null;
+        process.downUntil = until;
+        if ("startAgent" in process) process.killAgent();
+        else process.kill();
+        return () => ("startAgent" in process ? process.startAgent() : process.start());
+      }
+      case "machine-crash":
+        if (!pod?.machineUp) return null;
+        pod.crashMachine();
+        return () => pod.startMachine();
+      case "postgres-crash":
+        if (!pod?.postgres.up) return null;
+        pod.postgres.crash();
+        return () => {
+          if (pod.machineUp && pod.postgres.role === "primary") pod.postgres.start();
+        };
+      case "pause":
+        if (host) host.pausedUntil = until;
+        return null;
+      case "slow":
+        if (!host) return null;
+        host.slowMs = amount;
+        return () => {
+          host.slowMs = 0;
+        };
+      case "clock-jump":
+        if (host) host.skewMs += amount;
+        return null;
+      case "isolate":
+        return cuts([target, "*"], ["*", target]);
+      case "deaf":
+        return cuts(["*", target]);
+      case "mute":
+        return cuts([target, "*"]);
+      case "peers-cut": {
+        const pods = [...this.#cluster.pods.keys()];
+        return cuts(...pods.flatMap((a) => pods.filter((b) => a !== b).map((b): [string, string] => [a, b])));
+      }
+      case "log-stall":
+        log.stalledUntil = until;
+        return null;
+      case "log-stale":
+        log.staleUntil = until;
+        return null;
+      case "log-lost-answers":
+        log.lostAnswers = amount;
+        return () => {
+          log.lostAnswers = 0;
+        };
+      case "bus-loss":
+        bus.loss = amount;
+        return () => {
+          bus.loss = 0;
+        };
+      case "bus-doubling":
+        bus.doubling = amount;
+        return () => {
+          bus.doubling = 0;
+        };
+      case "bus-shuffle":
+        bus.shuffleMs = amount;
+        return () => {
+          bus.shuffleMs = 0;
+        };
+      case "blobs-unavailable":
+        blobs.unavailableUntil = until;
+        return null;
+      case "disk-full":
+        if (pod) pod.disk.failsUntil = until;
+        return null;
+      case "stores-fail":
+        if (pod) pod.storesFailUntil = until;
+        return null;
+      case "replay-stall":
+        if (!pod) return null;
+        pod.postgres.replayStallsUntil = until;
+        return null;
+      case "cut-after-deciding":
+        return cuts([LOG, target]);
+    }
+  }
+}

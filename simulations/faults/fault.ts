@@ -1,0 +1,59 @@
+/** A fault as data: what, to whom, when, for how long. A list of these and a seed say everything about a run. */
+import type { EventType } from "../../protocol/events.ts";
+
+export const FAULT_KINDS = [
+  /** The process dies; its memory is gone. Starts again when the time is over. */
+  "crash",
+  /** Power off: agent, servers and writers of a Pod. */
+  "machine-crash",
+  /** PostgreSQL alone. */
+  "postgres-crash",
+  "pause",
+  "slow",
+  /** The calendar jumps by `amount` ms. */
+  "clock-jump",
+  /** `target` reaches nobody and nobody reaches it. */
+  "isolate",
+  /** What `target` sends to the log arrives, the answers do not. */
+  "deaf",
+  /** What `target` sends does not arrive. */
+  "mute",
+  /** No replication between Pods. */
+  "peers-cut",
+  "log-stall",
+  "log-stale",
+  /** Answers to appends get lost with probability `amount`. */
+  "log-lost-answers",
+  "bus-loss",
+  "bus-doubling",
+  /** Reports overtake one another within `amount` ms. */
+  "bus-shuffle",
+  "blobs-unavailable",
+  "disk-full",
+  "stores-fail",
+  "replay-stall",
+  /** The coordinator that appends the event can say nothing after it. */
+  "cut-after-deciding",
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface Fault {
+  readonly kind: FaultKind;
+  /** A host, or `*` where it concerns all. */
+  readonly target: string;
+  /** At a time, or so long after the n-th event of a type (the first is 1). */
+  readonly when:
+    | { readonly at: number }
+    | { readonly on: EventType; readonly nth: number; readonly afterMs: number };
+  readonly forMs: number;
+  readonly amount: number;
+}
+
+export function describeFault(fault: Fault): string {
+  const { kind, target, when, forMs, amount } = fault;
+  const at =
+    "at" in when
+      ? `at ${(when.at / 1000).toFixed(1)} s`
+      : `${when.afterMs.toFixed(1)} ms after ${when.on}${when.nth > 1 ? ` no. ${when.nth}` : ""}`;
+  return `${kind} ${target} ${at} for ${Math.round(forMs)} ms${amount ? ` (${amount.toFixed(2)})` : ""}`;
+}

@@ -1,0 +1,85 @@
+/** Reports between processes: delayed, lost, doubled, reordered, each message by a draw of its own identity. */
+import { decodeReport, encodeReport } from "../../protocol/codec.ts";
+import type { Report } from "../../protocol/messages.ts";
+import type { Bus } from "../../protocol/ports/bus.ts";
+import type { Chance } from "../world/random.ts";
+import type { World } from "../world/world.ts";
+import type { Run } from "./host.ts";
+import { LOG } from "./log.ts";
+import type { Network } from "./network.ts";
+
+interface Listener {
+  readonly run: Run;
+  readonly hear: (report: Report) => void;
+}
+
+export class BusServer {
+  readonly #world: World;
+  readonly #network: Network;
+  readonly #chance: Chance;
+  readonly #listeners = new Set<Listener>();
+  loss = 0;
+  doubling = 0;
+  /** Messages are held for up to this long, each for its own time, so they overtake one another. */
+  shuffleMs = 0;
+
+  constructor(world: World, network: Network) {
+    this.#world = world;
+    this.#network = network;
+    this.#chance = world.chance.fork("bus");
+  }
+
+  listen(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  publish(from: string, report: Report): void {
+    // Through the wire format, as it really goes.
+    const read = decodeReport(encodeReport(report));
+    const identity = `${from} ${report.incarnation} ${report.reportSequence}`;
+    this.#network.send(from, LOG, "report", () => {
+      for (const listener of this.#listeners) {
+        if (!listener.run.alive) this.#listeners.delete(listener);
+        else this.#deliver(listener, read, `${identity} ${listener.run.host.id}`);
+      }
+    });
+  }
+
+  #deliver(listener: Listener, report: Report, identity: string): void {
+    if (this.loss > 0 && this.#chance.of(`loss ${identity}`) < this.loss) return;
+    const times = this.doubling > 0 && this.#chance.of(`double ${identity}`) < this.doubling ? 2 : 1;
+    for (let i = 0; i < times; i++) {
+      const heldMs = this.shuffleMs > 0 ? this.shuffleMs * this.#chance.of(`held ${identity} ${i}`) : 0;
+      const to = listener.run.host.id;
+      const ms = heldMs + this.#network.delayMs(LOG, to);
+      this.#world.after(ms, `report to ${to}`, () => {
+        if (this.#network.reaches(LOG, to)) listener.run.after(0, "report", () => listener.hear(report));
+      });
+    }
+  }
+}
+
+export class BusClient implements Bus {
+  readonly #server: BusServer;
+  readonly #network: Network;
+  readonly #run: Run;
+
+  constructor(server: BusServer, network: Network, run: Run) {
+    this.#server = server;
+    this.#network = network;
+    this.#run = run;
+  }
+
+  publishReport(report: Report): void {
+    this.#server.publish(this.#run.host.id, report);
+  }
+
+  onReport(onReport: (report: Report) => void): () => void {
+    return this.#server.listen({ run: this.#run, hear: onReport });
+  }
+
+  connected(): boolean {
+    return this.#network.connected(this.#run.host.id, LOG);
+  }
+}

@@ -1,0 +1,136 @@
+/** Repositories or objects of one Pod on its disk, with the file fence that every writer passes. */
+import type { Assignments } from "../../../protocol/assignments.ts";
+import type { SharePhase } from "../../../protocol/cluster.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import { hash32 } from "../../world/random.ts";
+import type { Refusal } from "../postgres/server.ts";
+
+export interface Item {
+  readonly organization: string;
+  readonly writes: readonly string[];
+  /** Of the content; `partial` for a copy that broke off. */
+  readonly digest: string;
+}
+
+export interface FileWriter {
+  readonly key: string;
+  readonly organization: string;
+  status: "open" | "ended";
+}
+
+export interface FileShares {
+  readonly source: PodId;
+  readonly phases: Readonly<Record<string, SharePhase>>;
+}
+
+export class FileServer {
+  readonly kind: "git" | "objects";
+  readonly podId: PodId;
+  readonly defaultPodId: PodId;
+  readonly items = new Map<string, Item>();
+  /** By organization, so that a reader finds them at once. */
+  readonly keys = new Map<string, Set<string>>();
+  readonly shares = new Map<string, FileShares>();
+  readonly routes = new Map<string, Assignments>();
+  readonly inflight = new Set<FileWriter>();
+  readonly dirty = new Set<string>();
+  /** A copy of a migration began here on an empty disk; `activated` when it became more than a copy. */
+  copyOf: { readonly migrationId: string; activated: boolean } | null = null;
+  onDirty: () => void = () => undefined;
+  onCommitted: (organization: string, write: string) => void = () => undefined;
+
+  constructor(kind: "git" | "objects", podId: PodId, defaultPodId: PodId) {
+    this.kind = kind;
+    this.podId = podId;
+    this.defaultPodId = defaultPodId;
+  }
+
+  /** The intent is on disk before the share is looked at. */
+  begin(organization: string, write: string): FileWriter {
+    const key = this.kind === "git" ? `${organization}.git` : `${organization}/${write}`;
+    const writer: FileWriter = { key, organization, status: "open" };
+    this.inflight.add(writer);
+    return writer;
+  }
+
+  check(writer: FileWriter): Refusal | null {
+    if (writer.status !== "open") return { outcome: "down" };
+    // A ref update in its prepared phase holds the lock.
+    if (this.kind === "git")
+      for (const other of this.inflight)
+        if (other !== writer && other.key === writer.key) return { outcome: "serialization" };
+    for (const [migrationId, assignments] of this.routes) {
+      const target = assignments.get(writer.organization as never);
+      if (target === undefined) continue;
+      const shares = this.shares.get(migrationId);
+      const phase = shares?.phases[target];
+      if (shares === undefined || phase === undefined) return { outcome: "fenced" };
+      if (phase === "source" && shares.source === this.podId) return null;
+      if (phase === "opened" && target === this.podId) return null;
+      if ((phase === "source" || phase === "fenced") && shares.source !== this.podId)
+        return { outcome: "wrongPod", podId: shares.source };
+      if ((phase === "transferred" || phase === "opened") && target !== this.podId)
+        return { outcome: "wrongPod", podId: target };
+      return { outcome: "fenced" };
+    }
+    return this.podId === this.defaultPodId ? null : { outcome: "wrongPod", podId: this.defaultPodId };
+  }
+
+  /** Written and synced; false when the writer was ended first. */
+  write(writer: FileWriter, write: string): boolean {
+    if (writer.status !== "open") return false;
+    const before = this.items.get(writer.key);
+    const writes = [...(before?.writes ?? []), write];
+    this.put(writer.key, {
+      organization: writer.organization,
+      writes,
+      digest: hash32(write, hash32(before?.digest ?? "")).toString(16),
+    });
+    this.onCommitted(writer.organization, write);
+    return true;
+  }
+
+  end(writer: FileWriter): void {
+    writer.status = "ended";
+    if (!this.inflight.delete(writer)) return;
+    this.dirty.add(writer.key);
+    this.onDirty();
+  }
+
+  /** Every writer's process is gone; what they left counts as changed. */
+  crash(): void {
+    for (const writer of [...this.inflight]) this.end(writer);
+  }
+
+  put(key: string, item: Item): void {
+    this.items.set(key, item);
+    const keys = this.keys.get(item.organization);
+    if (keys) keys.add(key);
+    else this.keys.set(item.organization, new Set([key]));
+  }
+
+  delete(key: string): void {
+    const item = this.items.get(key);
+    if (!item) return;
+    this.items.delete(key);
+    this.keys.get(item.organization)?.delete(key);
+  }
+
+  writesOf(organization: string): string[] {
+    const found: string[] = [];
+    for (const key of this.keys.get(organization) ?? []) found.push(...(this.items.get(key)?.writes ?? []));
+    return found;
+  }
+
+  /** Of everything that the assigned organizations have, in any order. */
+  digestOf(assignments: Assignments): string {
+    let sum = 0;
+    let count = 0;
+    for (const organization of assignments.keys())
+      for (const key of this.keys.get(organization) ?? []) {
+        sum = (sum + hash32(`${key} ${this.items.get(key)?.digest}`)) >>> 0;
+        count += 1;
+      }
+    return `${count}/${sum.toString(16)}`;
+  }
+}

@@ -1,0 +1,78 @@
+/** A machine's clock and speed, and one run of one process on it. A dead process's callbacks never run again. */
+import type { Clock } from "../../protocol/ports/clock.ts";
+import type { World } from "../world/world.ts";
+
+/** Where virtual time begins in the processes' calendars. */
+const EPOCH_MS = 1_700_000_000_000;
+
+/** Survives the crash of what runs on it. */
+export class Host {
+  readonly id: string;
+  /** Added to the calendar, not to durations. */
+  skewMs = 0;
+  /** 1 is true; durations measured here are longer or shorter by this. */
+  rate = 1;
+  pausedUntil = 0;
+  slowMs = 0;
+
+  constructor(id: string) {
+    this.id = id;
+  }
+}
+
+export class Run {
+  readonly world: World;
+  readonly host: Host;
+  alive = true;
+
+  constructor(world: World, host: Host) {
+    this.world = world;
+    this.host = host;
+  }
+
+  /** Memory and everything in flight is gone. */
+  kill(): void {
+    this.alive = false;
+  }
+
+  /** True while its callbacks are run when they are due. */
+  get responsive(): boolean {
+    return this.alive && this.host.pausedUntil <= this.world.now;
+  }
+
+  /** `run` in this process after `ms` of true time; later while it is paused or slow, never after its death. */
+  after(ms: number, label: string, run: () => void): () => void {
+    let event = this.world.after(ms + this.host.slowMs, `${this.host.id} ${label}`, () => fire());
+    const fire = (): void => {
+      if (!this.alive) return;
+      if (this.host.pausedUntil > this.world.now)
+        event = this.world.at(this.host.pausedUntil, `${this.host.id} ${label}`, fire);
+      else run();
+    };
+    return () => this.world.cancel(event);
+  }
+
+  readonly clock: Clock = {
+    now: () => Math.floor(EPOCH_MS + this.world.now * this.host.rate + this.host.skewMs),
+    monotonic: () => this.world.now * this.host.rate,
+    sleep: (ms, signal) => this.#sleep(ms, signal),
+  };
+
+  #sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const cancel = this.after(Math.max(0, ms) / this.host.rate, "timer", () => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      });
+      const onAbort = () => {
+        cancel();
+        reject(signal?.reason);
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+}

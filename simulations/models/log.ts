@@ -1,0 +1,180 @@
+/**
+ * The log server and its clients. Faults: it stalls (requests are carried out later, after their sender gave up),
+ * answers get lost after the append happened, and a server that was cut off from its peers answers from the past.
+ */
+import { decodeRecord, encodeRecord } from "../../protocol/codec.ts";
+import { CleaveError } from "../../protocol/errors.ts";
+import type { LogRecord, ReadRecord } from "../../protocol/events.ts";
+import type { AppendResult, EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
+import type { Chance } from "../world/random.ts";
+import type { World } from "../world/world.ts";
+import type { Run } from "./host.ts";
+import type { Network } from "./network.ts";
+
+export const LOG = "log";
+const ACKNOWLEDGE_MS = 1_500;
+const AGAIN_MS = 200;
+/** For how long a server that lost its peers may go on answering as if it led (measured). */
+const STALE_MS = 1_000;
+
+export type OnAppended = (record: ReadRecord, sequence: number) => void;
+
+export class LogServer {
+  readonly #world: World;
+  readonly #chance: Chance;
+  readonly records: ReadRecord[] = [];
+  readonly #storedAt: number[] = [];
+  readonly #subscribers = new Set<() => void>();
+  /** Called at the very instant of an append, before anybody hears of it. */
+  onAppended: OnAppended = () => undefined;
+  stalledUntil = 0;
+  staleUntil = 0;
+  /** Probability that the answer to an append is lost. */
+  lostAnswers = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#chance = world.chance.fork("log");
+  }
+
+  append(bytes: Uint8Array, expectedSequence: number): AppendResult {
+    if (expectedSequence !== this.records.length) return { outcome: "conflict" };
+    const record = decodeRecord(bytes);
+    this.records.push(record);
+    this.#storedAt.push(this.#world.now);
+    const sequence = this.records.length;
+    this.onAppended(record, sequence);
+    for (const tell of this.#subscribers) tell();
+    return { outcome: "appended", sequence };
+  }
+
+  losesAnswer(identity: string): boolean {
+    return this.lostAnswers > 0 && this.#chance.of(`answer ${identity}`) < this.lostAnswers;
+  }
+
+  /** As a reader sees it: perhaps up to a second old. */
+  last(): number {
+    let last = this.records.length;
+    if (this.#world.now < this.staleUntil)
+      while (last > 0 && (this.#storedAt[last - 1] as number) > this.#world.now - STALE_MS) last--;
+    return last;
+  }
+
+  watch(tell: () => void): () => void {
+    this.#subscribers.add(tell);
+    return () => this.#subscribers.delete(tell);
+  }
+}
+
+/** One process's connection to the log. */
+export class LogClient implements EventLog {
+  readonly #server: LogServer;
+  readonly #network: Network;
+  readonly #run: Run;
+  readonly #node: string;
+  #asked = 0;
+
+  constructor(server: LogServer, network: Network, run: Run) {
+    this.#server = server;
+    this.#network = network;
+    this.#run = run;
+    this.#node = run.host.id;
+  }
+
+  append(record: LogRecord, expectedSequence: number): Promise<AppendResult> {
+    const bytes = encodeRecord(record);
+    const what = `${this.#node} ${expectedSequence} ${record.events.map((event) => event.type).join()}`;
+    const unknown = () =>
+      new CleaveError("LOG_APPEND_UNKNOWN", `no answer to an append after ${expectedSequence}`);
+    return this.#ask("append", unknown, () => {
+      const result = this.#server.append(bytes, expectedSequence);
+      return this.#server.losesAnswer(what) ? null : { answer: result };
+    });
+  }
+
+  lastSequence(): Promise<number> {
+    const unreachable = () => new CleaveError("NATS_UNREACHABLE", "the log does not answer");
+    return this.#ask("last", unreachable, () => ({ answer: this.#server.last() }));
+  }
+
+  /** Carried out at the server, perhaps long after the sender gave up; null for an answer that gets lost. */
+  #ask<T>(label: string, timeout: () => Error, carryOut: () => { answer: T } | null): Promise<T> {
+    const { world } = this.#run;
+    return new Promise((resolve, reject) => {
+      this.#asked += 1;
+      const giveUp = this.#run.after(ACKNOWLEDGE_MS, `${label} gives up`, () => reject(timeout()));
+      const serve = () => {
+        if (this.#server.stalledUntil > world.now) {
+          world.at(this.#server.stalledUntil, `log ${label} after a stall`, serve);
+          return;
+        }
+        const found = carryOut();
+        if (found === null) return;
+        this.#network.send(LOG, this.#node, label, () =>
+          this.#run.after(0, `${label} answered`, () => {
+            giveUp();
+            resolve(found.answer);
+          }),
+        );
+      };
+      this.#network.send(this.#node, LOG, label, serve);
+    });
+  }
+
+  async subscribe(
+    afterSequence: number,
+    onRecord: (record: ReadRecord, sequence: number) => Promise<void> | void,
+  ): Promise<LogSubscription> {
+    let next = afterSequence;
+    let busy = false;
+    let open = true;
+    const pump = () => {
+      if (busy || !open || next >= this.#server.last()) {
+        // An old server has more to say once it is no longer old.
+        if (!busy && open && next < this.#server.records.length) this.#later(pump);
+        return;
+      }
+      if (!this.#network.reaches(LOG, this.#node) || this.#server.stalledUntil > this.#run.world.now) {
+        this.#later(pump);
+        return;
+      }
+      busy = true;
+      this.#run.after(this.#network.delayMs(LOG, this.#node), `record ${next + 1}`, () => {
+        busy = false;
+        if (!open) return;
+        if (!this.#network.reaches(LOG, this.#node)) {
+          this.#later(pump);
+          return;
+        }
+        const sequence = next + 1;
+        busy = true;
+        void Promise.resolve(onRecord(this.#server.records[next] as ReadRecord, sequence)).then(() => {
+          next = sequence;
+          busy = false;
+          pump();
+        });
+      });
+    };
+    const stop = this.#server.watch(() => {
+      if (this.#run.alive) pump();
+      else stop();
+    });
+    pump();
+    return {
+      close: async () => {
+        open = false;
+        stop();
+      },
+    };
+  }
+
+  #waiting = false;
+  #later(pump: () => void): void {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#run.after(AGAIN_MS, "subscription again", () => {
+      this.#waiting = false;
+      pump();
+    });
+  }
+}

@@ -1,0 +1,373 @@
+/**
+ * One PostgreSQL server: transactions with snapshots, the write guard, WAL with flushing, streaming to standbys,
+ * promotion, crashes. Agents are its clients; it goes on when they die.
+ */
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import type { Chance } from "../../world/random.ts";
+import type { World } from "../../world/world.ts";
+import type { Network } from "../network.ts";
+import { type Change, PostgresState, type WalRecord } from "./state.ts";
+
+export type Isolation = "read committed" | "repeatable read" | "serializable";
+export type Refusal =
+  | { readonly outcome: "fenced" }
+  | { readonly outcome: "wrongPod"; readonly podId: PodId }
+  | { readonly outcome: "serialization" }
+  | { readonly outcome: "down" };
+
+export class Transaction {
+  readonly isolation: Isolation;
+  readonly startedAt: number;
+  /** Version of the state that it sees; taken by the first statement, and by every one in READ COMMITTED. */
+  snapshot: number | null = null;
+  readonly changes: Change[] = [];
+  readonly locks = new Set<string>();
+  status: "open" | "committing" | "ended" = "open";
+
+  constructor(isolation: Isolation, startedAt: number) {
+    this.isolation = isolation;
+    this.startedAt = startedAt;
+  }
+}
+
+export interface WaitingFence {
+  readonly migrationId: string;
+  readonly granted: () => void;
+  held: boolean;
+}
+
+/** Of the disk: what is left after a crash. */
+export class PostgresServer {
+  readonly podId: PodId;
+  readonly #world: World;
+  readonly #network: Network;
+  readonly #chance: Chance;
+  readonly defaultPodId: PodId;
+  up = false;
+  role: "absent" | "copying" | "standby" | "primary" = "absent";
+  systemId = "";
+  timeline = 1;
+  /** What is set on the command line: a clone started without its own name must not act. */
+  clusterName: PodId;
+  readonly wal: WalRecord[] = [];
+  flushed = 0;
+  /** Of a standby: how much of `wal` is applied. */
+  replayed = 0;
+  state = new PostgresState();
+  guarded = false;
+  readonly slots = new Set<string>();
+  readonly #transactions = new Set<Transaction>();
+  readonly #fences: WaitingFence[] = [];
+  readonly #standbys = new Set<PostgresServer>();
+  #upstream: PostgresServer | null = null;
+  #pumping = false;
+  replayStallsUntil = 0;
+  promotionMs = 60;
+  /** Restarts of the server: what was asked of an earlier one gets no answer. */
+  starts = 0;
+  #changed = new Set<() => void>();
+  onCommitted: (organization: string, write: string) => void = () => undefined;
+
+  constructor(world: World, network: Network, podId: PodId, defaultPodId: PodId) {
+    this.#world = world;
+    this.#network = network;
+    this.podId = podId;
+    this.clusterName = podId;
+    this.defaultPodId = defaultPodId;
+    this.#chance = world.chance.fork(`postgres ${podId}`);
+  }
+
+  /** A primary with data, as a Pod in service has it. */
+  initialize(systemId: string): void {
+    this.role = "primary";
+    this.systemId = systemId;
+    this.up = true;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#changed.add(listener);
+    return () => this.#changed.delete(listener);
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#changed]) listener();
+  }
+
+  get position(): number {
+    return this.wal[this.flushed - 1]?.end ?? 0;
+  }
+
+  get replayPosition(): number {
+    return this.wal[this.replayed - 1]?.end ?? 0;
+  }
+
+  // Transactions ------------------------------------------------------------------------------------------------
+
+  begin(isolation: Isolation): Transaction | null {
+    if (!this.up || this.role !== "primary") return null;
+    const transaction = new Transaction(isolation, this.#world.now);
+    this.#transactions.add(transaction);
+    return transaction;
+  }
+
+  /** One row of an organization, checked by the guard inside the server. Null when it is written. */
+  write(transaction: Transaction, organization: string, write: string): Refusal | null {
+    if (!this.up || transaction.status !== "open") return { outcome: "down" };
+    if (transaction.isolation === "read committed" || transaction.snapshot === null)
+      transaction.snapshot = this.state.version;
+    const refusal = this.#admit(transaction, organization);
+    if (refusal === null) transaction.changes.push({ type: "row", organization, write });
+    else this.rollback(transaction);
+    return refusal;
+  }
+
+  #admit(transaction: Transaction, organization: string): Refusal | null {
+    const snapshot = transaction.snapshot as number;
+    for (const [migrationId, { assignments, stagedAt }] of this.state.routes) {
+      const target = assignments.get(organization as never);
+      // A snapshot from before the staging does not see the route: staging waits for such transactions.
+      if (target === undefined || stagedAt > snapshot) continue;
+      if (this.#fences.some((fence) => fence.migrationId === migrationId)) return { outcome: "fenced" };
+      const share = this.state.shares.get(migrationId)?.get(target);
+      if (!share) return { outcome: "fenced" };
+      transaction.locks.add(migrationId);
+      if (transaction.isolation !== "read committed" && share.changedAt > snapshot)
+        return { outcome: "serialization" };
+      const { phase, source } = share;
+      if (phase === "source" && source === this.clusterName) return null;
+      if (phase === "opened" && target === this.clusterName) return null;
+      if ((phase === "transferred" || phase === "opened") && target !== this.clusterName)
+        return { outcome: "wrongPod", podId: target };
+      if ((phase === "source" || phase === "fenced") && source !== this.clusterName)
+        return { outcome: "wrongPod", podId: source };
+      return { outcome: "fenced" };
+    }
+    return this.clusterName === this.defaultPodId ? null : { outcome: "wrongPod", podId: this.defaultPodId };
+  }
+
+  /** `done(true)` when it is durable and visible; `done(false)` when it was not committed; nothing when the server died. */
+  commit(transaction: Transaction, done: (committed: boolean) => void): void {
+    if (!this.up || transaction.status !== "open") {
+      done(false);
+      return;
+    }
+    transaction.status = "committing";
+    this.#writeWal(transaction.changes, () => {
+      for (const change of transaction.changes)
+        if (change.type === "row") this.onCommitted(change.organization, change.write);
+      this.#end(transaction);
+      done(true);
+    });
+  }
+
+  rollback(transaction: Transaction): void {
+    if (transaction.status === "open") this.#end(transaction);
+  }
+
+  #end(transaction: Transaction): void {
+    transaction.status = "ended";
+    this.#transactions.delete(transaction);
+    this.#grant();
+  }
+
+  /** Durable after a flush; then visible. Lost when the server dies before. */
+  #writeWal(changes: readonly Change[], visible: () => void): void {
+    const end = (this.wal.at(-1)?.end ?? 0) + 80 * Math.max(1, changes.length);
+    const record = { end, changes };
+    this.wal.push(record);
+    const { starts } = this;
+    const index = this.wal.length;
+    this.#world.after(this.#chance.skewed(0.2, 6), `${this.podId} wal flush`, () => {
+      if (this.starts !== starts || !this.up) return;
+      // Flushing one record flushes what is before it.
+      this.flushed = Math.max(this.flushed, index);
+      this.replayed = this.flushed;
+      this.state.apply(record);
+      visible();
+      for (const standby of this.#standbys) standby.#pump();
+      this.#tell();
+    });
+  }
+
+  // The fence ---------------------------------------------------------------------------------------------------
+
+  /** Queues for the lock that every admitted writer shares; from now on nobody new is admitted. */
+  queueFence(migrationId: string, granted: () => void): WaitingFence {
+    const fence: WaitingFence = { migrationId, granted, held: false };
+    this.#fences.push(fence);
+    this.#grant();
+    return fence;
+  }
+
+  /** Gives the lock back, or gives up waiting for it. */
+  leaveQueue(fence: WaitingFence): void {
+    const at = this.#fences.indexOf(fence);
+    if (at >= 0) this.#fences.splice(at, 1);
+    this.#grant();
+  }
+
+  /** Writers that a fence waits for and that can be terminated: those that commit already end by themselves. */
+  terminateHolders(migrationId: string): number {
+    let count = 0;
+    for (const transaction of [...this.#transactions]) {
+      if (!transaction.locks.has(migrationId) || transaction.status !== "open") continue;
+      count += 1;
+      this.#end(transaction);
+    }
+    return count;
+  }
+
+  hasHolders(migrationId: string): boolean {
+    for (const transaction of this.#transactions) if (transaction.locks.has(migrationId)) return true;
+    return false;
+  }
+
+  olderThan(at: number): boolean {
+    for (const transaction of this.#transactions) if (transaction.startedAt <= at) return true;
+    return false;
+  }
+
+  #grant(): void {
+    const first = this.#fences[0];
+    if (!first || first.held || this.hasHolders(first.migrationId)) return;
+    first.held = true;
+    const { starts } = this;
+    this.#world.after(0.05, `${this.podId} lock granted`, () => {
+      if (this.starts === starts) first.granted();
+    });
+  }
+
+  /** A change of Cleave's own tables. `done` when durable. */
+  administer(changes: readonly Change[], done: () => void): void {
+    this.#writeWal(changes, done);
+  }
+
+  // Crashes -----------------------------------------------------------------------------------------------------
+
+  crash(): void {
+    if (!this.up) return;
+    this.up = false;
+    this.starts += 1;
+    for (const transaction of this.#transactions) transaction.status = "ended";
+    this.#transactions.clear();
+    this.#fences.length = 0;
+    this.wal.length = this.flushed;
+    this.#tell();
+  }
+
+  start(): void {
+    if (this.up || this.role === "absent" || this.role === "copying") return;
+    this.up = true;
+    this.starts += 1;
+    this.state = new PostgresState();
+    this.replayed = this.flushed;
+    for (let i = 0; i < this.flushed; i++) this.state.apply(this.wal[i] as WalRecord);
+    if (this.role === "standby") this.#pump();
+    for (const standby of this.#standbys) standby.#pump();
+    this.#tell();
+  }
+
+  // Replication -------------------------------------------------------------------------------------------------
+
+  /** What pg_basebackup leaves: a consistent copy as of its end. */
+  becomeStandbyOf(upstream: PostgresServer): void {
+    this.crash();
+    this.role = "standby";
+    this.systemId = upstream.systemId;
+    this.timeline = upstream.timeline;
+    this.guarded = upstream.guarded;
+    this.wal.length = 0;
+    this.wal.push(...upstream.wal.slice(0, upstream.flushed));
+    this.flushed = this.wal.length;
+    this.#upstream = upstream;
+    upstream.#standbys.add(this);
+  }
+
+  beginCopy(): void {
+    this.remove();
+    this.role = "copying";
+  }
+
+  remove(): void {
+    this.crash();
+    this.role = "absent";
+    this.systemId = "";
+    this.wal.length = 0;
+    this.flushed = 0;
+    this.replayed = 0;
+    this.state = new PostgresState();
+    this.#detach();
+  }
+
+  #detach(): void {
+    if (this.#upstream !== null) this.#upstream.#standbys.delete(this);
+    this.#upstream = null;
+  }
+
+  /** It streams from its source now. */
+  get streaming(): boolean {
+    const upstream = this.#upstream;
+    return this.up && this.role === "standby" && upstream !== null && upstream.up && this.#hears(upstream);
+  }
+
+  #hears(upstream: PostgresServer): boolean {
+    return upstream.timeline === this.timeline && this.#network.connected(upstream.podId, this.podId);
+  }
+
+  #pump(): void {
+    const upstream = this.#upstream;
+    if (this.#pumping || !upstream || this.role !== "standby" || !this.up) return;
+    if (this.flushed >= upstream.flushed && this.replayed >= this.flushed) return;
+    this.#pumping = true;
+    const { starts } = this;
+    const ready = this.streaming;
+    const delayMs = ready ? this.#network.delayMs(upstream.podId, this.podId) : 200;
+    this.#world.after(delayMs, `${this.podId} walreceiver`, () => {
+      this.#pumping = false;
+      if (this.starts !== starts) {
+        this.#pump();
+        return;
+      }
+      if (this.streaming && ready) {
+        for (let i = this.flushed; i < upstream.flushed; i++) this.wal.push(upstream.wal[i] as WalRecord);
+        this.flushed = this.wal.length;
+      }
+      this.#replay();
+      this.#pump();
+    });
+  }
+
+  #replay(): void {
+    if (this.replayStallsUntil > this.#world.now) return;
+    const before = this.replayed;
+    while (this.replayed < this.flushed) this.state.apply(this.wal[this.replayed++] as WalRecord);
+    if (this.replayed !== before) this.#tell();
+  }
+
+  /** Ends recovery after everything received is replayed; a new timeline begins. */
+  promote(done: () => void): void {
+    if (this.role === "primary") {
+      done();
+      return;
+    }
+    const { starts } = this;
+    this.#world.after(this.promotionMs, `${this.podId} promotion`, () => {
+      if (this.starts !== starts || this.role === "absent") return;
+      if (this.role === "standby") {
+        this.replayStallsUntil = 0;
+        this.#replay();
+        this.role = "primary";
+        this.timeline += 1;
+        this.#detach();
+        this.#tell();
+      }
+      done();
+    });
+  }
+
+  requirePrimary(what: string): void {
+    if (!this.up || this.role !== "primary")
+      throw new CleaveError("POSTGRES_UNREACHABLE", `${what}: the server of ${this.podId} does not answer`);
+  }
+}

@@ -1,0 +1,92 @@
+/** All hosts, servers and processes of one simulated cluster. */
+import type { ClusterState } from "../../protocol/cluster.ts";
+import type { PodId } from "../../protocol/ids.ts";
+import { BlobServer } from "../models/blobs.ts";
+import { BusServer } from "../models/bus.ts";
+import { Host } from "../models/host.ts";
+import { LogServer } from "../models/log.ts";
+import { Network } from "../models/network.ts";
+import type { Observer } from "../observer.ts";
+import { type Scenario, TARGETS } from "../scenario.ts";
+import type { World } from "../world/world.ts";
+import { CoordinatorProcess } from "./coordinator-process.ts";
+import { Pod, type Servers } from "./pod.ts";
+
+export const SOURCE = "pod-0" as PodId;
+
+export class Cluster {
+  readonly world: World;
+  readonly servers: Servers;
+  readonly hosts = new Map<string, Host>();
+  readonly pods = new Map<string, Pod>();
+  readonly coordinators: readonly CoordinatorProcess[];
+  readonly targets: readonly PodId[];
+  readonly organizations: readonly string[];
+  /** Of the organizations: those that move, and where to. */
+  readonly assignments: ReadonlyMap<string, PodId>;
+
+  constructor(
+    world: World,
+    scenario: Scenario,
+    observer: Required<Pick<Observer, "saved" | "removed" | "committed">>,
+  ) {
+    this.world = world;
+    const network = new Network(world);
+    const servers = {
+      world,
+      network,
+      log: new LogServer(world),
+      bus: new BusServer(world, network),
+      blobs: new BlobServer(),
+    };
+    this.servers = servers;
+    this.targets = TARGETS.slice(0, scenario.targets) as unknown as PodId[];
+    this.organizations = Array.from({ length: scenario.organizations }, (_, i) => `org-${i}`);
+    const moving = this.organizations.slice(scenario.neighbours);
+    this.assignments = new Map(
+      moving.map((organization, i) => [organization, this.targets[i % this.targets.length] as PodId]),
+    );
+    const host = (id: string) => {
+      const made = new Host(id);
+      const clock = scenario.clocks[id];
+      if (clock) {
+        made.skewMs = clock.skewMs;
+        made.rate = clock.rate;
+      }
+      this.hosts.set(id, made);
+      return made;
+    };
+    const podIds = [SOURCE, ...this.targets];
+    const saved = (id: string, state: ClusterState) => observer.saved(id, state);
+    this.coordinators = ["c1", "c2"].map((id) => new CoordinatorProcess(host(id), servers, podIds, saved));
+    for (const id of podIds) {
+      const podOf = (other: string) => this.pods.get(other) as Pod;
+      const pod = new Pod(
+        host(id),
+        servers,
+        SOURCE,
+        podOf,
+        { saved, removed: observer.removed },
+        scenario.copyMs,
+      );
+      pod.postgres.promotionMs = scenario.promotionMs;
+      for (const [store, server] of [
+        ["postgres", pod.postgres],
+        ["git", pod.git],
+        ["objects", pod.objects],
+      ] as const)
+        server.onCommitted = (organization, write) => observer.committed(id, store, organization, write);
+      this.pods.set(id, pod);
+    }
+    (this.pods.get(SOURCE) as Pod).postgres.initialize("system-1");
+  }
+
+  pod(id: string): Pod {
+    return this.pods.get(id) as Pod;
+  }
+
+  start(): void {
+    for (const coordinator of this.coordinators) coordinator.start();
+    for (const pod of this.pods.values()) pod.startAgent();
+  }
+}

@@ -1,0 +1,135 @@
+/** The person: plans, starts, approves; sometimes aborts or revokes; plans again after a failure. */
+import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { ReadRecord } from "../../protocol/events.ts";
+import type { MigrationId, OrganizationId } from "../../protocol/ids.ts";
+import { Plan } from "../../protocol/plan.ts";
+import type { Scenario } from "../scenario.ts";
+import { type Cluster, SOURCE } from "./cluster.ts";
+
+const LOOK_MS = 350;
+const MAX_PLANS = 12;
+
+export class Operator {
+  readonly #cluster: Cluster;
+  readonly #scenario: Scenario;
+  readonly #fired = new Set<number>();
+  #plans = 1;
+  #busy = 0;
+  #turn = 0;
+  #failedAt: number | null = null;
+
+  constructor(cluster: Cluster, scenario: Scenario) {
+    this.#cluster = cluster;
+    this.#scenario = scenario;
+  }
+
+  start(): void {
+    this.#cluster.world.after(LOOK_MS, "operator", () => {
+      this.#look();
+      this.start();
+    });
+  }
+
+  get migrationId(): MigrationId {
+    return `split-${this.#plans}` as MigrationId;
+  }
+
+  appended(record: ReadRecord): void {
+    for (const event of record.events)
+      this.#scenario.incidents.forEach((incident, i) => {
+        if (incident.on !== event.type || this.#fired.has(i)) return;
+        this.#fired.add(i);
+        this.#cluster.world.after(incident.afterMs, "operator incident", () => {
+          const podId = this.#cluster.targets[incident.target % this.#cluster.targets.length];
+          this.#ask(`${incident.command} ${podId ?? ""}`, (coordinator) =>
+            coordinator.command(
+              this.migrationId,
+              incident.command === "abort" || podId === undefined
+                ? { type: "abort", reason: "the operator says so" }
+                : { type: "revoke", podId, reason: "the operator says so" },
+              "operator:sim",
+            ),
+          );
+        });
+      });
+  }
+
+  /** Level-triggered, as the rest: looks at the newest migration and does what it waits for. */
+  #look(): void {
+    const { world } = this.#cluster;
+    if (this.#busy > world.now) return;
+    const state = this.#reachable()?.state();
+    if (!state || state.defaultPodId === null) return;
+    const migration = state.migrations[this.migrationId];
+    if (!migration) {
+      this.#ask("plan", (coordinator) => {
+        const plan = this.#plan();
+        return coordinator.createPlan(
+          plan,
+          this.#cluster.assignments as ReadonlyMap<OrganizationId, never>,
+          "operator:sim",
+        );
+      });
+      return;
+    }
+    const { lifecycle, context } = migration;
+    const command = (type: "start" | "approve") =>
+      this.#ask(type, (coordinator) => coordinator.command(this.migrationId, { type }, "operator:sim"));
+    if (lifecycle === "planned") command("start");
+    else if (lifecycle === "ready" && context.approvedBy === null) {
+      const { approval, attempts } = migration.settings.cutover;
+      if (approval === "manual" || context.attempts >= attempts) command("approve");
+    } else if (lifecycle === "aborted" || lifecycle === "refused") {
+      this.#failedAt ??= world.now;
+      if (world.now - this.#failedAt < 3_000 || this.#plans >= MAX_PLANS) return;
+      this.#failedAt = null;
+      this.#plans += 1;
+    }
+  }
+
+  #plan(): Plan {
+    const { settings, approval } = this.#scenario;
+    const { settlingMs, ...cutover } = settings;
+    return Plan.parse({
+      migration: this.migrationId,
+      source: SOURCE,
+      assignments: this.#cluster.targets.map((pod) => ({
+        pod,
+        organizations: [...this.#cluster.assignments].filter(([, at]) => at === pod).map(([id]) => id),
+      })),
+      settings: {
+        settlingMs,
+        cutover: { approval, ...cutover },
+        lagBounds: { postgresBytes: 2_000 },
+      },
+    });
+  }
+
+  #reachable(): Coordinator | null {
+    const { servers, coordinators } = this.#cluster;
+    this.#turn += 1;
+    for (let i = 0; i < coordinators.length; i++) {
+      const found = coordinators[(i + this.#turn) % coordinators.length];
+      if (found?.current?.run.responsive && servers.network.connected("operator", found.id))
+        return found.current.coordinator;
+    }
+    return null;
+  }
+
+  #ask(what: string, order: (coordinator: Coordinator) => Promise<unknown>): void {
+    const { world } = this.#cluster;
+    const coordinator = this.#reachable();
+    if (!coordinator) return;
+    this.#busy = world.now + 2_000;
+    world.say("operator", what);
+    order(coordinator).then(
+      () => {
+        this.#busy = 0;
+      },
+      (error: unknown) => {
+        this.#busy = world.now + 500;
+        world.say("operator", `${what} refused: ${error instanceof Error ? error.message : String(error)}`);
+      },
+    );
+  }
+}

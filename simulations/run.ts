@@ -1,0 +1,260 @@
+/** One seed, one run, one report. The same seed and scenario give the same trace hash, always. */
+import { allCheckers } from "./checkers/all.ts";
+import { Faults } from "./faults/apply.ts";
+import type { Fault } from "./faults/fault.ts";
+import { Clients } from "./models/clients.ts";
+import type { Checker } from "./observer.ts";
+import { Cluster, SOURCE } from "./processes/cluster.ts";
+import { Operator } from "./processes/operator.ts";
+import { drawScenario, type Scenario } from "./scenario.ts";
+import { Truth } from "./truth.ts";
+import { forbidAmbient, realNow } from "./world/ambient.ts";
+import { World } from "./world/world.ts";
+
+export type Verdict = "pass" | "safety" | "liveness" | "crash" | "inconclusive";
+
+/** Of a process that ran simulations; the worst verdict decides. */
+export const EXIT_CODES: Readonly<Record<Verdict, number>> = {
+  pass: 0,
+  safety: 10,
+  liveness: 11,
+  crash: 12,
+  inconclusive: 13,
+};
+
+export interface SimulateOptions {
+  readonly seed: number;
+  /** Instead of what the seed draws: for shrinking, replaying and scenarios. */
+  readonly scenario?: Scenario;
+  /** False: the same cluster and load without any fault. */
+  readonly faults?: boolean;
+  /** Gets every line of the story. */
+  readonly echo?: (line: string) => void;
+  readonly maxEvents?: number;
+}
+
+export interface Report {
+  readonly seed: number;
+  readonly verdict: Verdict;
+  /** `I1` … `I10` where one does not hold. */
+  readonly invariant: string | null;
+  readonly message: string | null;
+  readonly hash: string;
+  readonly virtualMs: number;
+  readonly realMs: number;
+  readonly events: number;
+  /** Migrations whose authority was transferred and whose shares are all decided. */
+  readonly migrations: number;
+  readonly aborted: number;
+  readonly acknowledged: number;
+  readonly reads: number;
+  readonly scenario: Scenario;
+  readonly faultsApplied: readonly Fault[];
+  /** The newest lines of the story. */
+  readonly story: readonly string[];
+}
+
+/** After the last migration has settled, this much more with faults on. */
+const AFTER_SETTLED_MS = 2_500;
+/** Faults being over, everything has to come to rest within this. */
+const REST_WITHIN_MS = 180_000;
+const MAX_EVENTS = 400_000;
+
+interface Failure {
+  readonly verdict: Verdict;
+  readonly invariant: string | null;
+  readonly message: string;
+}
+
+export async function simulate(options: SimulateOptions): Promise<Report> {
+  const { seed } = options;
+  const scenario = options.scenario ?? drawScenario(seed, options.faults ?? true);
+  const startedAt = realNow();
+  const world = new World(seed, options.echo ?? null);
+  const run = new OneRun(world, scenario, options.maxEvents ?? MAX_EVENTS);
+  const give = forbidAmbient();
+  const onRejection = (error: unknown) => run.fail("crash", null, describe(error));
+  process.on("unhandledRejection", onRejection);
+  try {
+    await run.run();
+  } catch (error) {
+    run.fail("crash", null, describe(error));
+  } finally {
+    process.off("unhandledRejection", onRejection);
+    give();
+  }
+  return { ...run.report(), seed, realMs: realNow() - startedAt };
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+class OneRun {
+  readonly #world: World;
+  readonly #scenario: Scenario;
+  readonly #maxEvents: number;
+  readonly #truth: Truth;
+  readonly #cluster: Cluster;
+  readonly #clients: Clients;
+  readonly #operator: Operator;
+  readonly #faults: Faults;
+  readonly #checkers: readonly Checker[];
+  readonly #unserved = new Set<string>();
+  #failure: Failure | null = null;
+  #settledAt: number | null = null;
+
+  constructor(world: World, scenario: Scenario, maxEvents: number) {
+    this.#world = world;
+    this.#scenario = scenario;
+    this.#maxEvents = maxEvents;
+    this.#cluster = new Cluster(world, scenario, {
+      saved: (host, state) => this.#tell((checker) => checker.saved?.(host, state)),
+      removed: (podId, store) => this.#tell((checker) => checker.removed?.(podId, store)),
+      committed: (podId, store, organization, write) =>
+        this.#tell((checker) => checker.committed?.(podId, store, organization, write)),
+    });
+    const { log, blobs, network } = this.#cluster.servers;
+    this.#truth = new Truth(blobs);
+    this.#checkers = allCheckers({
+      truth: this.#truth,
+      cluster: this.#cluster,
+      violated: (invariant, message) => this.fail("safety", invariant, message),
+    });
+    this.#clients = new Clients({
+      world,
+      network,
+      organizations: this.#cluster.organizations,
+      defaultPodId: SOURCE,
+      pods: new Map(
+        [...this.#cluster.pods].map(([id, pod]) => [
+          id,
+          {
+            agent: () => pod.current,
+            postgres: pod.postgres,
+            git: pod.git,
+            objects: pod.objects,
+            machineUp: () => pod.machineUp,
+          },
+        ]),
+      ),
+      clients: scenario.clients,
+      longShare: scenario.longShare,
+      events: {
+        acknowledged: (podId, store, organization, write) =>
+          this.#tell((checker) => checker.acknowledged?.(podId, store, organization, write)),
+        read: (read) => this.#tell((checker) => checker.read?.(read)),
+        refused: (podId, organization, outcome) =>
+          this.#tell((checker) => checker.refused?.(podId, organization, outcome)),
+      },
+    });
+    this.#operator = new Operator(this.#cluster, scenario);
+    this.#faults = new Faults(this.#cluster, scenario.faults);
+    log.onAppended = (record, sequence) => {
+      this.#truth.append(record, sequence);
+      const what = record.events.map((event) => event.type).join(", ");
+      world.say(record.by.replace(/^(coordinator|agent|operator):/, ""), `#${sequence} ${what}`);
+      this.#tell((checker) => checker.appended?.(record, sequence));
+      this.#faults.appended(record);
+      this.#operator.appended(record);
+    };
+  }
+
+  /** The first failure counts: what follows may be its consequence. */
+  fail(verdict: Verdict, invariant: string | null, message: string): void {
+    if (this.#failure) return;
+    this.#failure = { verdict, invariant, message };
+    this.#world.say("CHECKER", `${invariant ?? verdict}: ${message}`);
+  }
+
+  async run(): Promise<void> {
+    this.#cluster.start();
+    this.#operator.start();
+    this.#clients.start();
+    this.#faults.start();
+    const { calmAtMs } = this.#scenario;
+    const first = await this.#world.run(calmAtMs, this.#maxEvents, () => this.#look() || this.#isSettled());
+    if (this.#failure || this.#outOfEvents(first)) return;
+    this.#clients.stopped = true;
+    this.#faults.calm();
+    let probing = false;
+    const rest = await this.#world.run(this.#world.now + REST_WITHIN_MS, this.#maxEvents, () => {
+      if (this.#look()) return true;
+      if (this.#world.events % 16 !== 0 || this.#waits().length > 0) return false;
+      if (!probing) {
+        probing = true;
+        this.#probe();
+      }
+      return this.#unserved.size === 0;
+    });
+    if (this.#failure || this.#outOfEvents(rest)) return;
+    if (rest === "time") {
+      const waits = [
+        ...this.#waits(),
+        ...[...this.#unserved].slice(0, 5).map((what) => `${what} to be served`),
+      ];
+      this.fail(
+        "liveness",
+        "I9",
+        `faults are over for ${REST_WITHIN_MS / 1000} s, and still waiting for ${waits.join("; ")}`,
+      );
+      return;
+    }
+    this.#tell((checker) => checker.atRest?.());
+  }
+
+  #outOfEvents(stop: string): boolean {
+    if (stop === "events") this.fail("inconclusive", null, `${this.#maxEvents} events were not enough`);
+    return stop === "events";
+  }
+
+  #waits(): string[] {
+    const newest = this.#truth.state.migrations[this.#operator.migrationId];
+    const operator =
+      newest?.lifecycle === "retaining" ? [] : [`${this.#operator.migrationId} to be retained`];
+    return [...operator, ...this.#checkers.flatMap((checker) => checker.waitsFor?.() ?? [])];
+  }
+
+  /** Everybody is served again: every organization, every store, read and written. */
+  #probe(): void {
+    for (const organization of this.#cluster.organizations)
+      for (const store of ["postgres", "git", "objects", "read"])
+        this.#unserved.add(`${organization} ${store}`);
+    this.#clients.probe((organization, store) => this.#unserved.delete(`${organization} ${store ?? "read"}`));
+  }
+
+  #look(): boolean {
+    for (const checker of this.#checkers) checker.afterEvent?.();
+    return this.#failure !== null;
+  }
+
+  #isSettled(): boolean {
+    const lifecycle = this.#truth.state.migrations[this.#operator.migrationId]?.lifecycle;
+    if (lifecycle !== "retaining") this.#settledAt = null;
+    else this.#settledAt ??= this.#world.now;
+    return this.#settledAt !== null && this.#world.now > this.#settledAt + AFTER_SETTLED_MS;
+  }
+
+  #tell(say: (checker: Checker) => void): void {
+    for (const checker of this.#checkers) say(checker);
+  }
+
+  report(): Omit<Report, "seed" | "realMs"> {
+    const migrations = this.#truth.migrations();
+    return {
+      verdict: this.#failure?.verdict ?? "pass",
+      invariant: this.#failure?.invariant ?? null,
+      message: this.#failure?.message ?? null,
+      hash: this.#world.trace.hash,
+      virtualMs: this.#world.now,
+      events: this.#world.events,
+      migrations: migrations.filter(({ lifecycle }) => lifecycle === "retaining").length,
+      aborted: migrations.filter(({ lifecycle }) => lifecycle === "aborted").length,
+      acknowledged: this.#clients.acknowledged,
+      reads: this.#clients.reads,
+      scenario: this.#scenario,
+      faultsApplied: this.#faults.applied,
+      story: this.#world.trace.newest(60),
+    };
+  }
+}

@@ -1,0 +1,107 @@
+/** What a seed means, as data that can be edited: the cluster, its load, what the operator does, and the faults. */
+import type { EventType } from "../protocol/events.ts";
+import { drawFaults } from "./faults/draw.ts";
+import type { Fault } from "./faults/fault.ts";
+import { Chance } from "./world/random.ts";
+
+export interface Incident {
+  readonly command: "abort" | "revoke";
+  /** Given so long after the first such event. */
+  readonly on: EventType;
+  readonly afterMs: number;
+  /** Of a revocation: which target, by its place. */
+  readonly target: number;
+}
+
+export interface Scenario {
+  readonly targets: number;
+  readonly organizations: number;
+  /** Of the organizations: how many stay. */
+  readonly neighbours: number;
+  readonly clients: number;
+  readonly longShare: number;
+  readonly approval: "manual" | "auto";
+  readonly settings: {
+    readonly settlingMs: number;
+    readonly deadlineMs: number;
+    readonly drainGraceMs: number;
+    readonly openWithinMs: number;
+    readonly readLeaseMs: number;
+  };
+  readonly copyMs: number;
+  readonly promotionMs: number;
+  /** Clock of each host: calendar skew in milliseconds, and rate. */
+  readonly clocks: Readonly<Record<string, { readonly skewMs: number; readonly rate: number }>>;
+  readonly incidents: readonly Incident[];
+  readonly faults: readonly Fault[];
+  /** When faults stop at the latest. */
+  readonly calmAtMs: number;
+}
+
+export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
+
+export function drawScenario(seed: number, withFaults = true): Scenario {
+  const root = new Chance(seed).fork("scenario");
+  const cluster = root.fork("cluster");
+  const targets = cluster.pick([2, 2, 2, 1, 3]);
+  const hosts = ["c1", "c2", "pod-0", ...TARGETS.slice(0, targets)];
+  const clock = root.fork("clocks");
+  const skewed = withFaults && clock.chance(0.5);
+  const clocks = Object.fromEntries(
+    hosts.map((host) => [
+      host,
+      skewed
+        ? { skewMs: Math.round((clock.next() - 0.5) * 1_600), rate: 1 + (clock.next() - 0.5) * 0.04 }
+        : { skewMs: 0, rate: 1 },
+    ]),
+  );
+  const settings = root.fork("settings");
+  const operator = root.fork("operator");
+  const calmAtMs = 25_000;
+  return {
+    targets,
+    organizations: 20,
+    neighbours: cluster.whole(2, 8),
+    clients: cluster.whole(2, 6),
+    longShare: withFaults && cluster.chance(0.5) ? 0.04 : 0,
+    approval: operator.pick(["manual", "auto"]),
+    settings: {
+      settlingMs: settings.whole(200, 2_000),
+      deadlineMs: settings.whole(700, 5_000),
+      drainGraceMs: settings.whole(20, 600),
+      openWithinMs: settings.whole(1_000, 8_000),
+      readLeaseMs: settings.whole(200, 2_000),
+    },
+    copyMs: settings.whole(50, 1_500),
+    promotionMs: settings.whole(5, 400),
+    clocks,
+    incidents: withFaults ? drawIncidents(operator, targets) : [],
+    faults: withFaults ? drawFaults(root.fork("faults"), hosts, calmAtMs) : [],
+    calmAtMs,
+  };
+}
+
+function drawIncidents(operator: Chance, targets: number): Incident[] {
+  const incidents: Incident[] = [];
+  if (operator.chance(0.15)) {
+    const on = operator.pick<EventType>([
+      "MigrationPlanned",
+      "PreflightStarted",
+      "PreflightPassed",
+      "SeedingCompleted",
+      "ReplicasCaughtUp",
+      "FenceRaised",
+      "FenceRaised",
+      "SourceDrained",
+    ]);
+    incidents.push({ command: "abort", on, afterMs: operator.skewed(0, 800), target: 0 });
+  }
+  if (operator.chance(0.12))
+    incidents.push({
+      command: "revoke",
+      on: "AuthorityTransferred",
+      afterMs: operator.skewed(0, 400),
+      target: operator.whole(0, targets - 1),
+    });
+  return incidents;
+}

@@ -1,0 +1,68 @@
+/** What the log says at this very instant, whoever knows it already: the world's own fold. */
+import { type Assignments, decodeAssignments } from "../protocol/assignments.ts";
+import { type ClusterState, emptyCluster, type Migration, routeOf, sharePhase } from "../protocol/cluster.ts";
+import type { ReadRecord } from "../protocol/events.ts";
+import { evolve } from "../protocol/evolve.ts";
+import type { Digest, PodId } from "../protocol/ids.ts";
+import { isOver } from "../protocol/migration-machine.ts";
+import type { BlobServer } from "./models/blobs.ts";
+
+export interface Authority {
+  /** Who may acknowledge writes; null while nobody may. */
+  readonly podId: PodId | null;
+  readonly phase: "unclaimed" | "source" | "fenced" | "transferred" | "opened";
+  readonly source: PodId;
+  readonly target: PodId | null;
+  readonly migration: Migration | null;
+}
+
+export class Truth {
+  state: ClusterState = emptyCluster;
+  /** `states[n]` is the fold of the first n records. */
+  readonly states: ClusterState[] = [emptyCluster];
+  readonly #blobs: BlobServer;
+  readonly #assignments = new Map<Digest, Assignments>();
+
+  constructor(blobs: BlobServer) {
+    this.#blobs = blobs;
+  }
+
+  append(record: ReadRecord, sequence: number): void {
+    this.state = evolve(this.state, record, sequence);
+    this.states.push(this.state);
+  }
+
+  readonly assignmentsOf = (digest: Digest): Assignments => {
+    const known = this.#assignments.get(digest);
+    if (known) return known;
+    const bytes = this.#blobs.content.get(digest);
+    if (!bytes) throw new Error(`the log names a blob ${digest} that was never put`);
+    const assignments = decodeAssignments(bytes, digest);
+    this.#assignments.set(digest, assignments);
+    return assignments;
+  };
+
+  migrations(): Migration[] {
+    return Object.values(this.state.migrations);
+  }
+
+  assignments(migration: Migration): Assignments {
+    return this.assignmentsOf(migration.assignments.digest);
+  }
+
+  authority(organization: string): Authority {
+    const { state } = this;
+    const base = state.defaultPodId as PodId;
+    for (const migration of this.migrations().reverse()) {
+      if (isOver(migration.lifecycle)) continue;
+      const target = this.assignments(migration).get(organization as never);
+      if (target === undefined) continue;
+      const phase = sharePhase(migration, target);
+      const source = migration.sourcePodId;
+      const podId = phase === "source" ? source : phase === "opened" ? target : null;
+      return { podId, phase, source, target, migration };
+    }
+    const podId = routeOf(state, organization as never, this.assignmentsOf)?.podId ?? base;
+    return { podId, phase: "unclaimed", source: podId, target: null, migration: null };
+  }
+}
