@@ -65,10 +65,9 @@ export function timeSteps(model: Model, world: World, node: LogNode): Step[] {
   const steps: Step[] = [];
   const head = migrationAt(node, headOf(node).sequence);
   if (model.configuration.reads && !world.environment.elapsed && head.context.transfer !== null) {
-    const next = model.withAgent(world, 0, { ...(world.agents[0] as AgentPart), lease: false });
     steps.push({
       label: () => "time passes, until no read lease from before the transfer is left",
-      next: { ...next, environment: { ...next.environment, elapsed: true } },
+      next: { ...world, environment: { ...world.environment, elapsed: true } },
     });
   }
   const source = world.agents[0] as AgentPart;

@@ -20,12 +20,12 @@ export type WrongStep = keyof typeof WRONG_STEPS;
 export interface Configuration extends ClusterOptions {
   readonly name: string;
   readonly about: string;
-  readonly coordinators: number;
-  /** Reports of one Pod that may be under way at once; a newer one beyond that is the loss of the oldest. */
-  readonly reportsUnderWay: number;
+  /**
+   * `any`: as many as it takes for every combination of reports under way to be in somebody's mind, which includes
+   * every number of coordinators, in every state of knowledge, before and after any number of crashes.
+   */
+  readonly coordinators: number | "any";
   readonly allowed: Allowance;
-  /** Reads under leases and the order in which reads move (I4) are part of it. */
+  /** Reads under leases, and the order in which reads move (I4), are part of it. */
   readonly reads: boolean;
-  /** Processes also decide on a log that has gone on without them, and find out when they append. */
-  readonly staleDeciders: boolean;
 }

@@ -21,10 +21,8 @@ const SMALL: Configuration = {
   approval: "auto",
   attempts: 1,
   coordinators: 1,
-  reportsUnderWay: 1,
   allowed: { ...NOTHING, writes: 1, abort: 1, revoke: 1 },
   reads: false,
-  staleDeciders: false,
 };
 
 export const CONFIGURATIONS: readonly Configuration[] = [
@@ -37,5 +35,30 @@ export const CONFIGURATIONS: readonly Configuration[] = [
     targets: 2,
     coordinators: 2,
     allowed: { ...NOTHING, writes: 1, coordinatorCrashes: 1, abort: 1, revoke: 1 },
+  },
+  {
+    ...SMALL,
+    name: "any",
+    about: "",
+    targets: 2,
+    coordinators: "any",
+    allowed: { ...NOTHING, writes: 1, abort: 1, revoke: 1 },
+  },
+  {
+    ...SMALL,
+    name: "any-crash",
+    about: "",
+    targets: 2,
+    coordinators: "any",
+    allowed: { ...NOTHING, writes: 1, agentCrashes: 1, abort: 1, revoke: 1 },
+  },
+  {
+    ...SMALL,
+    name: "reads",
+    about: "",
+    targets: 1,
+    coordinators: "any",
+    reads: true,
+    allowed: { ...NOTHING, agentCrashes: 1, abort: 1, revoke: 1 },
   },
 ];

@@ -1,4 +1,4 @@
-/** Coordinators: hearing reports, deciding (by themselves or for an operator), and crashes; and the log's answer. */
+/** Coordinators: hearing reports, deciding by themselves or for an operator, and crashes; and the log's answer. */
 import { type Command, decideCommand } from "../../coordinator/domain/commands.ts";
 import { decideNext, observe } from "../../coordinator/domain/decide.ts";
 import type { Observations } from "../../coordinator/domain/observations.ts";
@@ -9,128 +9,102 @@ import { LATE, MIGRATION_ID, NOW } from "./cluster.ts";
 import { headOf, type LogNode } from "./log-tree.ts";
 import type { Model, Step } from "./model.ts";
 import { isAccepted, observationsOf } from "./reports.ts";
-import type { Allowance, CoordinatorPart, Pending, Sent, World } from "./state.ts";
+import type { Allowance, Heard, Pending, Sent, World } from "./state.ts";
 
 export function coordinatorSteps(model: Model, world: World, node: LogNode): Step[] {
-  return world.coordinators.flatMap((coordinator, index) => [
-    ...hearing(model, world, node, coordinator, index),
-    ...deciding(model, world, node, coordinator, index),
-    ...(model.configuration.staleDeciders ? reading(model, world, node, coordinator, index) : []),
-    ...crashing(model, world, node, coordinator, index),
+  return world.coordinators.flatMap((heard, index) => [
+    ...hearing(model, world, node, heard, index),
+    ...crashing(world, heard, index),
   ]);
 }
 
-function reading(
-  model: Model,
-  world: World,
-  node: LogNode,
-  coordinator: CoordinatorPart,
-  index: number,
-): Step[] {
-  if (node.states[coordinator.position + 1] === undefined) return [];
-  const position = coordinator.position + 1;
-  return [
-    {
-      label: () => `a coordinator folds record ${position}`,
-      next: model.withCoordinator(world, index, { ...coordinator, position }),
-    },
-  ];
-}
-
-function hearing(
-  model: Model,
-  world: World,
-  node: LogNode,
-  coordinator: CoordinatorPart,
-  index: number,
-): Step[] {
-  const state = node.states[coordinator.position] as ClusterState;
+function hearing(model: Model, world: World, node: LogNode, heard: Heard, index: number): Step[] {
   return world.network.flatMap((underWay, pod) =>
     underWay.flatMap((sent) => {
-      const known = coordinator.heard[pod] ?? null;
-      if (known?.order === sent.order) return [];
+      const known = heard[pod] ?? null;
       const podId = model.cluster.pods[pod] as PodId;
-      if (!isAccepted(state, podId, known, sent)) return [];
+      if (!isAccepted(headOf(node), podId, known, sent)) return [];
       return [
         {
           label: () => `a coordinator hears the report of ${podId} on ${sent.said.goal ?? "no duty"}`,
-          next: model.withCoordinator(world, index, {
-            ...coordinator,
-            heard: coordinator.heard.with(pod, sent),
-          }),
+          next: { ...world, coordinators: world.coordinators.with(index, heard.with(pod, sent)) },
         },
       ];
     }),
   );
 }
 
-function deciding(
-  model: Model,
-  world: World,
-  node: LogNode,
-  coordinator: CoordinatorPart,
-  index: number,
-): Step[] {
-  if (coordinator.pending !== null) return [];
-  const state = node.states[coordinator.position] as ClusterState;
+/** Its memory of reports is gone; what it had sent to the log may still arrive there. */
+function crashing(world: World, heard: Heard, index: number): Step[] {
   const { left } = world.environment;
-  const pendings: Pending[] = [];
-  const propose = (events: readonly ClusterEvent[], command: Pending["command"]) => {
-    if (events.length > 0) pendings.push({ expected: coordinator.position, events, command });
+  if (left.coordinatorCrashes === 0) return [];
+  const environment = {
+    ...world.environment,
+    left: { ...left, coordinatorCrashes: left.coordinatorCrashes - 1 },
   };
-  for (const late of [false, true]) {
-    const events = byItself(model, state, coordinator.heard, late);
-    if (events[0]?.type === "ReplicasFellBehind" && left.fellBehind === 0) continue;
-    if (events[0]?.type === "FenceLowered" && model.wrong === "fence-for-ever") continue;
-    propose(events, null);
-  }
-  const commands: Command[] = [];
-  if (left.start > 0) commands.push({ type: "start" });
-  if (left.approve > 0) commands.push({ type: "approve" });
-  if (left.abort > 0) commands.push({ type: "abort", reason: "" });
-  if (left.revoke > 0)
-    for (const podId of model.cluster.targets) commands.push({ type: "revoke", podId, reason: "" });
-  for (const command of commands)
-    propose(asked(model, state, command), command.type === "check" ? null : command.type);
-  return pendings.map((pending) => ({
-    label: () =>
-      `a coordinator decides${pending.command ? ` for an operator (${pending.command})` : ""} ${pending.events
-        .map((event) => event.type)
-        .join(" + ")}`,
-    next: model.withCoordinator(world, index, { ...coordinator, pending }),
-  }));
+  const forgotten = heard.map(() => null);
+  return [
+    {
+      label: () => "a coordinator crashes, and starts again on the whole log",
+      next: { ...world, environment, coordinators: world.coordinators.with(index, forgotten) },
+    },
+  ];
 }
 
-const remembered = new WeakMap<object, Map<ClusterState, readonly (readonly ClusterEvent[])[]>>();
+/** What the coordinators of this state can decide by themselves, in each of their states of knowledge. */
+export function decidedByItself(model: Model, world: World, node: LogNode): readonly ClusterEvent[][] {
+  const { coordinators } = model.configuration;
+  const minds = coordinators === "any" ? combinations(world.network) : world.coordinators;
+  const { left } = world.environment;
+  return minds
+    .flatMap((heard) => byItself(model, headOf(node), heard))
+    .filter(([first]) => {
+      if (first === undefined) return false;
+      if (first.type === "ReplicasFellBehind") return left.fellBehind > 0;
+      return first.type !== "FenceLowered" || model.wrong !== "fence-for-ever";
+    });
+}
 
-/** What happens by itself, now or so late that every report is old and every deadline has passed. */
-function byItself(
-  model: Model,
-  state: ClusterState,
-  heard: CoordinatorPart["heard"],
-  late: boolean,
-): readonly ClusterEvent[] {
-  let byState = remembered.get(heard);
-  if (!byState) {
-    byState = new Map();
-    remembered.set(heard, byState);
+const combined = new WeakMap<World["network"], readonly Heard[]>();
+
+function combinations(network: World["network"]): readonly Heard[] {
+  let minds = combined.get(network);
+  if (!minds) {
+    minds = network.reduce<Heard[]>(
+      (before, underWay) => before.flatMap((heard) => [null, ...underWay].map((sent) => [...heard, sent])),
+      [[]],
+    );
+    combined.set(network, minds);
   }
-  let answers = byState.get(state);
+  return minds;
+}
+
+const remembered = new WeakMap<ClusterState, Map<string, ClusterEvent[][]>>();
+
+/** Now, and so late that every report is old and every deadline has passed. */
+function byItself(model: Model, state: ClusterState, heard: Heard): ClusterEvent[][] {
+  let byHeard = remembered.get(state);
+  if (!byHeard) {
+    byHeard = new Map();
+    remembered.set(state, byHeard);
+  }
+  const key = JSON.stringify(heard);
+  let answers = byHeard.get(key);
   if (!answers) {
     const known = model.wrong === "evidence-of-any-epoch" ? asOfThisFence(state, heard) : heard;
     const observations = observationsOf(state, model.cluster.pods, known);
     // Whoever is behind may have been so for long.
     const long: Observations = { ...observations, behindSince: new Map([[MIGRATION_ID, NOW]]) };
     answers = [
-      decideNext(state, observe(state, observations, NOW), NOW),
-      decideNext(state, observe(state, long, LATE), LATE),
+      [...decideNext(state, observe(state, observations, NOW), NOW)],
+      [...decideNext(state, observe(state, long, LATE), LATE)],
     ];
-    byState.set(state, answers);
+    byHeard.set(key, answers);
   }
-  return answers[late ? 1 : 0] as readonly ClusterEvent[];
+  return answers;
 }
 
-function asOfThisFence(state: ClusterState, heard: CoordinatorPart["heard"]): CoordinatorPart["heard"] {
+function asOfThisFence(state: ClusterState, heard: Heard): Heard {
   const fence = state.migrations[MIGRATION_ID]?.context.fence;
   return heard.map(
     (sent): Sent | null =>
@@ -145,6 +119,20 @@ function asOfThisFence(state: ClusterState, heard: CoordinatorPart["heard"]): Co
   );
 }
 
+/** What operators can have a coordinator decide. */
+export function decidedForOperators(model: Model, state: ClusterState, left: Allowance): Pending[] {
+  const commands: Command[] = [];
+  if (left.start > 0) commands.push({ type: "start" });
+  if (left.approve > 0) commands.push({ type: "approve" });
+  if (left.abort > 0) commands.push({ type: "abort", reason: "" });
+  if (left.revoke > 0)
+    for (const podId of model.cluster.targets) commands.push({ type: "revoke", podId, reason: "" });
+  return commands.flatMap((command) => {
+    const events = asked(model, state, command);
+    return events.length === 0 || command.type === "check" ? [] : [{ events, command: command.type }];
+  });
+}
+
 function asked(model: Model, state: ClusterState, command: Command): readonly ClusterEvent[] {
   try {
     return decideCommand(state, MIGRATION_ID, command);
@@ -156,62 +144,22 @@ function asked(model: Model, state: ClusterState, command: Command): readonly Cl
   }
 }
 
-function crashing(
-  model: Model,
-  world: World,
-  node: LogNode,
-  coordinator: CoordinatorPart,
-  index: number,
-): Step[] {
-  const { left } = world.environment;
-  if (left.coordinatorCrashes === 0) return [];
-  const environment = {
-    ...world.environment,
-    left: { ...left, coordinatorCrashes: left.coordinatorCrashes - 1 },
-  };
-  // What it had sent to the log may still arrive there.
-  const restarted: CoordinatorPart = {
-    ...coordinator,
-    position: headOf(node).sequence,
-    heard: coordinator.heard.map(() => null),
-  };
-  return [
-    {
-      label: () => "a coordinator crashes, and starts again on the whole log",
-      next: model.withCoordinator({ ...world, environment }, index, restarted),
-    },
-  ];
-}
-
-/** An append reaches the log, or never does. */
+/** An append reaches the log. That it never does is nothing happening. */
 export function appendSteps(model: Model, world: World, node: LogNode): Step[] {
-  const steps: Step[] = [];
-  const arrive = (pending: Pending | null, who: string, by: string, without: World) => {
-    if (pending === null) return;
-    const end = node.states.length - 1;
-    const types = pending.events.map((event) => event.type).join(" + ");
-    steps.push({ label: () => `${who}'s append of ${types} is lost`, next: without });
-    if (pending.expected !== end && model.wrong !== "append-without-compare") {
-      steps.push({ label: () => `${who}'s append of ${types} conflicts`, next: without });
-      return;
-    }
-    const after = model.tree.append(node, by, pending.events);
-    const left = used(world.environment.left, pending);
-    steps.push({
-      label: () => `${who}'s append lands as record ${end + 1}: ${types}`,
-      next: { ...without, log: after.id, environment: { ...world.environment, left } },
-    });
-  };
-  world.coordinators.forEach((part, index) => {
-    const by = part.pending?.command ? "operator:model" : "coordinator:model";
-    const without = model.withCoordinator(world, index, { ...part, pending: null });
-    arrive(part.pending, "a coordinator", by, without);
+  return world.inbox.map((pending) => {
+    const after = model.tree.append(node, pending.command ? "operator" : "process", pending.events);
+    const environment = { ...world.environment, left: used(world.environment.left, pending) };
+    // Whatever else was decided on the log as it was conflicts from now on.
+    const compared = model.wrong !== "append-without-compare";
+    const inbox = compared ? [] : world.inbox.filter((other) => other !== pending);
+    return {
+      label: () =>
+        `the log takes record ${headOf(after).sequence}${pending.command ? ` (${pending.command} by an operator)` : ""}: ${after.events
+          .map((event) => `${event.type}${"podId" in event ? ` of ${event.podId}` : ""}`)
+          .join(" + ")}`,
+      next: { ...world, log: after.id, environment, inbox },
+    };
   });
-  world.agents.forEach((part, index) => {
-    const pod = model.cluster.pods[index] as PodId;
-    arrive(part.pending, pod, `agent:${pod}`, model.withAgent(world, index, { ...part, pending: null }));
-  });
-  return steps;
 }
 
 function used(left: Allowance, pending: Pending): Allowance {

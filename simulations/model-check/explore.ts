@@ -4,7 +4,7 @@ import { isEnd, type Violation, violationOf } from "./invariants.ts";
 import { headOf, migrationAt } from "./log-tree.ts";
 import { Model } from "./model.ts";
 import { States } from "./state.ts";
-import { forget, initialWorld, stepsOf } from "./steps.ts";
+import { initialWorld, settle, stepsOf } from "./steps.ts";
 
 export interface Counterexample {
   readonly violation: Violation;
@@ -38,6 +38,7 @@ export function explore(
 ): Result {
   const model = new Model(configuration, wrong);
   const states = new States();
+  const coordinators = configuration.coordinators === "any" ? 0 : configuration.coordinators;
   const indexes = new Map<string, number>();
   const keys: string[] = [];
   const parents = new Numbers();
@@ -61,9 +62,9 @@ export function explore(
     for (let at = index; at > 0; at = parents.at(at)) path.unshift(at);
     let before = 0;
     return path.map((at) => {
-      const world = states.worldOf(keys[before] as string, configuration.coordinators);
+      const world = states.worldOf(keys[before] as string, coordinators);
       before = at;
-      const step = stepsOf(model, world).find(({ next }) => states.keyOf(forget(model, next)) === keys[at]);
+      const step = stepsOf(model, world).find(({ next }) => states.keyOf(settle(model, next)) === keys[at]);
       return step?.label() ?? "?";
     });
   };
@@ -79,7 +80,7 @@ export function explore(
     counterexample: violation && { violation, steps: story(index) },
   });
 
-  add(states.keyOf(forget(model, initialWorld(model))), -1);
+  add(states.keyOf(settle(model, initialWorld(model))), -1);
   for (let index = 0; index < keys.length; index += 1) {
     if (index === levelEnds) {
       depth += 1;
@@ -87,7 +88,7 @@ export function explore(
     }
     if (index % 50_000 === 0) limits.onProgress?.(index, depth, keys.length - index);
     if (keys.length > limits.states) return result(false, index, null);
-    const world = states.worldOf(keys[index] as string, configuration.coordinators);
+    const world = states.worldOf(keys[index] as string, coordinators);
     const violation = violationOf(model, world);
     if (violation) return result(false, index, violation);
     if (isEnd(model, world)) {
@@ -99,7 +100,7 @@ export function explore(
       ends[name] = (ends[name] ?? 0) + 1;
     }
     for (const { next } of stepsOf(model, world)) {
-      const reached = add(states.keyOf(forget(model, next)), index);
+      const reached = add(states.keyOf(settle(model, next)), index);
       if (reached === index) continue;
       from.push(index);
       to.push(reached);

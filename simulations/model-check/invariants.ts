@@ -3,6 +3,7 @@ import { type Access, decideAccess } from "../../agent/domain/guard.ts";
 import { cutoverWanted } from "../../coordinator/domain/decide.ts";
 import { type ClusterState, sharePhase } from "../../protocol/cluster.ts";
 import type { OrganizationId, PodId } from "../../protocol/ids.ts";
+import { mayHoldLease } from "./agent-steps.ts";
 import { NOW, SOURCE } from "./cluster.ts";
 import { headOf, type LogNode, migrationAt } from "./log-tree.ts";
 import type { Model } from "./model.ts";
@@ -62,7 +63,12 @@ function guards(model: Model, world: World, node: LogNode, index: number, podId:
   const ask = (agent: AgentPart, self: PodId, write: boolean): Access["outcome"] =>
     decideAccess(
       node.states[agent.position] as ClusterState,
-      { self, openedHere: () => serves && self === podId, leaseValid: agent.lease, now: NOW },
+      {
+        self,
+        openedHere: () => serves && self === podId,
+        leaseValid: mayHoldLease(node, agent, world.environment),
+        now: NOW,
+      },
       { organizationId, write },
       model.cluster.assignmentsOf,
     ).outcome;

@@ -38,9 +38,9 @@ export class LogTree {
     return this.nodes[id] as LogNode;
   }
 
-  /** The log with one record more. Reasons for people are left out: they decide nothing and would multiply states. */
+  /** The log with one record more. */
   append(parent: LogNode, by: string, decided: readonly ClusterEvent[]): LogNode {
-    const events = decided.map((event) => ("reason" in event ? { ...event, reason: "" } : event));
+    const events = withoutReasons(decided);
     const key = `${parent.id}${JSON.stringify(events)}`;
     const known = this.#children.get(key);
     if (known) return known;
@@ -78,4 +78,12 @@ export function headOf(node: LogNode): ClusterState {
 /** The migration as a process sees it that has folded `sequence` records. */
 export function migrationAt(node: LogNode, sequence: number): Migration {
   return (node.states[sequence] as ClusterState).migrations[MIGRATION_ID] as Migration;
+}
+
+/** Reasons are for people: they decide nothing and would multiply states. */
+export function withoutReasons(events: readonly ClusterEvent[]): readonly ClusterEvent[] {
+  return events.map((event) => {
+    if (event.type === "ReplicasFellBehind") return { ...event, reasons: [] };
+    return "reason" in event && event.reason !== "" ? { ...event, reason: "" } : event;
+  });
 }

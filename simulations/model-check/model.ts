@@ -70,8 +70,4 @@ export class Model {
   withAgent(world: World, index: number, agent: World["agents"][number]): World {
     return { ...world, agents: world.agents.with(index, agent) };
   }
-
-  withCoordinator(world: World, index: number, coordinator: World["coordinators"][number]): World {
-    return { ...world, coordinators: world.coordinators.with(index, coordinator) };
-  }
 }

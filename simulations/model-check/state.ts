@@ -6,12 +6,14 @@ import type { SharePhase } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 
-/** An append that was decided and may reach the log at any time later, also after its process died, or never. */
+/**
+ * An append that was decided on the log as it is, and may land at any time later, also after its process died, or
+ * never. Who decided it does not matter to the log.
+ */
 export interface Pending {
-  readonly expected: number;
   readonly events: readonly ClusterEvent[];
   /** An operator's command uses up its allowance when it lands. */
-  readonly command: "approve" | "abort" | "revoke" | "start" | null;
+  readonly command: "start" | "approve" | "abort" | "revoke" | null;
 }
 
 /** What one report says, as far as anybody decides by it. */
@@ -21,7 +23,6 @@ export interface Said {
   readonly reached: boolean;
   readonly evidence: Token | null;
   readonly preflight: "start" | "fence" | null;
-  readonly dormantEpoch: number;
 }
 
 /** `order` stands for incarnation and report sequence: only who is newer matters, so it is kept dense. */
@@ -30,12 +31,8 @@ export interface Sent {
   readonly said: Said;
 }
 
-export interface CoordinatorPart {
-  readonly position: number;
-  /** Per Pod: the newest report taken in, or null. */
-  readonly heard: readonly (Sent | null)[];
-  readonly pending: Pending | null;
-}
+/** Per Pod: the newest report that a coordinator has taken in, or null. */
+export type Heard = readonly (Sent | null)[];
 
 /** Evidence of a fence: the epoch, and which marker in the source's write-ahead log it is. */
 export interface Token {
@@ -73,11 +70,6 @@ export interface AgentPart {
   readonly durable: number;
   readonly work: Work;
   readonly disk: Disk;
-  /** Target: the source's word that it is dormant, as an epoch. */
-  readonly dormantHeard: number;
-  /** Source: reads at the fence are leased. */
-  readonly lease: boolean;
-  readonly pending: Pending | null;
 }
 
 export interface Environment {
@@ -88,6 +80,8 @@ export interface Environment {
   readonly left: Allowance;
   /** So long after the transfer that every lease from before it has run out. */
   readonly elapsed: boolean;
+  /** The source has said that it is dormant; who hears it may act on it at any time later. */
+  readonly dormantSaid: boolean;
 }
 
 /** How much of what is bounded is still allowed. */
@@ -104,10 +98,12 @@ export interface Allowance {
 
 export interface World {
   readonly log: number;
-  readonly coordinators: readonly CoordinatorPart[];
+  readonly coordinators: readonly Heard[];
   readonly agents: readonly AgentPart[];
-  /** Per Pod: its reports that are still under way, oldest first. Each coordinator may get each of them or not. */
+  /** Per Pod: its reports that may still arrive, oldest first. */
   readonly network: readonly (readonly Sent[])[];
+  /** Everything that was decided on this very log and has not landed. */
+  readonly inbox: readonly Pending[];
   readonly environment: Environment;
 }
 
@@ -129,8 +125,9 @@ class Interner<T> {
 
 /** Between states and their keys. */
 export class States {
-  readonly #coordinators = new Interner<CoordinatorPart>();
+  readonly #coordinators = new Interner<Heard>();
   readonly #agents = new Interner<AgentPart>();
+  readonly #inboxes = new Interner<World["inbox"]>();
   readonly #network = new Interner<World["network"]>();
   readonly #environments = new Interner<Environment>();
 
@@ -140,16 +137,24 @@ export class States {
     const agents = world.agents.map((part) => this.#agents.id(part));
     const network = this.#network.id(world.network);
     const environment = this.#environments.id(world.environment);
-    return pack([world.log, network, environment, ...coordinators, ...agents]);
+    const inbox = this.#inboxes.id(world.inbox);
+    return pack([world.log, network, inbox, environment, ...coordinators, ...agents]);
   }
 
   worldOf(key: string, coordinators: number): World {
-    const [log, network, environment, ...parts] = unpack(key) as [number, number, number, ...number[]];
+    const [log, network, inbox, environment, ...parts] = unpack(key) as [
+      number,
+      number,
+      number,
+      number,
+      ...number[],
+    ];
     return {
       log,
       coordinators: parts.slice(0, coordinators).map((id) => at(this.#coordinators.values, id)),
       agents: parts.slice(coordinators).map((id) => at(this.#agents.values, id)),
       network: at(this.#network.values, network),
+      inbox: at(this.#inboxes.values, inbox),
       environment: at(this.#environments.values, environment),
     };
   }

@@ -1,11 +1,12 @@
 /** Everything that can happen in a state, and what of a state can be forgotten because it decides nothing more. */
 import type { PodId } from "../../protocol/ids.ts";
-import { agentSteps } from "./agent-steps.ts";
+import { agentSteps, decidedByAgent, saidBy, saysDormant } from "./agent-steps.ts";
 import { clientSteps, replicationSteps, timeSteps } from "./client-steps.ts";
-import { appendSteps, coordinatorSteps } from "./coordinator-steps.ts";
-import { headOf, migrationAt } from "./log-tree.ts";
+import { appendSteps, coordinatorSteps, decidedByItself, decidedForOperators } from "./coordinator-steps.ts";
+import { headOf, type LogNode, withoutReasons } from "./log-tree.ts";
 import type { Model, Step } from "./model.ts";
-import type { AgentPart, CoordinatorPart, Sent, World } from "./state.ts";
+import { useful } from "./reports.ts";
+import type { AgentPart, Pending, Said, Sent, World } from "./state.ts";
 import { assigned, NO_WORK, storeSteps } from "./store-steps.ts";
 
 export function initialWorld(model: Model): World {
@@ -27,25 +28,23 @@ export function initialWorld(model: Model): World {
         promoted: false,
         released: false,
       },
-      dormantHeard: 0,
-      lease: false,
-      pending: null,
     };
   });
   return {
     log: node.id,
-    coordinators: Array.from({ length: configuration.coordinators }, () => ({
-      position,
-      heard: cluster.pods.map(() => null),
-      pending: null,
-    })),
+    coordinators: Array.from(
+      { length: configuration.coordinators === "any" ? 0 : configuration.coordinators },
+      () => cluster.pods.map(() => null),
+    ),
     agents,
     network: cluster.pods.map(() => []),
+    inbox: [],
     environment: {
       wal: [],
       writers: cluster.targets.map(() => false),
       left: configuration.allowed,
       elapsed: false,
+      dormantSaid: false,
     },
   };
 }
@@ -64,48 +63,95 @@ export function stepsOf(model: Model, world: World): Step[] {
 }
 
 /**
- * Forgets what can no longer matter, so that states that differ in nothing else are one:
- * - an append that was decided on a shorter log will conflict, and a conflict changes nothing;
- * - a coordinator that has not read on cannot decide anything that lands, so it is as good as one that has;
- * - after the transfer, and after an abort, no decision looks at reports (only targets hear the source's);
- * - of the order of reports, who is newer; of a checkpoint, nothing when no agent will crash any more.
+ * Brings a state to its one form. What may be done at any time and can only add possibilities is done at once, and
+ * what can no longer matter is forgotten:
+ * - whoever can decide has decided: an append that waits in the inbox may land now, later or never, and a conflict
+ *   changes nothing, so the inbox is emptied when the log grows;
+ * - who can report has reported: a report may arrive now, later or never;
+ * - a report that can move no decision any more is as good as lost;
+ * - a checkpoint matters only while an agent may crash.
  */
-export function forget(model: Model, world: World): World {
+export function settle(model: Model, world: World): World {
   const node = model.tree.at(world.log);
-  const end = node.states.length - 1;
-  const { staleDeciders, reads } = model.configuration;
-  const stays = staleDeciders || model.wrong === "append-without-compare";
-  const live = <P extends CoordinatorPart | AgentPart>(part: P): P =>
-    stays || part.pending === null || part.pending.expected === end ? part : { ...part, pending: null };
-  let coordinators = world.coordinators.map((part) =>
-    staleDeciders || part.position === end ? live(part) : { ...live(part), position: end },
-  );
-  const mayCrash = world.environment.left.agentCrashes > 0;
-  const agents = world.agents.map((part) => {
-    const alive = live(part);
-    return mayCrash || alive.durable === alive.position ? alive : { ...alive, durable: alive.position };
-  });
-  let { network } = world;
-  const { lifecycle, context } = migrationAt(node, end);
-  if (context.transfer !== null || lifecycle === "aborted" || lifecycle === "refused") {
-    if (!staleDeciders)
-      coordinators = coordinators.map((part) => ({ ...part, heard: part.heard.map(() => null) }));
-    network = network.map((underWay, pod) => (pod === 0 && reads ? underWay : []));
-  }
+  const { left } = world.environment;
+  const agents =
+    left.agentCrashes > 0
+      ? world.agents
+      : world.agents.map((agent) =>
+          agent.durable === agent.position ? agent : { ...agent, durable: agent.position },
+        );
+  const dormantSaid =
+    world.environment.dormantSaid ||
+    (model.configuration.reads && saysDormant(model, node, agents[0] as AgentPart));
+  const environment =
+    dormantSaid === world.environment.dormantSaid ? world.environment : { ...world.environment, dormantSaid };
+  const heardAndSaid = reported(model, node, { ...world, agents, environment });
+  return { ...heardAndSaid, inbox: decided(model, node, heardAndSaid) };
+}
+
+function reported(model: Model, node: LogNode, world: World): World {
+  const state = headOf(node);
+  const { left } = world.environment;
+  const any = model.configuration.coordinators === "any";
+  let { network, coordinators } = world;
+  const still = (sent: Sent | null): Sent | null => {
+    const said = sent && useful(model, state, sent.said, left);
+    return sent && said && (same(said, sent.said) ? sent : { ...sent, said });
+  };
   for (let pod = 0; pod < network.length; pod += 1) {
-    const orders = [
-      ...(network[pod] as readonly Sent[]).map(({ order }) => order),
-      ...coordinators.flatMap(({ heard }) => heard[pod]?.order ?? []),
-    ];
+    const before = network[pod] as readonly Sent[];
+    let underWay = before.flatMap((sent) => still(sent) ?? []);
+    const heard = coordinators.map((all) => still(all[pod] ?? null));
+    const everywhere = [...underWay, ...heard.flatMap((sent) => sent ?? [])];
+    const newest = Math.max(-1, ...everywhere.map(({ order }) => order));
+    const said = useful(model, state, saidBy(model, node, world.agents[pod] as AgentPart), left);
+    const known = (sent: Sent) => said !== null && same(sent.said, said) && (any || sent.order === newest);
+    if (said !== null && !underWay.some(known)) {
+      const again = everywhere.some(known);
+      underWay.push({ order: any ? 0 : newest + (again ? 0 : 1), said });
+    }
+    if (any) underWay = underWay.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+    const orders = [...underWay, ...heard.flatMap((sent) => sent ?? [])].map(({ order }) => order);
     const dense = [...new Set(orders)].sort((a, b) => a - b);
-    if (dense.every((order, rank) => order === rank)) continue;
-    const ranked = <S extends Sent | null>(sent: S): S =>
-      sent === null ? sent : { ...sent, order: dense.indexOf((sent as Sent).order) };
-    network = network.with(pod, (network[pod] as readonly Sent[]).map(ranked));
-    coordinators = coordinators.map((part) => ({
-      ...part,
-      heard: part.heard.with(pod, ranked(part.heard[pod] ?? null)),
-    }));
+    const ranked = (sent: Sent): Sent => {
+      const order = dense.indexOf(sent.order);
+      return order === sent.order ? sent : { ...sent, order };
+    };
+    underWay = underWay.map(ranked);
+    if (underWay.length !== before.length || underWay.some((sent, at) => sent !== before[at]))
+      network = network.with(pod, underWay);
+    coordinators = coordinators.map((all, index) => {
+      const now = heard[index] ? ranked(heard[index]) : null;
+      return now === all[pod] ? all : all.with(pod, now);
+    });
   }
-  return { ...world, coordinators, agents, network };
+  return { ...world, network, coordinators };
+}
+
+function same(a: Said, b: Said): boolean {
+  return (
+    a.goal === b.goal &&
+    a.reached === b.reached &&
+    a.applied === b.applied &&
+    a.preflight === b.preflight &&
+    a.evidence?.epoch === b.evidence?.epoch &&
+    a.evidence?.marker === b.evidence?.marker
+  );
+}
+
+function decided(model: Model, node: LogNode, world: World): readonly Pending[] {
+  const found: Pending[] = [
+    ...decidedForOperators(model, headOf(node), world.environment.left),
+    ...[
+      ...decidedByItself(model, world, node),
+      ...world.agents.flatMap((agent, index) => decidedByAgent(model, node, index, agent, world.environment)),
+    ].map((events) => ({ events, command: null })),
+  ];
+  const inbox = new Map<string, Pending>();
+  for (const pending of [...world.inbox, ...found]) {
+    if (pending.events.length === 0) continue;
+    const plain = { ...pending, events: withoutReasons(pending.events) };
+    inbox.set(JSON.stringify(plain), plain);
+  }
+  return [...inbox].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pending]) => pending);
 }
