@@ -33,7 +33,7 @@ const DECISIONS: readonly EventType[] = [
 export function drawFaults(chance: Chance, hosts: readonly string[], calmAtMs: number): Fault[] {
   const on = FAULT_KINDS.filter((kind) => chance.fork(`on ${kind}`).chance(0.3));
   if (on.length === 0) return [];
-  const count = chance.fork("count").whole(1, 9);
+  const count = chance.fork("count").whole(1, 14);
   return Array.from({ length: count }, (_, i) => drawFault(chance.fork(`fault ${i}`), on, hosts, calmAtMs));
 }
 
@@ -49,8 +49,8 @@ function drawFault(
     kind === "cut-after-deciding"
       ? { on: chance.pick(DECISIONS), nth: chance.pick([1, 1, 1, 2]), afterMs: 0 }
       : chance.chance(0.6)
-        ? { on: chance.pick(MOMENTS), nth: chance.pick([1, 1, 1, 2]), afterMs: chance.skewed(0, 300) }
-        : { at: chance.next() * calmAtMs * 0.8 };
+        ? { on: chance.pick(MOMENTS), nth: chance.pick([1, 1, 1, 2]), afterMs: chance.skewed(0, 500) }
+        : { at: chance.skewed(0, calmAtMs * 0.9) };
   return {
     kind,
     target: targetOf(kind, chance, hosts, pods),
@@ -91,7 +91,7 @@ function targetOf(
 
 function lengthOf(kind: FaultKind, chance: Chance): number {
   if (kind === "clock-jump") return 0;
-  return chance.chance(0.5) ? chance.skewed(5, 1_000) : chance.skewed(300, 9_000);
+  return chance.chance(0.5) ? chance.skewed(20, 2_000) : 300 + chance.next() * 7_000;
 }
 
 function amountOf(kind: FaultKind, chance: Chance): number {

@@ -11,7 +11,7 @@ import type { Epoch, PodId } from "../../protocol/ids.ts";
 import { LATE, MIGRATION_ID } from "./cluster.ts";
 import { headOf, type LogNode, migrationAt } from "./log-tree.ts";
 import type { Model, Step } from "./model.ts";
-import type { AgentPart, Environment, Said, World } from "./state.ts";
+import type { AgentPart, Environment, Pending, Said, World } from "./state.ts";
 import { assigned, NO_WORK } from "./store-steps.ts";
 
 export function agentSteps(model: Model, world: World, node: LogNode): Step[] {
@@ -116,23 +116,20 @@ export function decidedByAgent(
   index: number,
   agent: AgentPart,
   environment: Environment,
-): readonly (readonly ClusterEvent[])[] {
+): readonly Pending[] {
   if (node.states.length - 1 !== agent.position) return [];
   const pod = model.cluster.pods[index] as PodId;
   const state = headOf(node);
-  const lowered = model.wrong === "fence-for-ever" ? [] : decideLowering(state, pod, LATE);
-  return [opening(model, state, index, agent, environment, pod), lowered];
+  const active = index > 0 && agent.work.goal === "activate" && agent.work.reached;
+  const key = `agent ${pod} ${active} ${environment.elapsed} ${environment.dormantSaid}`;
+  return model.once(state, key, () => {
+    const lowered = model.wrong === "fence-for-ever" ? [] : decideLowering(state, pod, LATE);
+    const opened = active ? opening(model, state, environment, pod) : [];
+    return [lowered, opened].filter((events) => events.length > 0).map((events) => model.pending(events));
+  });
 }
 
-function opening(
-  model: Model,
-  state: ClusterState,
-  index: number,
-  agent: AgentPart,
-  environment: Environment,
-  pod: PodId,
-): ClusterEvent[] {
-  if (index === 0 || agent.work.goal !== "activate" || !agent.work.reached) return [];
+function opening(model: Model, state: ClusterState, environment: Environment, pod: PodId): ClusterEvent[] {
   const migration = state.migrations[MIGRATION_ID];
   const epoch = migration?.context.fence?.epoch as Epoch;
   const readLeaseMs = migration?.settings.cutover.readLeaseMs ?? 0;

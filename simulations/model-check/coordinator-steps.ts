@@ -52,56 +52,54 @@ function crashing(world: World, heard: Heard, index: number): Step[] {
 }
 
 /** What the coordinators of this state can decide by themselves, in each of their states of knowledge. */
-export function decidedByItself(model: Model, world: World, node: LogNode): readonly ClusterEvent[][] {
-  const { coordinators } = model.configuration;
-  const minds = coordinators === "any" ? combinations(world.network) : world.coordinators;
-  const { left } = world.environment;
-  return minds
-    .flatMap((heard) => byItself(model, headOf(node), heard))
-    .filter(([first]) => {
-      if (first === undefined) return false;
-      if (first.type === "ReplicasFellBehind") return left.fellBehind > 0;
-      return first.type !== "FenceLowered" || model.wrong !== "fence-for-ever";
-    });
+export function decidedByItself(model: Model, world: World, node: LogNode): readonly Pending[] {
+  const state = headOf(node);
+  const fellBehind = world.environment.left.fellBehind > 0;
+  if (model.configuration.coordinators !== "any")
+    return world.coordinators.flatMap((heard) => byItself(model, state, heard, fellBehind));
+  let byState = together.get(world.network);
+  if (!byState) {
+    byState = new Map();
+    together.set(world.network, byState);
+  }
+  const key = `${node.id} ${fellBehind}`;
+  let all = byState.get(key);
+  if (!all) {
+    all = [
+      ...new Set(combinations(world.network).flatMap((heard) => byItself(model, state, heard, fellBehind))),
+    ];
+    byState.set(key, all);
+  }
+  return all;
 }
 
-const combined = new WeakMap<World["network"], readonly Heard[]>();
+const together = new WeakMap<World["network"], Map<string, readonly Pending[]>>();
 
 function combinations(network: World["network"]): readonly Heard[] {
-  let minds = combined.get(network);
-  if (!minds) {
-    minds = network.reduce<Heard[]>(
-      (before, underWay) => before.flatMap((heard) => [null, ...underWay].map((sent) => [...heard, sent])),
-      [[]],
-    );
-    combined.set(network, minds);
-  }
-  return minds;
+  return network.reduce<Heard[]>(
+    (before, underWay) => before.flatMap((heard) => [null, ...underWay].map((sent) => [...heard, sent])),
+    [[]],
+  );
 }
 
-const remembered = new WeakMap<ClusterState, Map<string, ClusterEvent[][]>>();
-
 /** Now, and so late that every report is old and every deadline has passed. */
-function byItself(model: Model, state: ClusterState, heard: Heard): ClusterEvent[][] {
-  let byHeard = remembered.get(state);
-  if (!byHeard) {
-    byHeard = new Map();
-    remembered.set(state, byHeard);
-  }
-  const key = JSON.stringify(heard);
-  let answers = byHeard.get(key);
-  if (!answers) {
+function byItself(model: Model, state: ClusterState, heard: Heard, fellBehind: boolean): readonly Pending[] {
+  return model.once(state, `${fellBehind} ${JSON.stringify(heard)}`, () => {
     const known = model.wrong === "evidence-of-any-epoch" ? asOfThisFence(state, heard) : heard;
     const observations = observationsOf(state, model.cluster.pods, known);
     // Whoever is behind may have been so for long.
     const long: Observations = { ...observations, behindSince: new Map([[MIGRATION_ID, NOW]]) };
-    answers = [
-      [...decideNext(state, observe(state, observations, NOW), NOW)],
-      [...decideNext(state, observe(state, long, LATE), LATE)],
-    ];
-    byHeard.set(key, answers);
-  }
-  return answers;
+    return [
+      decideNext(state, observe(state, observations, NOW), NOW),
+      decideNext(state, observe(state, long, LATE), LATE),
+    ]
+      .filter(([first]) => {
+        if (first === undefined) return false;
+        if (first.type === "ReplicasFellBehind") return fellBehind;
+        return first.type !== "FenceLowered" || model.wrong !== "fence-for-ever";
+      })
+      .map((events) => model.pending(events));
+  });
 }
 
 function asOfThisFence(state: ClusterState, heard: Heard): Heard {
@@ -120,16 +118,19 @@ function asOfThisFence(state: ClusterState, heard: Heard): Heard {
 }
 
 /** What operators can have a coordinator decide. */
-export function decidedForOperators(model: Model, state: ClusterState, left: Allowance): Pending[] {
-  const commands: Command[] = [];
-  if (left.start > 0) commands.push({ type: "start" });
-  if (left.approve > 0) commands.push({ type: "approve" });
-  if (left.abort > 0) commands.push({ type: "abort", reason: "" });
-  if (left.revoke > 0)
-    for (const podId of model.cluster.targets) commands.push({ type: "revoke", podId, reason: "" });
-  return commands.flatMap((command) => {
-    const events = asked(model, state, command);
-    return events.length === 0 || command.type === "check" ? [] : [{ events, command: command.type }];
+export function decidedForOperators(model: Model, state: ClusterState, left: Allowance): readonly Pending[] {
+  const key = `commands ${left.start} ${left.approve} ${left.abort} ${left.revoke}`;
+  return model.once(state, key, () => {
+    const commands: Command[] = [];
+    if (left.start > 0) commands.push({ type: "start" });
+    if (left.approve > 0) commands.push({ type: "approve" });
+    if (left.abort > 0) commands.push({ type: "abort", reason: "" });
+    if (left.revoke > 0)
+      for (const podId of model.cluster.targets) commands.push({ type: "revoke", podId, reason: "" });
+    return commands.flatMap((command) => {
+      const events = asked(model, state, command);
+      return events.length === 0 || command.type === "check" ? [] : [model.pending(events, command.type)];
+    });
   });
 }
 

@@ -1,12 +1,13 @@
 /** What all steps of one exploration share: the configuration, the logs met so far, and duties by number. */
 import { dutiesOf, dutyKey } from "../../agent/domain/react.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
+import type { ClusterEvent } from "../../protocol/events.ts";
 import type { MigrationId, PodId } from "../../protocol/ids.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 import { type Cluster, MIGRATION_ID, smallCluster } from "./cluster.ts";
 import type { Configuration, WrongStep } from "./configuration.ts";
-import { LogTree } from "./log-tree.ts";
-import type { World } from "./state.ts";
+import { LogTree, withoutReasons } from "./log-tree.ts";
+import type { Pending, World } from "./state.ts";
 
 /** One thing that can happen in a state. */
 export interface Step {
@@ -23,7 +24,8 @@ export class Model {
   readonly wrong: WrongStep | null;
   readonly cluster: Cluster;
   readonly tree = new LogTree();
-  readonly #duties = new WeakMap<ClusterState, Map<string, Duty | null>>();
+  readonly #answers = new WeakMap<ClusterState, Map<string, unknown>>();
+  readonly #pendings = new Map<string, Pending>();
   readonly #numbers = new Map<string, number>();
   readonly #byNumber: Duty[] = [];
 
@@ -35,19 +37,10 @@ export class Model {
 
   /** The Pod's duty on a prefix of the log, as its agent derives it; null: leave everything as it is. */
   dutyOf(state: ClusterState, pod: PodId, released: boolean): Duty | null {
-    let known = this.#duties.get(state);
-    if (!known) {
-      known = new Map();
-      this.#duties.set(state, known);
-    }
-    const key = `${pod} ${released}`;
-    let duty = known.get(key);
-    if (duty === undefined) {
+    return this.once(state, `duty ${pod} ${released}`, () => {
       const all = dutiesOf(state, pod, this.cluster.assignmentsOf, released ? RELEASED : NOT_RELEASED);
-      duty = all[0] ?? null;
-      known.set(key, duty);
-    }
-    return duty;
+      return all[0] ?? null;
+    });
   }
 
   /** Equal numbers are equal keys of production's `dutyKey`. */
@@ -69,5 +62,28 @@ export class Model {
   /** `world` with one agent replaced. */
   withAgent(world: World, index: number, agent: World["agents"][number]): World {
     return { ...world, agents: world.agents.with(index, agent) };
+  }
+
+  /** An append, known again by its content. */
+  pending(events: readonly ClusterEvent[], command: Pending["command"] = null): Pending {
+    const plain = withoutReasons(events);
+    const key = `${command}${JSON.stringify(plain)}`;
+    let known = this.#pendings.get(key);
+    if (!known) {
+      known = { id: this.#pendings.size, events: plain, command };
+      this.#pendings.set(key, known);
+    }
+    return known;
+  }
+
+  /** The answer for `key` in this state of the log, computed once. */
+  once<T>(state: ClusterState, key: string, compute: () => T): T {
+    let answers = this.#answers.get(state);
+    if (!answers) {
+      answers = new Map();
+      this.#answers.set(state, answers);
+    }
+    if (!answers.has(key)) answers.set(key, compute());
+    return answers.get(key) as T;
   }
 }

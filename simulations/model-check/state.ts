@@ -11,6 +11,8 @@ import type { Goal } from "../../protocol/evidence.ts";
  * never. Who decided it does not matter to the log.
  */
 export interface Pending {
+  /** Equal numbers, equal content. */
+  readonly id: number;
   readonly events: readonly ClusterEvent[];
   /** An operator's command uses up its allowance when it lands. */
   readonly command: "start" | "approve" | "abort" | "revoke" | null;
@@ -107,11 +109,21 @@ export interface World {
   readonly environment: Environment;
 }
 
-class Interner<T> {
+class Interner<T extends object> {
   readonly #ids = new Map<string, number>();
+  /** Most parts of a state are those of the state before. */
+  readonly #known = new WeakMap<T, number>();
   readonly values: T[] = [];
 
   id(value: T): number {
+    const known = this.#known.get(value);
+    if (known !== undefined) return known;
+    const id = this.#find(value);
+    this.#known.set(value, id);
+    return id;
+  }
+
+  #find(value: T): number {
     const key = JSON.stringify(value);
     let id = this.#ids.get(key);
     if (id === undefined) {

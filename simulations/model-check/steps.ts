@@ -3,7 +3,7 @@ import type { PodId } from "../../protocol/ids.ts";
 import { agentSteps, decidedByAgent, saidBy, saysDormant } from "./agent-steps.ts";
 import { clientSteps, replicationSteps, timeSteps } from "./client-steps.ts";
 import { appendSteps, coordinatorSteps, decidedByItself, decidedForOperators } from "./coordinator-steps.ts";
-import { headOf, type LogNode, withoutReasons } from "./log-tree.ts";
+import { headOf, type LogNode } from "./log-tree.ts";
 import type { Model, Step } from "./model.ts";
 import { useful } from "./reports.ts";
 import type { AgentPart, Pending, Said, Sent, World } from "./state.ts";
@@ -104,7 +104,8 @@ function reported(model: Model, node: LogNode, world: World): World {
     const heard = coordinators.map((all) => still(all[pod] ?? null));
     const everywhere = [...underWay, ...heard.flatMap((sent) => sent ?? [])];
     const newest = Math.max(-1, ...everywhere.map(({ order }) => order));
-    const said = useful(model, state, saidBy(model, node, world.agents[pod] as AgentPart), left);
+    const now = saidBy(model, node, world.agents[pod] as AgentPart);
+    const said = useful(model, state, now, left);
     const known = (sent: Sent) => said !== null && same(sent.said, said) && (any || sent.order === newest);
     if (said !== null && !underWay.some(known)) {
       const again = everywhere.some(known);
@@ -121,8 +122,8 @@ function reported(model: Model, node: LogNode, world: World): World {
     if (underWay.length !== before.length || underWay.some((sent, at) => sent !== before[at]))
       network = network.with(pod, underWay);
     coordinators = coordinators.map((all, index) => {
-      const now = heard[index] ? ranked(heard[index]) : null;
-      return now === all[pod] ? all : all.with(pod, now);
+      const taken = heard[index] ? ranked(heard[index]) : null;
+      return taken === (all[pod] ?? null) ? all : all.with(pod, taken);
     });
   }
   return { ...world, network, coordinators };
@@ -140,18 +141,13 @@ function same(a: Said, b: Said): boolean {
 }
 
 function decided(model: Model, node: LogNode, world: World): readonly Pending[] {
-  const found: Pending[] = [
-    ...decidedForOperators(model, headOf(node), world.environment.left),
-    ...[
-      ...decidedByItself(model, world, node),
-      ...world.agents.flatMap((agent, index) => decidedByAgent(model, node, index, agent, world.environment)),
-    ].map((events) => ({ events, command: null })),
-  ];
-  const inbox = new Map<string, Pending>();
-  for (const pending of [...world.inbox, ...found]) {
-    if (pending.events.length === 0) continue;
-    const plain = { ...pending, events: withoutReasons(pending.events) };
-    inbox.set(JSON.stringify(plain), plain);
-  }
-  return [...inbox].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pending]) => pending);
+  const state = headOf(node);
+  const found = new Set([
+    ...world.inbox,
+    ...decidedForOperators(model, state, world.environment.left),
+    ...decidedByItself(model, world, node),
+    ...world.agents.flatMap((agent, index) => decidedByAgent(model, node, index, agent, world.environment)),
+  ]);
+  // Nothing leaves the inbox but with the log's growth, so the same number is the same content.
+  return found.size === world.inbox.length ? world.inbox : [...found].sort((a, b) => a.id - b.id);
 }

@@ -265,7 +265,10 @@ export class Clients {
     const { postgres } = pod;
     const isolation = chance.pick(ISOLATIONS);
     const transaction = postgres.begin(isolation);
-    if (!transaction) return this.#refused(attempt, podId, { outcome: "down" });
+    if (!transaction) {
+      this.#refused(attempt, podId, { outcome: "down" });
+      return;
+    }
     const { starts } = postgres;
     const alive = () => postgres.starts === starts && postgres.up;
     if (isolation !== "read committed") transaction.snapshot = postgres.state.version;

@@ -308,7 +308,7 @@ export class PostgresServer {
   /** It streams from its source now. */
   get streaming(): boolean {
     const upstream = this.#upstream;
-    return this.up && this.role === "standby" && upstream !== null && upstream.up && this.#hears(upstream);
+    return this.up && this.role === "standby" && upstream?.up === true && this.#hears(upstream);
   }
 
   #hears(upstream: PostgresServer): boolean {
