@@ -21,7 +21,9 @@ import {
   AGENT_LOWERS_AFTER_MS,
   decideLowering,
   decideOpening,
+  dormantEpochOf,
   leaseEndMs,
+  mayForget,
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
 import { dutiesOf, dutyOf } from "./domain/react.ts";
@@ -192,7 +194,7 @@ export class Agent {
         try {
           await this.#options.checkpoints.save(state);
           this.#durableSequence = state.sequence;
-          this.#reporter.now();
+          this.#changed();
         } catch (error) {
           this.#options.logger.error(
             { err: error },
@@ -344,7 +346,8 @@ export class Agent {
 
   async #forget(part: Participation): Promise<void> {
     const { migrationId } = part.duty;
-    if (this.#facts.released.includes(migrationId)) return;
+    const may = mayForget(this.#follower.state, this.#durableSequence);
+    if (!may || this.#facts.released.includes(migrationId)) return;
     this.#facts = { ...this.#facts, released: [...this.#facts.released, migrationId] };
     await this.#options.memory.save(this.#facts);
     this.#participations.delete(migrationId);
@@ -364,13 +367,10 @@ export class Agent {
       const stores = Object.fromEntries(
         [...(part?.workers ?? [])].map(([name, worker]) => [name, worker.status()]),
       );
-      const dormantEpoch =
-        migration.sourcePodId === this.#self ? (migration.context.transfer?.epoch ?? 0) : 0;
+      const dormantEpoch = dormantEpochOf(migration, this.#self, this.#durableSequence);
       migrations[migration.migrationId] = { stores, preflight, dormantEpoch };
     }
-    const unknown = Object.values(state.migrations).find(
-      (migration) => migration.notUnderstood !== null,
-    )?.notUnderstood;
+    const unknown = Object.values(state.migrations).find((m) => m.notUnderstood !== null)?.notUnderstood;
     return {
       v: 1,
       podId: this.#self,

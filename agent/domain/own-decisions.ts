@@ -1,5 +1,5 @@
 /** The two things an agent may append by itself: that it opens, and that a fence ran out (rules 6 and 7). Pure. */
-import type { ClusterState } from "../../protocol/cluster.ts";
+import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
@@ -54,4 +54,23 @@ export function sourceIsSilent(
   readLeaseMs: number,
 ): boolean {
   return dormantEpoch >= epoch || sinceTransferSeenMs >= leaseEndMs(readLeaseMs);
+}
+
+/**
+ * The source's word that it serves nothing of what it gave away (rule 12), as an epoch; 0: not yet. Given only once
+ * the transfer is on disk: an agent that crashed and forgot it would lease reads again as long as a log server that
+ * was cut off confirms the old end of the log.
+ */
+export function dormantEpochOf(migration: Migration, self: PodId, durableSequence: number): number {
+  const { transfer } = migration.context;
+  if (migration.sourcePodId !== self || transfer === null) return 0;
+  return transfer.sequence <= durableSequence ? transfer.epoch : 0;
+}
+
+/**
+ * May an agent put an aborted migration behind it for good? Only once the abort is on disk: after a crash it would
+ * act on what was before the abort, raise the fence again, and then never release it.
+ */
+export function mayForget(state: ClusterState, durableSequence: number): boolean {
+  return state.sequence <= durableSequence;
 }
