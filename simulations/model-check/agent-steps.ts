@@ -2,13 +2,15 @@
 import {
   decideLowering,
   decideOpening,
+  dormantEpochOf,
   leaseEndMs,
+  mayForget,
   sourceIsSilent,
 } from "../../agent/domain/own-decisions.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Epoch, PodId } from "../../protocol/ids.ts";
-import { LATE, MIGRATION_ID } from "./cluster.ts";
+import { LATE, MIGRATION_ID, SOURCE } from "./cluster.ts";
 import { headOf, type LogNode, migrationAt } from "./log-tree.ts";
 import type { Model, Step } from "./model.ts";
 import type { AgentPart, Environment, Pending, Said, World } from "./state.ts";
@@ -46,6 +48,14 @@ function reading(
     steps.push({
       label: () => `${pod}: its checkpoint of record ${agent.durable + 1} is on disk`,
       next: model.withAgent(world, index, { ...agent, durable: agent.durable + 1 }),
+    });
+  }
+  const durable = model.wrong === "forget-before-durable" ? agent.position : agent.durable;
+  const done = agent.work.goal === "release" && agent.work.reached && !agent.disk.released;
+  if (done && mayForget(node.states[agent.position] as ClusterState, durable)) {
+    steps.push({
+      label: () => `${pod}: has put the migration behind it, on disk`,
+      next: model.withAgent(world, index, { ...agent, disk: { ...agent.disk, released: true } }),
     });
   }
   return steps;
@@ -95,10 +105,10 @@ export function saidBy(model: Model, node: LogNode, agent: AgentPart): Said {
   };
 }
 
-/** Has the source said, or could it say now, that it is dormant (rule 12). */
+/** Could the source say now that it is dormant (rule 12). */
 export function saysDormant(model: Model, node: LogNode, source: AgentPart): boolean {
-  const sequence = model.wrong === "dormant-before-durable" ? source.position : source.durable;
-  return migrationAt(node, sequence).context.transfer !== null;
+  const durable = model.wrong === "dormant-before-durable" ? source.position : source.durable;
+  return dormantEpochOf(migrationAt(node, source.position), SOURCE, durable) > 0;
 }
 
 /**
@@ -123,7 +133,7 @@ export function decidedByAgent(
   const active = index > 0 && agent.work.goal === "activate" && agent.work.reached;
   const key = `agent ${pod} ${active} ${environment.elapsed} ${environment.dormantSaid}`;
   return model.once(state, key, () => {
-    const lowered = model.wrong === "fence-for-ever" ? [] : decideLowering(state, pod, LATE);
+    const lowered = decideLowering(state, pod, LATE);
     const opened = active ? opening(model, state, environment, pod) : [];
     return [lowered, opened].filter((events) => events.length > 0).map((events) => model.pending(events));
   });

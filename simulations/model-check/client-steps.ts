@@ -48,7 +48,7 @@ export function clientSteps(model: Model, world: World): Step[] {
 export function replicationSteps(model: Model, world: World): Step[] {
   return world.agents.flatMap((agent, index) => {
     const entry = world.environment.wal[agent.disk.applied];
-    if (index === 0 || entry === undefined || agent.disk.promoted || agent.disk.released) return [];
+    if (index === 0 || entry === undefined || agent.disk.promoted || agent.disk.removed) return [];
     return [
       {
         label: () => `${model.cluster.pods[index]}: applies ${entry} of the source's write-ahead log`,

@@ -12,7 +12,7 @@ export const WRONG_STEPS = {
   "report-before-durable": "an agent says that it applied what it may forget in a crash",
   "evidence-of-any-epoch": "evidence of an earlier fence is taken for evidence of this one",
   "opened-unseen": "a target appends Opened without looking whether its share was revoked",
-  "fence-for-ever": "nobody lowers a fence whose deadline passed",
+  "forget-before-durable": "an agent puts an aborted migration behind it before the abort is on its disk",
   "dormant-before-durable": "the source says that it is dormant before it could not forget it",
 } as const;
 export type WrongStep = keyof typeof WRONG_STEPS;

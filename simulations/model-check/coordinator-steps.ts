@@ -96,7 +96,7 @@ function byItself(model: Model, state: ClusterState, heard: Heard, fellBehind: b
       .filter(([first]) => {
         if (first === undefined) return false;
         if (first.type === "ReplicasFellBehind") return fellBehind;
-        return first.type !== "FenceLowered" || model.wrong !== "fence-for-ever";
+        return true;
       })
       .map((events) => model.pending(events));
   });

@@ -52,7 +52,9 @@ export interface Disk {
   /** Target: entries of the source's write-ahead log applied; also what it holds. */
   readonly applied: number;
   readonly promoted: boolean;
-  /** What the migration made here is removed. */
+  /** Target: the copy is removed. */
+  readonly removed: boolean;
+  /** The agent has written down that what the migration made here is removed. */
   readonly released: boolean;
 }
 

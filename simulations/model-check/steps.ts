@@ -26,6 +26,7 @@ export function initialWorld(model: Model): World {
         marker: null,
         applied: 0,
         promoted: false,
+        removed: false,
         released: false,
       },
     };

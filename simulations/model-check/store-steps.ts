@@ -63,7 +63,7 @@ function sourceStep(model: Model, agent: AgentPart, duty: Duty, world: World): D
       return {
         what: "guards are removed, so everything is served",
         work: REACHED,
-        disk: { phases: phases.map(() => "source"), marker: null, fencedEpoch: 0, released: true },
+        disk: { phases: phases.map(() => "source"), marker: null, fencedEpoch: 0 },
       };
     case "fence": {
       const epoch = duty.epoch as number;
@@ -126,7 +126,7 @@ function targetStep(model: Model, agent: AgentPart, duty: Duty, world: World, in
       return {
         what: "the copy is removed",
         work: REACHED,
-        disk: { phases: ["source"], applied: 0, promoted: false, released: true },
+        disk: { phases: ["source"], applied: 0, promoted: false, removed: true },
       };
     default:
       throw new Error(`a target has no goal ${duty.goal}`);
