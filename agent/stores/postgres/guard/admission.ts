@@ -24,6 +24,10 @@ interface SqlFunction {
 
 const SELF = "pg_catalog.current_setting('cluster_name')";
 
+/** SQL: the share that was just read is to be written on this server. */
+const HERE = `((now_in OPERATOR(pg_catalog.=) 'source' AND source OPERATOR(pg_catalog.=) ${SELF})
+          OR (now_in OPERATOR(pg_catalog.=) 'opened' AND target OPERATOR(pg_catalog.=) ${SELF}))`;
+
 /** Runs `statement` when the transaction's snapshot may be older than the last flip. */
 const whenSnapshotIsOld = (statement: string) => `
   IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
@@ -90,30 +94,32 @@ DECLARE
   source pg_catalog.text;
   now_in pg_catalog.text;
 BEGIN
-  IF organization IS NULL THEN
-    RETURN cleave.admit_unknown(relation);
-  END IF;
   SELECT route.pod_id, route.migration_id, route.target_pod_id,
       pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("route.migration_id")})
     INTO base_pod, migration, target, locked
     FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) organization;
-  IF migration IS NULL THEN
-    IF COALESCE(base_pod, ${literal(defaultPodId)}) OPERATOR(pg_catalog.=) ${SELF} THEN
+  IF locked THEN
+    -- A query of its own, after the lock: in READ COMMITTED it sees what the fence before it has flipped.
+    SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
+      WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target;
+    IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed'
+        AND ${HERE} THEN
       RETURN true;
     END IF;
+${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target FOR SHARE;")}
+    IF ${HERE} THEN
+      RETURN true;
+    END IF;
+    RETURN cleave.refuse(organization, now_in, source, target);
+  ELSIF migration IS NULL AND organization IS NOT NULL
+      AND COALESCE(base_pod, ${literal(defaultPodId)}) OPERATOR(pg_catalog.=) ${SELF} THEN
+    RETURN true;
+  ELSIF organization IS NULL THEN
+    RETURN cleave.admit_unknown(relation);
+  ELSIF migration IS NULL THEN
     RETURN cleave.refuse(organization, 'opened', NULL, COALESCE(base_pod, ${literal(defaultPodId)}));
   END IF;
-  IF NOT locked THEN
-    RETURN cleave.refuse(organization, NULL, NULL, NULL);
-  END IF;
-  SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
-    WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target;
-${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target FOR SHARE;")}
-  IF (now_in OPERATOR(pg_catalog.=) 'source' AND source OPERATOR(pg_catalog.=) ${SELF})
-      OR (now_in OPERATOR(pg_catalog.=) 'opened' AND target OPERATOR(pg_catalog.=) ${SELF}) THEN
-    RETURN true;
-  END IF;
-  RETURN cleave.refuse(organization, now_in, source, target);
+  RETURN cleave.refuse(organization, NULL, NULL, NULL);
 END`,
 });
 

@@ -50,15 +50,19 @@ function ownedBody(ownership: Ownership, table: string, columns: readonly string
   const onRename = keys.map(
     (key) => `  IF (${changed(key)}) AND owner_before IS NOT NULL THEN ${remember(key)} END IF;`,
   );
+  // The first expressions decide nearly every call, and PostgreSQL prepares each expression anew in every transaction.
   return `
 DECLARE
   owner_before pg_catalog.text;
   owner_after pg_catalog.text;
   admitted pg_catalog.bool;
 BEGIN
-  IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-    owner_after := ${ownerExpression(ownership, table, "NEW")};
-    admitted := cleave.admit(owner_after, ${literal(table)});
+  IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+    IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${ownerExpression(ownership, table, "OLD")}, ${literal(table)}) THEN
+      RETURN NEW;
+    END IF;
+  ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+    admitted := cleave.admit(${ownerExpression(ownership, table, "NEW")}, ${literal(table)});
     RETURN NEW;
   END IF;
   owner_before := ${ownerExpression(ownership, table, "OLD")};
