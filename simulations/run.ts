@@ -56,6 +56,8 @@ export interface Report {
 
 /** After the last migration has settled, this much more with faults on. */
 const AFTER_SETTLED_MS = 2_500;
+/** Then a quiet time, as most of the life of a cluster is; a last look at everything follows. */
+const QUIET_MS = 60_000;
 /** Faults being over, everything has to come to rest within this. */
 const REST_WITHIN_MS = 180_000;
 const MAX_EVENTS = 400_000;
@@ -87,7 +89,9 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
 }
 
 function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause === undefined ? "" : `\ncaused by ${describe(error.cause)}`;
+  return `${error.stack ?? error.message}${cause}`;
 }
 
 class OneRun {
@@ -200,6 +204,8 @@ class OneRun {
       );
       return;
     }
+    const quiet = await this.#world.run(this.#world.now + QUIET_MS, this.#maxEvents, () => this.#look());
+    if (this.#failure || this.#outOfEvents(quiet)) return;
     this.#tell((checker) => checker.atRest?.());
   }
 

@@ -48,7 +48,7 @@ export class Faults {
       host.pausedUntil = Math.min(host.pausedUntil, world.now);
       host.slowMs = 0;
       // Clocks are kept in step again, as a time service does.
-      host.skewMs = Math.max(-500, Math.min(500, host.skewMs));
+      host.skewMs = Math.max(-50, Math.min(50, host.skewMs));
     }
     for (const pod of this.#cluster.pods.values()) {
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
@@ -127,10 +127,12 @@ export class Faults {
         return null;
       case "isolate":
         return cuts([target, "*"], ["*", target]);
+      case "log-cut":
+        return cuts([target, LOG], [LOG, target]);
       case "deaf":
-        return cuts(["*", target]);
+        return cuts([LOG, target]);
       case "mute":
-        return cuts([target, "*"]);
+        return cuts([target, LOG]);
       case "peers-cut": {
         const pods = [...this.#cluster.pods.keys()];
         return cuts(...pods.flatMap((a) => pods.filter((b) => a !== b).map((b): [string, string] => [a, b])));
@@ -173,6 +175,12 @@ export class Faults {
       case "replay-stall":
         if (!pod) return null;
         pod.postgres.replayStallsUntil = until;
+        return null;
+      case "corrupt-copy":
+        // After the comparison it would be another failure: a disk that loses what was proved.
+        for (const server of pod ? [pod.git, pod.objects] : [])
+          if (server.copyOf && server.isBeforeFence)
+            server.corruptOne(world.chance.of(`corrupt ${target} ${world.now}`));
         return null;
       case "cut-after-deciding":
         return cuts([LOG, target]);

@@ -14,9 +14,11 @@ export const FAULT_KINDS = [
   "clock-jump",
   /** `target` reaches nobody and nobody reaches it. */
   "isolate",
+  /** `target` does not reach the log, nor the log `target`; clients and other Pods do. */
+  "log-cut",
   /** What `target` sends to the log arrives, the answers do not. */
   "deaf",
-  /** What `target` sends does not arrive. */
+  /** What `target` sends to the log does not arrive. */
   "mute",
   /** No replication between Pods. */
   "peers-cut",
@@ -32,6 +34,8 @@ export const FAULT_KINDS = [
   "disk-full",
   "stores-fail",
   "replay-stall",
+  /** One item of a target's copy is not what was copied. */
+  "corrupt-copy",
   /** The coordinator that appends the event can say nothing after it. */
   "cut-after-deciding",
 ] as const;

@@ -71,28 +71,20 @@ export const CONFIGURATIONS: readonly Configuration[] = [
     ...SMALL,
     name: "whole-life",
     about:
-      "from the plan on: start, checks, seeding, approval, falling behind; two coordinators of which one crashes",
+      "from the plan on: start, checks, seeding, approval, with an agent crash; any number of coordinators",
     from: "planned",
     approval: "manual",
-    coordinators: 2,
-    allowed: {
-      ...NOTHING,
-      start: 1,
-      approve: 1,
-      writes: 1,
-      coordinatorCrashes: 1,
-      abort: 1,
-      revoke: 1,
-      fellBehind: 1,
-    },
+    coordinators: "any",
+    allowed: { ...NOTHING, start: 1, approve: 1, writes: 1, agentCrashes: 1, abort: 1, revoke: 1 },
   },
   {
     ...SMALL,
     name: "two-targets-crash",
-    about: "two targets, an agent crashes, no writes; any number of coordinators",
+    about:
+      "two targets, an agent crashes, abort racing the transfer, late targets revoked by themselves; any number of coordinators",
     targets: 2,
     coordinators: "any",
-    allowed: { ...NOTHING, agentCrashes: 1, abort: 1, revoke: 1 },
+    allowed: { ...NOTHING, agentCrashes: 1, abort: 1 },
   },
 ];
 

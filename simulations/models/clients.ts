@@ -45,6 +45,8 @@ export interface ClientsOptions {
 }
 
 interface Attempt {
+  /** Whose router: each keeps routes of its own. */
+  readonly client: string;
   readonly organization: string;
   readonly identity: string;
   readonly startedAt: number;
@@ -59,6 +61,7 @@ interface Attempt {
 export class Clients {
   readonly #options: ClientsOptions;
   readonly #chance: Chance;
+  /** By client and organization. */
   readonly #routes = new Map<string, string>();
   readonly #floors = new Map<string, Record<StoreName, number>>();
   /** Milliseconds between two operations of one client, at most. */
@@ -124,6 +127,7 @@ export class Clients {
   ): void {
     let isDone = false;
     const attempt: Attempt = {
+      client: identity.split(".")[0] ?? identity,
       organization,
       identity,
       startedAt: this.#options.world.now,
@@ -164,7 +168,7 @@ export class Clients {
 
   #try(attempt: Attempt): void {
     attempt.tries += 1;
-    const podId = this.#routes.get(attempt.organization) ?? this.#options.defaultPodId;
+    const podId = this.#routes.get(`${attempt.client} ${attempt.organization}`) ?? this.#options.defaultPodId;
     if (attempt.guarded) this.#askGuard(attempt, podId);
     else this.#atPod(attempt, podId);
   }
@@ -197,7 +201,7 @@ export class Clients {
     if (outcome !== "down" && outcome !== "serialization")
       this.#options.events.refused(podId, attempt.organization, outcome);
     if (outcome === "wrongPod" && "podId" in refusal && refusal.podId !== undefined) {
-      this.#routes.set(attempt.organization, refusal.podId);
+      this.#routes.set(`${attempt.client} ${attempt.organization}`, refusal.podId);
       this.#again(attempt, attempt.tries % 4 === 0 ? AGAIN_MS : 0);
     } else this.#again(attempt, AGAIN_MS);
   }
@@ -256,7 +260,7 @@ export class Clients {
   #holdMs(attempt: Attempt): number {
     return attempt.chance.chance(this.#options.longShare)
       ? attempt.chance.whole(200, 3_000)
-      : attempt.chance.skewed(0.2, 20);
+      : attempt.chance.skewed(0.2, 100);
   }
 
   #writeRow(attempt: Attempt, podId: string, pod: PodView): void {

@@ -10,7 +10,7 @@ export class Host {
   readonly id: string;
   /** Added to the calendar, not to durations. */
   skewMs = 0;
-  /** 1 is true; durations measured here are longer or shorter by this. */
+  /** 1 is true; durations measured here are longer or shorter by this. The calendar is kept by a time service. */
   rate = 1;
   pausedUntil = 0;
   slowMs = 0;
@@ -53,7 +53,7 @@ export class Run {
   }
 
   readonly clock: Clock = {
-    now: () => Math.floor(EPOCH_MS + this.world.now * this.host.rate + this.host.skewMs),
+    now: () => Math.floor(EPOCH_MS + this.world.now + this.host.skewMs),
     monotonic: () => this.world.now * this.host.rate,
     sleep: (ms, signal) => this.#sleep(ms, signal),
   };

@@ -21,6 +21,12 @@ function banned(name: string): () => never {
   };
 }
 
+/** MessagePack's decoder draws which key to forget when its cache of keys is full; nothing that it returns depends on it. */
+function random(): number {
+  if (new Error("who asks").stack?.includes("CachedKeyDecoder")) return 0;
+  return banned("Math.random")();
+}
+
 class NoDate extends realDate {
   constructor(...values: [] | [number | string]) {
     if (values.length === 0) banned("new Date()")();
@@ -40,7 +46,7 @@ export function forbidAmbient(): () => void {
     [globalThis as unknown as Bag, "setTimeout"],
     [globalThis as unknown as Bag, "setInterval"],
     [globalThis as unknown as Bag, "setImmediate"],
-    [Math as unknown as Bag, "random"],
+    [Math as unknown as Bag, "random", random],
     [performance as unknown as Bag, "now"],
     [AbortSignal as unknown as Bag, "timeout"],
     [process as unknown as Bag, "hrtime"],

@@ -116,6 +116,20 @@ export class FileServer {
     this.keys.get(item.organization)?.delete(key);
   }
 
+  get isBeforeFence(): boolean {
+    return [...this.shares.values()].every(({ phases }) =>
+      Object.values(phases).every((p) => p === "source"),
+    );
+  }
+
+  /** One item loses its newest write, as a copy that went wrong. */
+  corruptOne(place: number): void {
+    const key = [...this.items.keys()][Math.floor(place * this.items.size)];
+    const item = key === undefined ? undefined : this.items.get(key);
+    if (key !== undefined && item !== undefined)
+      this.items.set(key, { ...item, writes: item.writes.slice(0, -1), digest: `${item.digest}?` });
+  }
+
   writesOf(organization: string): string[] {
     const found: string[] = [];
     for (const key of this.keys.get(organization) ?? []) found.push(...(this.items.get(key)?.writes ?? []));

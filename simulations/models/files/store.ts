@@ -27,7 +27,7 @@ export interface Feed {
   readonly incarnation: Run;
   readonly generation: number;
   readonly entries: ReadonlyMap<string, Entry>;
-  readonly final: { readonly epoch: number; readonly generation: number } | null;
+  readonly final: { readonly epoch: number; readonly generation: number; readonly digest: string } | null;
 }
 
 export interface FileStoreParts {
@@ -98,6 +98,11 @@ export class ModelFileStore extends ModelStore {
         invariant(epoch !== null, "the goal match has no epoch");
         const replica = this.#following(duty);
         await replica.until(() => replica.matched(epoch), signal);
+        if (this.#own.digestOf(duty.assignments) !== replica.finalDigest) {
+          // A first difference: everything is looked at again.
+          replica.resync();
+          await replica.until(() => replica.matched(epoch), signal);
+        }
         const digest = this.#own.digestOf(duty.assignments);
         this.set(duty, { reached: true, evidence: { epoch, digest, details: {} } });
         return;
@@ -208,9 +213,9 @@ export class ModelFileStore extends ModelStore {
       this.#look();
       await clock.sleep(1, signal);
     }
-    this.#final = { epoch, generation: this.#generation };
-    this.#news();
     const digest = this.#inventoryDigest(duty);
+    this.#final = { epoch, generation: this.#generation, digest };
+    this.#news();
     this.set(duty, {
       reached: true,
       evidence: { epoch, digest, details: { generation: this.#generation } },
@@ -293,6 +298,7 @@ class Replica {
   complete = false;
   #finalEpoch: number | null = null;
   #finalGeneration = 0;
+  finalDigest: string | null = null;
 
   constructor(parts: FileStoreParts, duty: Duty, onChange: () => void) {
     this.#parts = parts;
@@ -320,6 +326,12 @@ class Replica {
   matched(epoch: number): boolean {
     const heard = this.#finalEpoch === epoch && this.#since >= this.#finalGeneration;
     return heard && this.connected && this.complete && this.assignedPending() === 0;
+  }
+
+  resync(): void {
+    this.#incarnation = null;
+    this.complete = false;
+    this.#wake();
   }
 
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
@@ -390,6 +402,7 @@ class Replica {
     this.connected = true;
     this.#finalEpoch = feed.final?.epoch ?? null;
     this.#finalGeneration = feed.final?.generation ?? 0;
+    this.finalDigest = feed.final?.digest ?? null;
   }
 
   async #copySome(signal: AbortSignal): Promise<void> {
