@@ -1,43 +1,67 @@
-/** I6: no fence outlives its deadline plus the time to reach the log, for whoever can reach it. */
+/** I6: no fence outlives its deadline plus the time to reach the log, for whoever can reach it; on no store either. */
 import type { Checker } from "../observer.ts";
+import type { CoordinatorProcess } from "../processes/coordinator-process.ts";
+import type { Pod } from "../processes/pod.ts";
 import type { Facts } from "./facts.ts";
 
 /** Agents leave the coordinator 300 ms; an append may need a second try. */
 const TIME_TO_REACH_THE_LOG_MS = 4_000;
+/** From the log's word to every store: retries of stores pause for up to 5 s. */
+const TIME_TO_LOWER_MS = 8_000;
 
 export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
   const { world, servers } = cluster;
   const ableSince = new Map<string, number>();
+  /** When the log last said of any migration that its source serves. */
+  let servesSince = 0;
+
+  const isAble = (process: CoordinatorProcess | Pod): boolean => {
+    const run = process.current?.run;
+    const { log, network, blobs } = servers;
+    return (
+      run?.responsive === true &&
+      run.host.slowMs === 0 &&
+      network.connected(process.id, "log") &&
+      Math.max(log.stalledUntil, log.staleUntil, blobs.unavailableUntil) <= world.now &&
+      log.lostAnswers === 0 &&
+      (!("postgres" in process) || (process.postgres.up && process.storesFailUntil <= world.now))
+    );
+  };
+
   return {
     invariant: "I6",
+    appended(record) {
+      if (record.events.some(({ type }) => type === "FenceLowered" || type === "MigrationAborted"))
+        servesSince = world.now;
+    },
     afterEvent() {
-      const fenced = truth.migrations().filter(({ context }) => context.fenceUp);
-      if (fenced.length === 0) {
-        ableSince.clear();
-        return;
+      for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {
+        if (!isAble(process)) ableSince.delete(process.id);
+        else if (!ableSince.has(process.id)) ableSince.set(process.id, world.now);
       }
-      for (const { context, migrationId } of fenced) {
-        const deadline = context.fence?.deadlineAt ?? 0;
+      for (const { context, migrationId } of truth.migrations()) {
+        if (!context.fenceUp || !context.fence) continue;
         for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {
-          const run = process.current?.run;
-          const able =
-            run?.responsive === true &&
-            run.host.slowMs === 0 &&
-            run.clock.now() > deadline &&
-            servers.network.connected(process.id, "log") &&
-            servers.log.stalledUntil <= world.now &&
-            servers.log.staleUntil <= world.now &&
-            servers.log.lostAnswers === 0;
-          const since = able ? (ableSince.get(process.id) ?? world.now) : null;
-          if (since === null) ableSince.delete(process.id);
-          else ableSince.set(process.id, since);
-          if (since !== null && world.now - since > TIME_TO_REACH_THE_LOG_MS)
-            violated(
-              "I6",
-              `the fence of ${migrationId} is up, though ${process.id} could have lowered it for long`,
-            );
+          const now = process.current?.run.clock.now() ?? 0;
+          const forMs = Math.min(
+            world.now - (ableSince.get(process.id) ?? world.now),
+            now - context.fence.deadlineAt,
+          );
+          if (forMs > TIME_TO_REACH_THE_LOG_MS)
+            violated("I6", `the fence of ${migrationId} is up, though ${process.id} could have lowered it`);
         }
       }
+    },
+    refused(podId, organization, outcome) {
+      if (outcome !== "fenced") return;
+      const { podId: authoritative, phase } = truth.authority(organization);
+      if (authoritative !== podId || phase === "opened") return;
+      const forMs = world.now - Math.max(servesSince, ableSince.get(podId) ?? world.now);
+      if (forMs > TIME_TO_LOWER_MS)
+        violated(
+          "I6",
+          `${podId} refuses ${organization} as fenced, ${Math.round(forMs)} ms after the log lowered it`,
+        );
     },
   };
 }

@@ -35,16 +35,68 @@ const DECISIONS: readonly EventType[] = [
 ];
 
 export function drawFaults(chance: Chance, hosts: readonly string[], calmAtMs: number): Fault[] {
-  const on = FAULT_KINDS.filter((kind) => chance.fork(`on ${kind}`).chance(0.3));
-  if (on.length === 0) return [];
-  const count = chance.fork("count").whole(1, 12);
+  const share = chance.fork("share").pick([0.1, 0.3]);
+  const on = FAULT_KINDS.filter((kind) => chance.fork(`on ${kind}`).chance(share));
+  const classic = chance.fork("classic").chance(0.45) ? drawClassic(chance.fork("classic"), hosts) : [];
+  if (on.length === 0) return classic;
+  const count = chance.fork("count").whole(1, classic.length > 0 ? 3 : 12);
   // A storm: several faults around one moment.
   const storm = chance.fork("storm").chance(0.4) ? momentOf(chance.fork("storm")) : null;
-  return Array.from({ length: count }, (_, i) => {
+  const drawn = Array.from({ length: count }, (_, i) => {
     const own = chance.fork(`fault ${i}`);
     const when = whenOf(own.fork("when"), storm, calmAtMs);
     return drawFault(own, when, on, hosts);
   });
+  return [...classic, ...drawn];
+}
+
+/** Failures at the moments that decide, in whose short time a blind draw would rarely fall. */
+function drawClassic(chance: Chance, hosts: readonly string[]): Fault[] {
+  const source = "pod-0";
+  const target = chance.pick(hosts.filter((host) => host.startsWith("pod") && host !== source));
+  const long = () => 1_500 + chance.next() * 8_000;
+  const at = (on: EventType, withinMs: number): When => ({
+    on,
+    nth: chance.pick([1, 1, 2]),
+    afterMs: chance.skewed(0, withinMs),
+  });
+  const fault = (kind: FaultKind, who: string, when: When, amount = 0): Fault => ({
+    kind,
+    target: who,
+    when,
+    forMs: long(),
+    amount,
+  });
+  return chance.pick<() => Fault[]>([
+    // The source is cut off from the log at the transfer, and goes on serving readers.
+    () => [fault("log-cut", source, at("AuthorityTransferred", 0.3))],
+    () => [fault("deaf", source, at(chance.pick(["SourceDrained", "AuthorityTransferred"]), 1))],
+    () => [fault("pause", source, at("AuthorityTransferred", 1))],
+    // Targets that cannot match before the deadline.
+    () => [fault("replay-stall", target, at(chance.pick(["ReplicasCaughtUp", "CutoverApproved"]), 5))],
+    () => [fault("peers-cut", "*", at("FenceRaised", 5))],
+    () => [fault("mute", source, at("FenceRaised", 10))],
+    () => [fault("crash", "c1", at("FenceRaised", 10)), fault("crash", "c2", at("FenceRaised", 10))],
+    // The source's agent dies while it drains; while it yields.
+    () => [fault("crash", source, at("FenceRaised", 60))],
+    () => [{ ...fault("crash", source, at("FenceRaised", 60)), forMs: chance.whole(1, 60) }],
+    () => [fault("machine-crash", source, at(chance.pick(["FenceRaised", "AuthorityTransferred"]), 40))],
+    // The target dies, or is late, between transfer and opening.
+    () => [fault("crash", target, at("AuthorityTransferred", 100))],
+    () => [fault("machine-crash", target, at(chance.pick(["AuthorityTransferred", "Opened"]), 200))],
+    () => [fault("isolate", target, at("AuthorityTransferred", 50))],
+    () => [fault("pause", target, at("AuthorityTransferred", 300))],
+    () => [fault("stores-fail", target, at("AuthorityTransferred", 2))],
+    () => [fault("corrupt-copy", target, at(chance.pick(["SeedingCompleted", "ReplicasCaughtUp"]), 200))],
+    () => [
+      fault("log-lost-answers", "*", at("FenceRaised", 20), 0.6),
+      fault("crash", source, at("Opened", 20)),
+    ],
+    () => [
+      fault("bus-shuffle", "*", at("ReplicasCaughtUp", 5), 900),
+      fault("crash", source, at("FenceRaised", 30)),
+    ],
+  ])();
 }
 
 type When = Fault["when"];
