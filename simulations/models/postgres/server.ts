@@ -59,6 +59,8 @@ export class PostgresServer {
   readonly slots = new Set<string>();
   readonly #transactions = new Set<Transaction>();
   readonly #fences: WaitingFence[] = [];
+  /** Of the records behind `replayed`, in their order. */
+  readonly #onVisible: (() => void)[] = [];
   readonly #standbys = new Set<PostgresServer>();
   #upstream: PostgresServer | null = null;
   #pumping = false;
@@ -174,17 +176,18 @@ export class PostgresServer {
   /** Durable after a flush; then visible. Lost when the server dies before. */
   #writeWal(changes: readonly Change[], visible: () => void): void {
     const end = (this.wal.at(-1)?.end ?? 0) + 80 * Math.max(1, changes.length);
-    const record = { end, changes };
-    this.wal.push(record);
+    this.wal.push({ end, changes });
+    this.#onVisible.push(visible);
     const { starts } = this;
     const index = this.wal.length;
     this.#world.after(this.#chance.skewed(0.2, 6), `${this.podId} wal flush`, () => {
-      if (this.starts !== starts || !this.up) return;
-      // Flushing one record flushes what is before it.
-      this.flushed = Math.max(this.flushed, index);
-      this.replayed = this.flushed;
-      this.state.apply(record);
-      visible();
+      if (this.starts !== starts || !this.up || this.flushed >= index) return;
+      // Flushing one record flushes what is before it, and it is in this order that they become visible.
+      this.flushed = index;
+      while (this.replayed < index) {
+        this.state.apply(this.wal[this.replayed++] as WalRecord);
+        this.#onVisible.shift()?.();
+      }
       for (const standby of this.#standbys) standby.#pump();
       this.#tell();
     });
@@ -252,6 +255,7 @@ export class PostgresServer {
     for (const transaction of this.#transactions) transaction.status = "ended";
     this.#transactions.clear();
     this.#fences.length = 0;
+    this.#onVisible.length = 0;
     this.wal.length = this.flushed;
     this.#tell();
   }
