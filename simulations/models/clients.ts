@@ -109,7 +109,8 @@ export class Clients {
     const chance = this.#chance.fork(`${client} ${n}`);
     world.after(chance.skewed(20, this.periodMs), client, () => {
       if (this.stopped) return;
-      const organization = chance.pick(organizations);
+      // Some are busier than the others, so that several clients meet on them.
+      const organization = chance.pick(chance.chance(0.5) ? organizations.slice(-3) : organizations);
       const x = chance.next();
       const store = x < 0.35 ? null : x < 0.65 ? "postgres" : x < 0.83 ? "git" : "objects";
       const guarded = store === null || chance.chance(0.7);
@@ -179,6 +180,7 @@ export class Clients {
     const timeout = world.after(NO_ANSWER_MS, `${attempt.identity} no answer`, () => {
       if (answered) return;
       answered = true;
+      this.#askElsewhere(attempt);
       this.#again(attempt, AGAIN_MS);
     });
     network.send(ROUTER, podId, "guard?", () => {
@@ -203,7 +205,19 @@ export class Clients {
     if (outcome === "wrongPod" && "podId" in refusal && refusal.podId !== undefined) {
       this.#routes.set(`${attempt.client} ${attempt.organization}`, refusal.podId);
       this.#again(attempt, attempt.tries % 4 === 0 ? AGAIN_MS : 0);
-    } else this.#again(attempt, AGAIN_MS);
+    } else {
+      if (outcome === "fenced" || outcome === "unconfirmed") this.#askElsewhere(attempt);
+      this.#again(attempt, AGAIN_MS);
+    }
+  }
+
+  /** A router that gets no good answer asks another Pod now and then: every guard knows whose an organization is. */
+  #askElsewhere(attempt: Attempt): void {
+    if (!attempt.chance.chance(0.4)) return;
+    this.#routes.set(
+      `${attempt.client} ${attempt.organization}`,
+      attempt.chance.pick([...this.#options.pods.keys()]),
+    );
   }
 
   #atPod(attempt: Attempt, podId: string): void {
