@@ -287,12 +287,10 @@ export class Agent {
     }
   }
 
-  // From the stores and the bus ---------------------------------------------------------------------------------
-
   #changed(): void {
     for (const part of this.#participations.values()) {
       if (part.duty.goal === "activate") void this.#open(part);
-      if (part.duty.goal === "release" && this.#allReached(part)) void this.#forget(part);
+      if (part.duty.goal === "release" && this.#allReached(part)) this.#forget(part).catch(() => undefined);
     }
     this.#reporter.now();
     for (const listener of this.#listeners) listener();
@@ -349,13 +347,14 @@ export class Agent {
     const may = mayForget(this.#follower.state, this.#durableSequence);
     if (!may || this.#facts.released.includes(migrationId)) return;
     this.#facts = { ...this.#facts, released: [...this.#facts.released, migrationId] };
-    await this.#options.memory.save(this.#facts);
+    // A full disk, say: forgotten in memory alone, it would come back with a restart.
+    const [yes, no] = [() => true, () => false];
+    while (!(await this.#options.memory.save(this.#facts).then(yes, no)))
+      await this.#options.clock.sleep(500, this.#stopping.signal);
     this.#participations.delete(migrationId);
     await Promise.all([...part.workers.values()].map((worker) => worker.stop()));
     this.#update();
   }
-
-  // What it says --------------------------------------------------------------------------------------------------
 
   #report(reportSequence: number): Report {
     const { state } = this.#follower;
