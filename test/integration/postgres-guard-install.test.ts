@@ -1,6 +1,7 @@
 /** The guard as a whole: installed, verified, copied to a Pod of another name, removed. */
 import { execFileSync } from "node:child_process";
 import { cp } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
 import { raiseFence } from "../../agent/stores/postgres/guard/fence.ts";
@@ -60,6 +61,22 @@ describe("installing", () => {
     await removeGuard(db);
     expect(await cluster.query(TRACES)).toEqual(before);
     await removeGuard(db);
+  });
+
+  it("is removed with what a staging that was cut off commits after the abort", async () => {
+    const { cluster, db } = await pod();
+    await installGuard(db, INSTALL);
+    const cutOff = await cluster.connect();
+    cleanups.push(() => cutOff.end());
+    await cutOff.query("BEGIN");
+    await cutOff.query("INSERT INTO cleave.share VALUES ('split-1', 'pod-1', 'pod-0', NULL, 'source')");
+    await cutOff.query("INSERT INTO cleave.route VALUES ('moving', 'pod-0', 'split-1', 'pod-1')");
+    const released = releaseRoutes(db, SPLIT);
+    // Long enough for a release that does not wait to have looked.
+    await sleep(200);
+    await cutOff.query("COMMIT");
+    expect(await released).toEqual({ guardNeeded: false });
+    expect(await cluster.query("SELECT FROM cleave.route UNION ALL SELECT FROM cleave.share")).toEqual([]);
   });
 
   it("waits for a writer in flight without making others wait for long", async () => {

@@ -1,4 +1,5 @@
-/** Writers that always overlap never keep the fence waiting for as long as its grace. */
+/** Whom a fence keeps waiting, and who keeps it: writers that always overlap, and an agent that died meanwhile. */
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -55,6 +56,10 @@ async function fence(graceMs = 2_000) {
   });
 }
 
+const phases = async () =>
+  (await cluster.query<{ phase: string }>("SELECT DISTINCT phase FROM cleave.share")).map((row) => row.phase);
+const WRITE = "UPDATE issues SET title = 'written' WHERE id = 1";
+
 describe("32 writers of one organization, always overlapping", () => {
   it.each(["READ COMMITTED", "REPEATABLE READ"])("do not starve the fence in %s", async (level) => {
     await cluster.query(
@@ -91,5 +96,43 @@ describe("32 writers of one organization, always overlapping", () => {
     // Answers that were on their way when the fence came up; none of a write after it.
     expect(written - atFence).toBeLessThanOrEqual(32);
     expect(refused).toBeGreaterThan(0);
+  });
+});
+
+describe("a fence whose agent dies while it waits for a writer", () => {
+  async function abandoned(straggler: pg.Client): Promise<void> {
+    await straggler.query("BEGIN");
+    await straggler.query(WRITE);
+    const agent = await cluster.connect();
+    agent.on("error", () => undefined);
+    const { stream } = (agent as unknown as { connection: { stream: Socket } }).connection;
+    number += 1;
+    const options = { migrationId: SPLIT, epoch: epoch(number), targetPodIds: [POD_1, POD_2], graceMs: 300 };
+    // Nobody is terminated for it: the process that would do so is gone.
+    const raising = raiseFence(agent, () => new Promise(() => undefined), options);
+    raising.catch(() => undefined);
+    await sleep(100);
+    stream.destroy();
+  }
+
+  it("does not come up after it was lowered through the log", async () => {
+    const straggler = await connect();
+    await abandoned(straggler);
+    await lowerFence(db, { migrationId: SPLIT, targetPodIds: [POD_1, POD_2], epoch: epoch(number) });
+    await straggler.query("COMMIT");
+    await sleep(200);
+    expect(await phases()).toEqual(["source"]);
+    expect(await outcome((await connect()).query(WRITE))).toBe("ok");
+  });
+
+  it("refuses newcomers no longer than grace and termination take", async () => {
+    const straggler = await connect();
+    await abandoned(straggler);
+    const newcomer = await connect();
+    expect(await outcome(newcomer.query("UPDATE issues SET title = 'x' WHERE id = 3"))).toBe("CL503");
+    await sleep(4_500);
+    expect(await outcome(newcomer.query("UPDATE issues SET title = 'x' WHERE id = 3"))).toBe("ok");
+    await straggler.query("COMMIT");
+    expect(await phases()).toEqual(["source"]);
   });
 });

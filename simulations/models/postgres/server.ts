@@ -66,6 +66,8 @@ export class PostgresServer {
   #pumping = false;
   replayStallsUntil = 0;
   promotionMs = 60;
+  /** Changes of Cleave's own tables that are not visible yet. */
+  administering = 0;
   /** Restarts of the server: what was asked of an earlier one gets no answer. */
   starts = 0;
   #changed = new Set<() => void>();
@@ -243,7 +245,11 @@ export class PostgresServer {
 
   /** A change of Cleave's own tables. `done` when durable. */
   administer(changes: readonly Change[], done: () => void): void {
-    this.#writeWal(changes, done);
+    this.administering += 1;
+    this.#writeWal(changes, () => {
+      this.administering -= 1;
+      done();
+    });
   }
 
   // Crashes -----------------------------------------------------------------------------------------------------
@@ -255,6 +261,7 @@ export class PostgresServer {
     for (const transaction of this.#transactions) transaction.status = "ended";
     this.#transactions.clear();
     this.#fences.length = 0;
+    this.administering = 0;
     this.#onVisible.length = 0;
     this.wal.length = this.flushed;
     this.#tell();

@@ -97,6 +97,9 @@ export class ModelPostgresStore extends ModelStore {
     for (const target of duty.targetPodIds) server.slots.add(slotName(duty, target));
     if (!server.state.routes.has(duty.migrationId)) {
       const { migrationId, sourcePodId, assignments } = duty;
+      for (const [other, staged] of server.state.routes)
+        if ([...assignments.keys()].some((organization) => staged.assignments.has(organization)))
+          throw new CleaveError("ORGANIZATION_CLAIMED", `organizations are staged for ${other}`);
       await this.#administer([{ type: "stage", migrationId, sourcePodId, assignments }], signal);
     }
     // Older snapshots do not see the routes, so they must be over before any fence relies on them.
@@ -148,7 +151,11 @@ export class ModelPostgresStore extends ModelStore {
       };
       const late = shares.find(
         ([, share]) =>
-          (share.epoch ?? 0) > epoch || share.phase === "transferred" || share.phase === "opened",
+          (share.epoch ?? 0) > epoch ||
+          share.phase === "transferred" ||
+          share.phase === "opened" ||
+          // Each epoch is raised once: it may have been lowered while this waited for writers.
+          (share.epoch === epoch && share.phase !== "fenced"),
       );
       if (late || shares.length !== targetPodIds.length) {
         finish(new CleaveError("COMMAND_NOT_POSSIBLE", "the fence comes too late or is not staged"));
@@ -203,6 +210,8 @@ export class ModelPostgresStore extends ModelStore {
     this.unwatch(duty);
     await this.run.clock.sleep(1, signal);
     server.requirePrimary("release");
+    // Takes the lock that a staging holds until it is committed, though its agent was cut off from it.
+    while (server.administering > 0) await this.run.clock.sleep(1, signal);
     if (server.state.routes.has(duty.migrationId)) {
       await this.#setShares(duty, signal, "source");
       await this.#administer([{ type: "unstage", migrationId: duty.migrationId }], signal);

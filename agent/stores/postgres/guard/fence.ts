@@ -7,7 +7,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
-import { onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
+import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
 import { setShares } from "./staging.ts";
 import { findLockHolders, terminateLockHolders } from "./stragglers.ts";
 
@@ -35,6 +35,8 @@ export interface RaisedFence {
 const ROUND_MS = 10;
 /** A terminated backend that has not gone after this is stuck in the kernel, or worse. */
 const TERMINATION_MS = 3_000;
+/** After that the server gives up by itself. */
+const LEFT_ALONE_MS = 1_000;
 /** SQLSTATE of a fence of an older epoch than the share's. */
 const TOO_LATE = "CL409";
 
@@ -87,6 +89,7 @@ async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): 
 }
 
 function known(error: unknown): unknown {
+  if (isLockTimeout(error)) return new CleaveError("DRAIN_INCOMPLETE", "writers in flight do not end");
   if (sqlStateOf(error) !== TOO_LATE) return error;
   return new CleaveError("COMMAND_NOT_POSSIBLE", (error as Error).message, { cause: error });
 }
@@ -147,12 +150,16 @@ function lastRow(results: unknown): Flipped | undefined {
   return (results as readonly { readonly rows: readonly Flipped[] }[]).at(-1)?.rows[0];
 }
 
-const lock = ({ migrationId }: FenceOptions) => `
+/** The server goes on with the message when this process dies: then nobody cancels it, and newcomers are refused so long. */
+const lock = ({ migrationId, graceMs }: FenceOptions) => `
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL synchronous_commit = on;
+SET LOCAL lock_timeout = ${Math.ceil(graceMs + TERMINATION_MS + LEFT_ALONE_MS)}; SET LOCAL statement_timeout = 0; SET LOCAL synchronous_commit = on;
 SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`;
 
-/** Nothing when rows were moved between organizations: that has to be settled first. See also `flipShares`. */
+/**
+ * Nothing when rows were moved between organizations: that has to be settled first. See also `flipShares`. Each epoch is
+ * raised once: an agent may have died while this message waited for writers, and the fence may be lowered by now.
+ */
 const flip = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
 DO LANGUAGE plpgsql ${literal(`
 DECLARE
@@ -161,7 +168,7 @@ DECLARE
   migration CONSTANT text := ${literal(migrationId)};
 BEGIN
   SELECT * INTO later FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
-    AND (s.epoch > ${epoch} OR s.phase IN ('transferred', 'opened'));
+    AND (s.epoch > ${epoch} OR s.phase IN ('transferred', 'opened') OR (s.epoch = ${epoch} AND s.phase <> 'fenced'));
   IF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = '${TOO_LATE}', MESSAGE = pg_catalog.format(
       'the share of %s is %s at epoch %s; a fence of epoch ${epoch} comes too late', later.target_pod_id, later.phase, later.epoch);
@@ -171,7 +178,6 @@ BEGIN
   END IF;
   IF EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
       AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', ${epoch})) THEN
-    DELETE FROM cleave.marker AS m WHERE m.migration_id = migration AND m.epoch = ${epoch};
     UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1);
     UPDATE cleave.share AS s SET phase = 'fenced', epoch = ${epoch}
       WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets);

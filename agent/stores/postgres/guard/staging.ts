@@ -153,6 +153,8 @@ export async function releaseRoutes(
   migrationId: MigrationId,
 ): Promise<{ readonly guardNeeded: boolean }> {
   return inTransaction(db, async (client) => {
+    // An abort may cut off a staging whose commit is on its way: waited for, since nothing would remove it later.
+    await client.query("LOCK TABLE cleave.share, cleave.route IN SHARE ROW EXCLUSIVE MODE");
     const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase }>(
       "SELECT target_pod_id, phase FROM cleave.share WHERE migration_id = $1 FOR UPDATE",
       [migrationId],
