@@ -1,7 +1,9 @@
-/** `npm run simulate -- --seeds N | --seed N | --minutes M | --replay report.json [--trace] [--no-shrink]`. */
+/** `npm run simulate -- --seeds N | --seed N | --minutes M | --replay report.json | --mutants [--trace] [--no-shrink]`. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { describeFault } from "./faults/fault.ts";
+import { MUTANTS, mutantNamed } from "./mutants/all.ts";
+import { reportMutants } from "./mutants/hunt.ts";
 import { simulateMany } from "./pool.ts";
 import { EXIT_CODES, type Report, simulate, type Verdict } from "./run.ts";
 import { shrink } from "./shrink.ts";
@@ -16,12 +18,17 @@ const USAGE = `usage: npm run simulate -- [options]
   --trace            every line of the story
   --calm             without faults
   --no-shrink        report failures as they came
+  --mutants          break the program in every known way; which checker finds it, after how many seeds
+  --mutant NAME      in this way
+  --hunts N          independent hunts for each mutant (default 5)
 exit codes: ${Object.entries(EXIT_CODES)
   .map(([verdict, code]) => `${code} ${verdict}`)
   .join(", ")}`;
 
 const WORST: readonly Verdict[] = ["pass", "inconclusive", "liveness", "safety", "crash"];
 const SHOWN_FAILURES = 5;
+/** A hunt for a mutant gives up after so many. */
+const MUTANT_SEEDS = 1_000;
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -34,12 +41,19 @@ async function main(): Promise<number> {
       trace: { type: "boolean", default: false },
       calm: { type: "boolean", default: false },
       "no-shrink": { type: "boolean", default: false },
+      mutants: { type: "boolean", default: false },
+      mutant: { type: "string" },
+      hunts: { type: "string", default: "5" },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help) {
     console.log(USAGE);
     return 0;
+  }
+  if (values.mutants || values.mutant !== undefined) {
+    const mutants = values.mutant === undefined ? MUTANTS : [mutantNamed(values.mutant)];
+    return reportMutants(mutants, Number(values.hunts), Number(values.seeds ?? MUTANT_SEEDS));
   }
   const tracing = values.trace ? { echo: (line: string) => console.log(line) } : {};
   if (values.replay !== undefined) {
