@@ -9,6 +9,10 @@ import type { Duty, Store } from "../protocol/ports/store.ts";
 /** Well within what the coordinator accepts as recent, so that a cutover never waits for a check. */
 const REPEAT_MS = 10_000;
 
+/** An agent that is restarted answers within seconds; so long a plan that names a wrong address waits for its refusal. */
+const PEER_PATIENCE_MS = 10_000;
+const PEER_AGAIN_MS = 500;
+
 type Result = NonNullable<MigrationReport["preflight"]>;
 type Stage = Result["stage"];
 
@@ -82,13 +86,25 @@ export class PreflightRunner {
     const { signal } = run.abort;
     while (!signal.aborted) {
       const findings = await Promise.all(
-        this.#stores.map((store) => this.#check(store, duty, run.stage, signal)),
+        this.#stores.map((store) => this.#checkPatiently(store, duty, run.stage, signal)),
       );
       if (signal.aborted) return;
       run.result = { stage: run.stage, at: this.#clock.now(), findings: findings.flat().slice(0, 200) };
       this.#onChange();
       if (run.stage === "start") return;
       await this.#clock.sleep(REPEAT_MS, signal).catch(() => undefined);
+    }
+  }
+
+  /** A peer whose agent is just being restarted is no reason for refusing a plan: it is asked again for a while. */
+  async #checkPatiently(store: Store, duty: Duty, stage: Stage, signal: AbortSignal): Promise<Finding[]> {
+    const startedAt = this.#clock.monotonic();
+    for (;;) {
+      const findings = await this.#check(store, duty, stage, signal);
+      const away = findings.some(({ code, severity }) => code === "PEER_UNREACHABLE" && severity === "error");
+      const waitedMs = this.#clock.monotonic() - startedAt;
+      if (!away || stage !== "start" || waitedMs > PEER_PATIENCE_MS || signal.aborted) return findings;
+      await this.#clock.sleep(PEER_AGAIN_MS, signal).catch(() => undefined);
     }
   }
 

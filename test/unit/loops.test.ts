@@ -175,6 +175,20 @@ it("a failing check refuses the migration before anything is touched", async () 
   for (const store of cluster.stores.values()) expect(store.goals).toEqual([]);
 });
 
+it("a peer whose agent is away for a moment refuses no plan", async () => {
+  cluster = new TestCluster();
+  const coordinator = await cluster.all();
+  const store = cluster.store("pod-100", "git");
+  const message = "pod-0: connection refused";
+  store.findings = [{ store: "git", severity: "error", code: "PEER_UNREACHABLE", message }];
+  await coordinator.createPlan(plan(auto), assignments, "operator:test");
+  await coordinator.command(migrationId, { type: "start" }, "operator:test");
+  await systemClock.sleep(200);
+  expect(lifecycle(coordinator)).toBe("preflight");
+  store.findings = [];
+  await reaches(coordinator, "retaining");
+});
+
 it("a difference is never transferred: the fence runs out, the source serves, and the reason is told", async () => {
   cluster = new TestCluster();
   const coordinator = await cluster.all();
