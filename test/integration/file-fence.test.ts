@@ -77,11 +77,11 @@ interface Line {
   podId?: string;
 }
 
-function startWriter(number: number, organizations: string, pauseMs: number) {
+function startWriter(number: number, organizations: string, pauseMs: number, kind = "worker") {
   const program = join(import.meta.dirname, "../support/fence-writer.ts");
   const child = spawn(
     process.execPath,
-    [program, control, join(folder, "root"), `${number}`, organizations, `${pauseMs}`],
+    [program, control, join(folder, "root"), `${number}`, organizations, `${pauseMs}`, kind],
     {
       stdio: ["ignore", "pipe", "inherit"],
     },
@@ -314,6 +314,25 @@ describe("drain", () => {
     expect(slow.child.signalCode).toBe("SIGTERM");
     expect(neighbour.child.signalCode).toBeNull();
     expect((await fence.takeDirty("objects")).map((entry) => entry.key)).toContain("uploads/red/1-0");
+  });
+
+  test("a server is waited for, not ended: it serves more than this write", async () => {
+    await staged(pod0, "source");
+    const server = startWriter(1, "red", 60_000, "server");
+    await until("the server is writing", () => server.lines().length > 0);
+    await fence.setShares(migrationId, pod0, shares("fenced"));
+    const waiting = new Set<string>();
+    const drained = fence.drain({
+      store: "objects",
+      migrationId,
+      graceMs: 20,
+      signal: AbortSignal.timeout(500),
+      ownerOf,
+      onWaiting: (texts) => texts.forEach((text) => void waiting.add(text)),
+    });
+    await expect(drained).rejects.toMatchObject({ name: "TimeoutError" });
+    expect(server.child.signalCode).toBeNull();
+    expect([...waiting].join()).toContain("uploads/red/1-0");
   });
 
   test("a process that also writes for a neighbour is waited for, not ended", async () => {

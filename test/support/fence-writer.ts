@@ -1,7 +1,8 @@
 /**
  * A program that writes objects through the fence until it is told to stop or killed. Prints one JSON line per
  * acknowledged or refused write; the test holds it against what the agent heard of.
- * Arguments: control folder, object root, number of the writer, organizations (comma-separated), pause in ms.
+ * Arguments: control folder, object root, number of the writer, organizations (comma-separated), pause in ms,
+ * and whether it calls itself a `server` or a `worker`.
  */
 import { writeSync } from "node:fs";
 import { mkdir, rename, writeFile } from "node:fs/promises";
@@ -9,12 +10,13 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WriteRefused, withWriteIntent } from "../../agent/stores/file-fence/write-intent.ts";
 
-const [control, root, writer, organizations, pauseMs] = process.argv.slice(2) as [
+const [control, root, writer, organizations, pauseMs, kind = "worker"] = process.argv.slice(2) as [
   string,
   string,
   string,
   string,
   string,
+  "server" | "worker" | undefined,
 ];
 const print = (line: object) => writeSync(1, `${JSON.stringify(line)}\n`);
 
@@ -23,7 +25,7 @@ for (let number = 0; ; number++) {
   const organizationId = list[number % list.length] as string;
   const key = `uploads/${organizationId}/${writer}-${number}`;
   try {
-    await withWriteIntent({ control, store: "objects", key, organizationId }, async () => {
+    await withWriteIntent({ control, store: "objects", key, organizationId, process: kind }, async () => {
       print({ begun: key });
       const path = join(root, key);
       const temporary = join(dirname(path), `.cleave-tmp-${writer}-${number}`);

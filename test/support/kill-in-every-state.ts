@@ -31,7 +31,13 @@ export function killInEveryState(name: string): void {
       "in %s: nothing is lost, and the split is completed",
       async (at) => {
         const delayMs = DELAY_MS[at];
-        const kill: Kill = { name, at, ...(delayMs === undefined ? {} : { delayMs }) };
+        const other = name === "agent-pod-101" ? "agent-pod-100" : "agent-pod-101";
+        const kill: Kill = {
+          name,
+          at,
+          ...(delayMs === undefined ? {} : { delayMs }),
+          ...(at === "matching" ? { pausedFromFence: other } : {}),
+        };
         let saboteur: Saboteur | undefined;
         const report = await smallSplit({
           options: { seed: 1 + STATES.indexOf(at) },

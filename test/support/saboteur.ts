@@ -20,6 +20,11 @@ export interface Kill {
   readonly at: Lifecycle;
   /** After that record. */
   readonly delayMs?: number;
+  /**
+   * A process that stands still from the fence to the kill. Without one the evidence may be complete with the drain,
+   * and then nobody ever sees a log that ends in `matching`.
+   */
+  readonly pausedFromFence?: string;
 }
 
 /** It stays dead for this long: as long as a supervisor takes. */
@@ -32,6 +37,7 @@ export class Saboteur {
   readonly #follower: LogFollower;
   #lifecycle: Lifecycle | null = null;
   #done: Promise<void> | null = null;
+  #resume: (() => void) | null = null;
   /** The state that the log was in when the process was gone, or null while it was not killed. */
   goneAt: Lifecycle | null = null;
 
@@ -55,6 +61,8 @@ export class Saboteur {
       const lifecycle = state.migrations[MIGRATION as MigrationId]?.lifecycle ?? null;
       if (lifecycle === this.#lifecycle) return;
       this.#lifecycle = lifecycle;
+      if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
+        this.#resume ??= processes.pause(kill.pausedFromFence);
       if (lifecycle === kill.at) this.#done ??= this.#strike();
     });
   }
@@ -69,6 +77,7 @@ export class Saboteur {
   }
 
   async stop(): Promise<void> {
+    this.#resume?.();
     await this.finished();
     await this.#follower.stop();
     await this.#link.close();
@@ -78,6 +87,7 @@ export class Saboteur {
     if (this.#kill.delayMs !== undefined) await sleep(this.#kill.delayMs);
     const startAgain = await this.#processes.kill(this.#kill.name);
     this.goneAt = this.#lifecycle;
+    this.#resume?.();
     await sleep(AWAY_MS);
     startAgain();
   }

@@ -40,7 +40,7 @@ export interface DrainOptions {
   readonly onWaiting?: (stragglers: string[]) => void;
 }
 
-/** `skip`: cannot have passed, or is not fenced. `wait`: may be fenced. `end`: is fenced, so it may be terminated. */
+/** `skip`: cannot have passed, or is not fenced. `wait`: may be fenced, or serves others too. `end`: may be terminated. */
 type Concern = "skip" | "wait" | "end";
 
 export async function drainWriters(
@@ -61,7 +61,8 @@ export async function drainWriters(
     const intent = parseIntent((await readOrNull(join(folder, name))) ?? "");
     // Incomplete: its writer reads the share only after completing it, hence the new one.
     if (intent === null) continue;
-    const concern = await concernOf(control, options, intent.key);
+    let concern = await concernOf(control, options, intent.key);
+    if (concern === "end" && intent.server) concern = "wait";
     if (concern !== "skip") pending.set(name, { intent, concern });
   }
 

@@ -32,6 +32,11 @@ export interface WriteIntent {
   readonly key: string;
   /** Null for content that is shared by all organizations: never refused, always tracked. */
   readonly organizationId: string | null;
+  /**
+   * `worker`: the process does this write and nothing else, so a fence ends it when it takes longer than the grace.
+   * `server` (default): it serves others too and is never ended; a fence waits for the write, at most to its deadline.
+   */
+  readonly process?: "server" | "worker";
 }
 
 /**
@@ -47,7 +52,8 @@ export async function withWriteIntent<T>(intent: WriteIntent, write: () => Promi
   const paths = fencePaths(control);
   const id = randomUUID();
   const inflight = join(paths.inflight(store), id);
-  const content = formatIntent({ pid: process.pid, startTime: await ownStartTime(), key });
+  const server = intent.process !== "worker";
+  const content = formatIntent({ pid: process.pid, startTime: await ownStartTime(), key, server });
   try {
     await writeFile(inflight, content, { flag: "wx" });
   } catch (error) {

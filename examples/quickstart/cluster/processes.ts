@@ -121,6 +121,15 @@ export class Processes {
     return () => this.start(running.options);
   }
 
+  /** Stops a process where it is, as a machine does that hangs; returns what lets it go on. */
+  pause(name: string): () => void {
+    const running = this.#running.get(name);
+    if (running === undefined) throw new Error(`${name} was never started`);
+    const { child } = running.started;
+    child.kill("SIGSTOP");
+    return () => void child.kill("SIGCONT");
+  }
+
   /** From here on an ending process is no failure. */
   expectEndings(): void {
     this.#ending = true;
