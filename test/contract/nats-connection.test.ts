@@ -2,12 +2,13 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { NatsConfig } from "../../protocol/adapters/nats-config.ts";
 import { NatsLink } from "../../protocol/adapters/nats-connection.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import { eventually } from "../support/eventually.ts";
-import { freePort, startNats } from "../support/nats.ts";
+import { startNats } from "../support/nats.ts";
 
 describe("connection to NATS", () => {
   it("waits for a server that starts later, and says meanwhile what it waits for", async () => {

@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
-import { freePorts } from "../../examples/quickstart/cluster/programs.ts";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { startNode } from "../../examples/quickstart/cluster/start.ts";
 import { waitFor } from "../../examples/quickstart/cluster/waiting.ts";
 import { smallSplit } from "../support/small-split.ts";
@@ -47,7 +47,7 @@ it("an aborted split leaves the new Pods empty, so that the same split can be ma
 it("two coordinators decide once", async () => {
   const report = await smallSplit({
     beforeSplit: async ({ layout, processes }) => {
-      const [port] = await freePorts(1);
+      const port = await freePort();
       const config = parse(readFileSync(join(layout.folder, "coordinator.yaml"), "utf8")) as object;
       const file = join(layout.folder, "coordinator-b.yaml");
       const own = {

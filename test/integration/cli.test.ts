@@ -6,9 +6,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { type ApiFixture, startApi } from "../support/api.ts";
 import { cleave, endCleave, startCleave } from "../support/cleave.ts";
-import { freePort } from "../support/nats.ts";
 
 let api: ApiFixture;
 let folder: string;

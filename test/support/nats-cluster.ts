@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort, type NatsServer, startNats } from "./nats.ts";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
+import { type NatsServer, startNats } from "./nats.ts";
 
 export interface NatsCluster {
   /** By name: `n0`, `n1`, `n2`, as JetStream names a stream's leader. */

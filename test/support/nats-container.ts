@@ -1,8 +1,9 @@
 /** The same NATS server in a container, where a container engine answers. */
 import { NatsContainer } from "@testcontainers/nats";
 import { getContainerRuntimeClient } from "testcontainers";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { NatsConfig } from "../../protocol/adapters/nats-config.ts";
-import { freePort, type NatsServer } from "./nats.ts";
+import type { NatsServer } from "./nats.ts";
 
 const IMAGE = process.env["CLEAVE_NATS_IMAGE"] ?? "nats:2.10-alpine";
 

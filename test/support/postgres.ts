@@ -6,13 +6,13 @@ import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { appendFile, chmod, mkdir, readdir, readFile, readlink, rename } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { type Binaries, locateBinaries, program } from "../../agent/stores/postgres/binaries.ts";
 import { giveTo, resolveRunAs, type SystemUser, spawnIdentity } from "../../agent/stores/postgres/run-as.ts";
 import { runningServer, type StopMode, startServer, stopServer } from "../../agent/stores/postgres/server.ts";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 
 export const USER = "cleave";
 /** With whatever a careless writer of connection strings and password files forgets to escape. */
@@ -39,15 +39,6 @@ const SETTINGS: Readonly<Record<string, string>> = {
   max_wal_size: "256MB",
   logging_collector: "off",
 };
-
-/** A port of 127.0.0.1 that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
-}
 
 async function run(
   runAs: SystemUser | null,

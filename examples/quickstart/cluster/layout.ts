@@ -2,8 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { PodAddress } from "../router/router.ts";
+import { freePorts } from "./ports.ts";
 import type { PostgresAddress } from "./postgres-server.ts";
-import { freePorts } from "./programs.ts";
 
 export interface PodLayout {
   readonly podId: string;
