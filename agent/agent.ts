@@ -51,6 +51,8 @@ interface Participation {
   /** Monotonic time at which this process folded the transfer. */
   transferSeenAt: number | null;
   opening: boolean;
+  /** The epoch for which all stores were once open. */
+  openSince: Epoch | null;
 }
 
 export class Agent {
@@ -140,8 +142,6 @@ export class Agent {
     await this.#saving;
   }
 
-  // What the guard asks -------------------------------------------------------------------------------------
-
   access(organizationId: OrganizationId | null, write: boolean): Access {
     // Before the assignments are loaded this agent does not know whose anything is.
     if (!this.#follower.ready) return { outcome: "unknownIdentity" };
@@ -164,10 +164,10 @@ export class Agent {
     return () => this.#listeners.delete(listener);
   }
 
-  /** All stores of this Pod enforce that its own share is open. */
+  /** All stores of this Pod enforce that its own share is open; what other targets do later does not close it. */
   #isOpenHere(migrationId: MigrationId): boolean {
     const part = this.#participations.get(migrationId);
-    return part !== undefined && part.duty.goal === "open" && this.#allReached(part);
+    return part?.duty.goal === "open" && part.openSince === part.duty.epoch;
   }
 
   #allReached(part: Participation): boolean {
@@ -175,8 +175,6 @@ export class Agent {
       (store) => part.workers.get(store.name)?.hasReached(part.duty) ?? false,
     );
   }
-
-  // From the log ----------------------------------------------------------------------------------------------
 
   #onFold(state: ClusterState, record: ReadRecord, sequence: number): void {
     for (const event of record.events)
@@ -240,6 +238,7 @@ export class Agent {
       workers: new Map(),
       transferSeenAt: transferred ? clock.monotonic() : null,
       opening: false,
+      openSince: null,
     };
     this.#participations.set(duty.migrationId, created);
     for (const store of stores)
@@ -290,6 +289,7 @@ export class Agent {
   #changed(): void {
     for (const part of this.#participations.values()) {
       if (part.duty.goal === "activate") void this.#open(part);
+      if (part.duty.goal === "open" && this.#allReached(part)) part.openSince = part.duty.epoch;
       if (part.duty.goal === "release" && this.#allReached(part)) this.#forget(part).catch(() => undefined);
     }
     this.#reporter.now();

@@ -38,6 +38,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   wal_level: "replica",
   max_wal_size: "256MB",
   logging_collector: "off",
+  // In the data directory, so that a server that a test kills leaves nothing in the machine's shared memory.
+  dynamic_shared_memory_type: "mmap",
 };
 
 async function run(
@@ -314,8 +316,23 @@ export async function signalServer(dataDirectory: string, signal: NodeJS.Signals
     await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
+/** An immediate shutdown releases the shared memory, which a killed postmaster cannot. */
+const SHUTDOWN_MS = 3_000;
+
 /** Ends whatever runs on a data directory that a test made, however it was started. */
 export async function removeServer(dataDirectory: string): Promise<void> {
+  const postmaster = (await runningServer(dataDirectory))?.pid;
+  if (postmaster !== undefined) {
+    await signalServer(dataDirectory, "SIGCONT");
+    try {
+      process.kill(postmaster, "SIGQUIT");
+    } catch {
+      // Already gone.
+    }
+    const end = Date.now() + SHUTDOWN_MS;
+    while ((await processesOf(dataDirectory)).length > 0 && Date.now() < end)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+  }
   await signalServer(dataDirectory, "SIGKILL");
   leftovers.dataDirectories.delete(dataDirectory);
   rmSync(dataDirectory, { recursive: true, force: true });

@@ -160,6 +160,27 @@ it("two coordinators at once make the same decisions once", async () => {
   }
 });
 
+it("a Pod that is open stays so while its stores hear that another one has opened too", async () => {
+  cluster = new TestCluster();
+  const coordinator = await cluster.all();
+  const first = cluster.agents.get(pod("pod-100"));
+  const isOpen = () => first?.access(org("1"), true).outcome === "allow";
+  let mayOpen = () => {};
+  const held = new Promise<void>((resolve) => {
+    mayOpen = resolve;
+  });
+  cluster.store("pod-101", "postgres").before = ({ goal }) => (goal === "activate" ? held : undefined);
+  await coordinator.createPlan(plan(auto), assignments, "operator:test");
+  await coordinator.command(migrationId, { type: "start" }, "operator:test");
+  await until(isOpen);
+  // From here on its stores never answer again.
+  cluster.store("pod-100", "git").before = () => new Promise(() => {});
+  mayOpen();
+  await reaches(coordinator, "retaining");
+  await until(() => cluster.store("pod-100", "objects").duty?.shares[pod("pod-101")] === "opened");
+  expect(isOpen()).toBe(true);
+});
+
 it("a failing check refuses the migration before anything is touched", async () => {
   cluster = new TestCluster();
   const coordinator = await cluster.all();

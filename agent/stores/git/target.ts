@@ -12,6 +12,9 @@ import { Replica } from "./replica.ts";
 import { INCOMING, ignoring, scanRoot } from "./repository-path.ts";
 import { SourceFeed } from "./source-feed.ts";
 
+/** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
+const SERVE_AFTER_MS = 5_000;
+
 export class GitTarget implements Role {
   readonly #context: GitContext;
   /** Starts what every serving Pod does: owners and hooks for new repositories. */
@@ -21,6 +24,8 @@ export class GitTarget implements Role {
   #goal: Goal;
   #reached = false;
   #epoch: number | null = null;
+  #serving: Promise<void> | null = null;
+  readonly #closing = new AbortController();
 
   constructor(context: GitContext, serve: () => Promise<void>, duty: Duty) {
     this.#context = context;
@@ -62,10 +67,7 @@ export class GitTarget implements Role {
         return this.#stopFollowing();
       case "open":
         await this.#stopFollowing();
-        // In the background: nothing of it is needed for the first write.
-        void this.#serve().catch((error: unknown) =>
-          this.#context.log.warn({ err: error }, "new repositories are not watched yet"),
-        );
+        this.#serveLater();
         return;
       case "release":
         await this.#stopFollowing();
@@ -100,6 +102,7 @@ export class GitTarget implements Role {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new Error("the Git store is closing"));
     await this.#stopFollowing();
   }
 
@@ -125,6 +128,19 @@ export class GitTarget implements Role {
       onChange: this.#context.changed,
     });
     return this.#replica;
+  }
+
+  /** Reading every repository anew would take its processors from the clients that have waited for the opening. */
+  #serveLater(): void {
+    const { clock, log } = this.#context;
+    const { signal } = this.#closing;
+    this.#serving ??= (async () => {
+      await clock.sleep(SERVE_AFTER_MS, signal);
+      await this.#serve();
+    })().catch((error: unknown) => {
+      this.#serving = null;
+      if (!signal.aborted) log.warn({ err: error }, "new repositories are not watched yet");
+    });
   }
 
   async #stopFollowing(): Promise<void> {

@@ -6,12 +6,21 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import pg from "pg";
 import { ZodError } from "zod";
 import { findRepository, handleGit } from "./git.ts";
-import { changeIssue, createIssue, deleteIssue, findIssue, IssueChange, NewIssue } from "./issues.ts";
+import {
+  changeIssue,
+  createIssue,
+  deleteIssue,
+  findIssue,
+  IssueChange,
+  NewIssue,
+  warmStatements,
+} from "./issues.ts";
 import { bodyOf, handleObject } from "./objects.ts";
 import type { PodAppOptions } from "./options.ts";
 import { refusalOf, refuse } from "./refusal.ts";
 
-const WARM_CONNECTIONS = 6;
+/** More at once would not be faster on a few processors, and each that is made when it is needed costs 20 ms. */
+const CONNECTIONS = 8;
 const WARM_UP_EVERY_MS = 2_000;
 
 export interface PodApp {
@@ -22,7 +31,7 @@ export interface PodApp {
 export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
   const pool = new pg.Pool({
     ...options.database,
-    max: 20,
+    max: CONNECTIONS,
     application_name: "pod-app",
     connectionTimeoutMillis: 10_000,
   });
@@ -37,8 +46,10 @@ export async function startPodApp(options: PodAppOptions): Promise<PodApp> {
   survive(slowPool);
   // As every application server does: connections are made, and their loss noticed, before requests need them.
   const warmUp = setInterval(() => {
-    for (let i = 0; i < WARM_CONNECTIONS; i += 1) pool.query("SELECT 1").catch(() => undefined);
+    for (let i = 0; i < CONNECTIONS; i += 1) pool.query("SELECT 1").catch(() => undefined);
   }, WARM_UP_EVERY_MS);
+  // Once for each, also on a replica that cannot be written yet: what the first write would wait for.
+  pool.on("connect", (client) => void warmStatements(client).catch(() => undefined));
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
     handle({ options, pool, slowPool }, request, response).catch((error: unknown) => {
       const refusal = refusalOf(error);
