@@ -2,12 +2,20 @@
  * The agent's loop, one per Pod: folds the same log as the coordinator, compares what should be with what is,
  * and closes the difference (rule 2). It acts on the log alone; reports are only said, never needed.
  */
-import { type ClusterState, emptyCluster, type Migration, type Route, routeOf } from "../protocol/cluster.ts";
+import {
+  type ClusterState,
+  emptyCluster,
+  isUnderstood,
+  type Migration,
+  type Route,
+  routeOf,
+} from "../protocol/cluster.ts";
 import type { ReadRecord } from "../protocol/events.ts";
 import { nextFenceDeadlineAt } from "../protocol/fence-deadline.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId, StoreName } from "../protocol/ids.ts";
 import { LogFollower } from "../protocol/log-follower.ts";
-import type { MigrationReport, Report } from "../protocol/messages.ts";
+import { mark } from "../protocol/marks.ts";
+import type { Report } from "../protocol/messages.ts";
 import type { AgentFacts, AgentMemory } from "../protocol/ports/agent-memory.ts";
 import type { Blobs } from "../protocol/ports/blobs.ts";
 import type { Bus } from "../protocol/ports/bus.ts";
@@ -21,7 +29,6 @@ import {
   AGENT_LOWERS_AFTER_MS,
   decideLowering,
   decideOpening,
-  dormantEpochOf,
   leaseEndMs,
   mayForget,
   sourceIsSilent,
@@ -29,6 +36,7 @@ import {
 import { dutiesOf, dutyOf } from "./domain/react.ts";
 import { PreflightRunner } from "./preflight-runner.ts";
 import { ReadLease } from "./read-lease.ts";
+import { composeReport } from "./report.ts";
 import { Reporter } from "./reporter.ts";
 import { StoreWorker } from "./store-worker.ts";
 
@@ -77,7 +85,8 @@ export class Agent {
     this.#options = options;
     this.#self = options.podId;
     this.#facts = facts;
-    this.#durableSequence = initial.sequence;
+    // A fold with gaps is not what this process will stand on.
+    this.#durableSequence = isUnderstood(initial) ? initial.sequence : 0;
     const onFold = (state: ClusterState, record: ReadRecord, sequence: number) =>
       this.#onFold(state, record, sequence);
     this.#follower = new LogFollower(options, `agent:${options.podId}`, onFold, initial);
@@ -123,6 +132,7 @@ export class Agent {
     await this.#follower.load();
     if (this.#follower.state.sequence > 0) this.#update();
     await this.#follower.start();
+    this.#save();
     this.#update();
     this.#reporter.start();
     void this.#watchDeadlines();
@@ -194,6 +204,7 @@ export class Agent {
           this.#durableSequence = state.sequence;
           this.#changed();
         } catch (error) {
+          mark("checkpoint-failed");
           this.#options.logger.error(
             { err: error },
             "the checkpoint cannot be written; nothing is reported until it can",
@@ -330,8 +341,12 @@ export class Agent {
         );
         return;
       }
-      await this.#follower.decideAndAppend((state) => decideOpening(state, migrationId, this.#self, epoch));
+      const opened = await this.#follower.decideAndAppend((state) =>
+        decideOpening(state, migrationId, this.#self, epoch),
+      );
+      if (opened === null) mark("opening-came-too-late");
     } catch (error) {
+      mark("opening-tried-again");
       this.#options.logger.error({ err: error }, "opening is not in the log yet; it is tried again");
       void this.#options.clock.sleep(100, this.#stopping.signal).then(
         () => this.#open(part),
@@ -349,38 +364,32 @@ export class Agent {
     this.#facts = { ...this.#facts, released: [...this.#facts.released, migrationId] };
     // A full disk, say: forgotten in memory alone, it would come back with a restart.
     const [yes, no] = [() => true, () => false];
-    while (!(await this.#options.memory.save(this.#facts).then(yes, no)))
+    while (!(await this.#options.memory.save(this.#facts).then(yes, no))) {
+      mark("forgetting-failed");
       await this.#options.clock.sleep(500, this.#stopping.signal);
+    }
+    mark("released");
     this.#participations.delete(migrationId);
     await Promise.all([...part.workers.values()].map((worker) => worker.stop()));
     this.#update();
   }
 
   #report(reportSequence: number): Report {
-    const { state } = this.#follower;
-    const migrations: Record<string, MigrationReport> = {};
-    for (const migration of Object.values(state.migrations)) {
-      const part = this.#participations.get(migration.migrationId);
-      const preflight = this.#preflight.result(migration.migrationId);
-      if (!part && preflight === null) continue;
-      const stores = Object.fromEntries(
-        [...(part?.workers ?? [])].map(([name, worker]) => [name, worker.status()]),
-      );
-      const dormantEpoch = dormantEpochOf(migration, this.#self, this.#durableSequence);
-      migrations[migration.migrationId] = { stores, preflight, dormantEpoch };
-    }
-    const unknown = Object.values(state.migrations).find((m) => m.notUnderstood !== null)?.notUnderstood;
-    return {
-      v: 1,
-      podId: this.#self,
+    return composeReport({
+      self: this.#self,
+      state: this.#follower.state,
+      durableSequence: this.#durableSequence,
       incarnation: this.#facts.incarnation,
       reportSequence,
-      appliedSequence: this.#durableSequence,
       at: this.#options.clock.now(),
       software: this.#options.software,
-      notUnderstood: state.notUnderstood ?? unknown ?? null,
-      migrations,
-    };
+      storesOf: ({ migrationId }) => {
+        const part = this.#participations.get(migrationId);
+        if (!part) return null;
+        return Object.fromEntries([...part.workers].map(([name, worker]) => [name, worker.status()]));
+      },
+      preflightOf: ({ migrationId }) => this.#preflight.result(migrationId),
+    });
   }
 
   /** Null until the log says who the default Pod is. */

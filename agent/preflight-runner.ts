@@ -2,6 +2,7 @@
 import type { ClusterState, Migration } from "../protocol/cluster.ts";
 import type { Finding } from "../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../protocol/ids.ts";
+import { mark } from "../protocol/marks.ts";
 import type { MigrationReport } from "../protocol/messages.ts";
 import type { Clock } from "../protocol/ports/clock.ts";
 import type { Duty, Store } from "../protocol/ports/store.ts";
@@ -104,6 +105,7 @@ export class PreflightRunner {
       const away = findings.some(({ code, severity }) => code === "PEER_UNREACHABLE" && severity === "error");
       const waitedMs = this.#clock.monotonic() - startedAt;
       if (!away || stage !== "start" || waitedMs > PEER_PATIENCE_MS || signal.aborted) return findings;
+      mark("check-repeated-for-a-peer");
       await this.#clock.sleep(PEER_AGAIN_MS, signal).catch(() => undefined);
     }
   }
@@ -113,6 +115,7 @@ export class PreflightRunner {
       return await store.preflight(duty, stage, signal);
     } catch (error) {
       // A check that breaks has not passed (rule 11).
+      mark("check-broke");
       const message = error instanceof Error ? error.message : String(error);
       return [
         {

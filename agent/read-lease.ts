@@ -3,6 +3,7 @@
  * when the log was asked, not when it answered, and only once everything up to the answer is folded.
  */
 import type { LogFollower } from "../protocol/log-follower.ts";
+import { mark } from "../protocol/marks.ts";
 import type { Clock } from "../protocol/ports/clock.ts";
 import type { EventLog } from "../protocol/ports/event-log.ts";
 
@@ -44,6 +45,7 @@ export class ReadLease {
         const last = await this.#log.lastSequence();
         if (this.#follower.state.sequence >= last) this.#askedAt = askedAt;
       } catch {
+        mark("lease-not-renewed");
         // Not renewed: when it runs out, fenced reads are refused. That is what it is for.
       }
       await this.#clock.sleep(this.#leaseMs / 4, signal).catch(() => undefined);

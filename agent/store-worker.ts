@@ -1,6 +1,7 @@
 /** Drives one store towards one migration's newest duty: one `reach` at a time, preempted when the duty changes. */
 import { type CleaveError, toCleaveError } from "../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../protocol/evidence.ts";
+import { mark } from "../protocol/marks.ts";
 import type { Clock } from "../protocol/ports/clock.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import type { Duty, Store } from "../protocol/ports/store.ts";
@@ -36,6 +37,7 @@ export class StoreWorker {
   assign(duty: Duty): void {
     if (dutyKey(duty) === dutyKey(this.#duty)) return;
     this.#duty = duty;
+    if (this.#reachedKey === null) mark("duty-preempted");
     this.#running.abort(new Error("the duty changed"));
     this.#wake();
   }
@@ -107,6 +109,7 @@ export class StoreWorker {
         const retryMs = URGENT.has(duty.goal)
           ? URGENT_RETRY_MS
           : Math.min(RETRY_MS.first * 2 ** attempts, RETRY_MS.last);
+        mark(URGENT.has(duty.goal) ? "store-tried-again-at-once" : "store-tried-again");
         attempts += 1;
         await this.#clock.sleep(retryMs, signal).catch(() => undefined);
       }

@@ -11,6 +11,7 @@ const ENTRIES = {
   agent: "agent/main.ts",
   coordinator: "coordinator/main.ts",
   checksum: "agent/cli-checksum.ts",
+  analyze: "agent/cli-analyze.ts",
 };
 
 /** The daemons and tools have command lines of their own; everything else is the operator's command. */

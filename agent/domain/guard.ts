@@ -5,6 +5,7 @@
 import type { AssignmentsOf } from "../../protocol/assignments.ts";
 import { type ClusterState, type Migration, routeOf, sharePhase } from "../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
 
 export type Access =
@@ -43,8 +44,12 @@ export function decideAccess(
 ): Access {
   const { defaultPodId } = state;
   // An event that this agent does not know stops it from acting, not from serving (rule 13, I5): nobody can take an
-  // organization from this Pod without a fence that this very agent would have had to raise.
-  if (defaultPodId === null) return { outcome: "unknownIdentity" };
+  // organization from this Pod without a fence that this very agent would have had to raise. Once a fence is up that
+  // no longer holds: the unknown event may be what gave the organization away, so reads stop too.
+  if (defaultPodId === null) {
+    mark("access-without-identity");
+    return { outcome: "unknownIdentity" };
+  }
   const { organizationId, write } = request;
   if (organizationId === null) {
     return !write || local.self === defaultPodId
@@ -64,14 +69,18 @@ export function decideAccess(
     case "fenced": {
       if (local.self !== source) return { outcome: "wrongPod", podId: source };
       if (write) {
+        mark("write-refused-fenced");
         return {
           outcome: "fenced",
           retryAfterMs: Math.max(0, (migration.context.fence?.deadlineAt ?? 0) - local.now),
         };
       }
-      return local.leaseValid ? { outcome: "allow" } : { outcome: "unconfirmed" };
+      const confirmed = local.leaseValid && migration.notUnderstood === null && state.notUnderstood === null;
+      mark(confirmed ? "read-served-fenced" : "read-unconfirmed");
+      return confirmed ? { outcome: "allow" } : { outcome: "unconfirmed" };
     }
     case "transferred":
+      if (local.self === target) mark("access-while-opening");
       return local.self === target ? { outcome: "opening" } : { outcome: "wrongPod", podId: target };
     case "opened":
       if (local.self !== target) return { outcome: "wrongPod", podId: target };

@@ -3,6 +3,7 @@ import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 
 /**
  * `Opened`, if the log still says that this Pod's share is transferred and closed in that epoch. A revocation that
@@ -29,7 +30,10 @@ export function decideLowering(state: ClusterState, self: PodId, now: number): C
     if (migration.sourcePodId !== self && migration.context.shares[self] === undefined) continue;
     const reason = `the deadline passed and ${self} heard of no transfer`;
     const event = lowerExpiredFence(migration, now - AGENT_LOWERS_AFTER_MS, reason);
-    if (event) return [event];
+    if (event) {
+      mark("fence-lowered-by-an-agent");
+      return [event];
+    }
   }
   return [];
 }
@@ -53,6 +57,8 @@ export function sourceIsSilent(
   sinceTransferSeenMs: number,
   readLeaseMs: number,
 ): boolean {
+  if (dormantEpoch >= epoch) mark("source-said-dormant");
+  else if (sinceTransferSeenMs >= leaseEndMs(readLeaseMs)) mark("lease-must-be-over");
   return dormantEpoch >= epoch || sinceTransferSeenMs >= leaseEndMs(readLeaseMs);
 }
 
@@ -72,5 +78,6 @@ export function dormantEpochOf(migration: Migration, self: PodId, durableSequenc
  * act on what was before the abort, raise the fence again, and then never release it.
  */
 export function mayForget(state: ClusterState, durableSequence: number): boolean {
+  if (state.sequence > durableSequence) mark("forgetting-waits-for-checkpoint");
   return state.sequence <= durableSequence;
 }

@@ -6,6 +6,7 @@ import type { AssignmentsOf } from "../../protocol/assignments.ts";
 import { type ClusterState, type Migration, type SharePhase, sharePhase } from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 
 /** The goal of a Pod in one migration; null: nothing to do, leave everything as it is. */
@@ -31,6 +32,7 @@ export function goalOf(migration: Migration, self: PodId): Goal | null {
     case "retaining":
       if (isSource) return "yield";
       if (share === "opened") return "open";
+      if (share === "revoked") mark("revoked-target-stays-closed");
       // A revoked target stays as closed as it is: it enforces the fence or the transfer it last knew.
       return share === "closed" ? "activate" : null;
     case "aborted":
@@ -57,6 +59,9 @@ export function dutiesOf(
     )
     .sort((a, b) => a.plannedAt - b.plannedAt);
   const cleaning = mine.find((migration) => migration.lifecycle === "aborted");
+  if (cleaning !== undefined && mine.some(({ plannedAt }) => plannedAt > cleaning.plannedAt))
+    mark("successor-waits-for-release");
+  if (mine.some(({ notUnderstood }) => notUnderstood !== null)) mark("standing-still");
   return mine
     .filter((migration) => cleaning === undefined || migration.plannedAt <= cleaning.plannedAt)
     .filter((migration) => migration.notUnderstood === null)

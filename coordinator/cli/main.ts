@@ -13,6 +13,8 @@ const AFTER_HELP = `
 Daemons and tools (each has its own --help):
   cleave coordinator --config FILE   run a coordinator
   cleave agent --config FILE         run the agent of one Pod
+  cleave analyze --database URL --root TABLE
+                                     whose rows are in which table
   cleave checksum REPOSITORY…        Gitaly's checksum of repositories on this machine
 ${examples("split split.yaml --dry-run", "split split.yaml --approve --watch", "status")}
 

@@ -4,6 +4,7 @@ import { type ClusterState, claimsOf, type Migration, routeOf } from "../../prot
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Digest, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import type { Plan } from "../../protocol/plan.ts";
 import { participants } from "./consensus.ts";
@@ -47,6 +48,7 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
   const base = { v: 1 as const, migrationId };
   if (!POSSIBLE[command.type].includes(migration.lifecycle)) {
     if (command.type === "abort" && migration.context.transfer !== null) {
+      mark("abort-after-transfer-refused");
       throw new CleaveError(
         "ABORT_AFTER_TRANSFER",
         `${migrationId} transferred authority in epoch ${migration.context.transfer.epoch}`,
@@ -56,6 +58,7 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
     if (command.type === "abort" && migration.lifecycle === "aborted") return [];
     if (command.type === "start" && migration.context.startRequested && !isOver(migration.lifecycle))
       return [];
+    mark("command-not-possible");
     throw new CleaveError(
       "COMMAND_NOT_POSSIBLE",
       `${migrationId} is ${migration.lifecycle}: ${command.type} is not possible`,
@@ -80,6 +83,7 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
             : `${command.podId} has already opened`;
         throw new CleaveError("COMMAND_NOT_POSSIBLE", why);
       }
+      mark("revoked-by-an-operator");
       return [revocation(state, migration, command.podId, command.reason)];
     }
   }

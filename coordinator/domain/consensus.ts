@@ -6,6 +6,7 @@ import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { EvidenceTable } from "../../protocol/events.ts";
 import type { Evidence, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import type { MigrationReport } from "../../protocol/messages.ts";
 import type { Observations, Received } from "./observations.ts";
 import { formatAmount, storeLabel } from "./wording.ts";
@@ -30,12 +31,15 @@ interface Voter {
 /** The Pod's newest report of this migration, or the reason why there is none that counts. */
 function voter(migration: Migration, observations: Observations, podId: PodId, now: number): Voter | string {
   const received = observations.reports.get(podId);
+  if (!received || now - received.receivedAt > REPORT_FRESH_MS) mark("voter-missing");
   if (!received) return `${podId}: its agent has not reported`;
   const silentMs = now - received.receivedAt;
   if (silentMs > REPORT_FRESH_MS)
     return `${podId}: its agent has been silent for ${Math.round(silentMs / 1000)} s`;
-  if (received.report.notUnderstood)
+  if (received.report.notUnderstood) {
+    mark("voter-does-not-understand");
     return `${podId}: its agent does not know ${received.report.notUnderstood}`;
+  }
   const report = received.report.migrations[migration.migrationId];
   if (!report) return `${podId}: its agent has not begun with this migration`;
   return { podId, received, report };
@@ -140,6 +144,7 @@ export function preflight(
     const checks = found.report.preflight;
     const skewMs = Math.abs(report.at - found.received.receivedAt);
     if (skewMs > CLOCK_SKEW_MS) {
+      mark("clock-differs");
       const message = `${podId}: its clock differs by ${Math.round(skewMs / 1000)} s from the coordinator's`;
       findings.push({ store: null, severity: "error", code: "CLOCK_SKEW", message });
     }
@@ -180,9 +185,10 @@ export function exactConsensus(
     for (const store of state.stores) {
       const status = report?.stores[store];
       if (!received || !status) waitingFor.push(`${podId}: ${storeLabel(store)}: no report`);
-      else if (!fence || received.report.appliedSequence < fence.raisedSequence)
+      else if (!fence || received.report.appliedSequence < fence.raisedSequence) {
+        mark("evidence-before-the-fence");
         waitingFor.push(`${podId}: has not applied the fence`);
-      else if (status.goal !== goal || !status.reached || status.evidence?.epoch !== fence.epoch) {
+      } else if (status.goal !== goal || !status.reached || status.evidence?.epoch !== fence.epoch) {
         const problems = problemsOf(podId, store, status);
         const doing = goal === "fence" ? "is draining writers" : "is catching up to the fence";
         waitingFor.push(...(problems.length > 0 ? problems : [`${podId}: ${storeLabel(store)} ${doing}`]));
@@ -198,6 +204,7 @@ export function exactConsensus(
     for (const store of state.stores) {
       const [expected, actual] = [source[store]?.digest, target[store]?.digest];
       if (expected !== undefined && actual !== undefined && expected !== actual) {
+        mark("contents-differ");
         waitingFor.push(`${podId}: ${storeLabel(store)} differs: source ${expected}, target ${actual}`);
       }
     }

@@ -6,6 +6,7 @@ import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
 import { exactConsensus, notCaughtUp, notSeeded, preflight } from "./consensus.ts";
 import { type Observations, track } from "./observations.ts";
@@ -96,13 +97,23 @@ function decideReady(
   const reasons = notCaughtUp(state, migration, observations, now);
   if (reasons.length > 0) {
     const since = observations.behindSince.get(migration.migrationId);
-    if (since === undefined || now - since < BEHIND_GRACE_MS) return NOTHING;
+    if (since === undefined || now - since < BEHIND_GRACE_MS) {
+      mark("behind-within-grace");
+      return NOTHING;
+    }
+    mark("behind-for-too-long");
     return [{ type: "ReplicasFellBehind", ...base, reasons: reasons.slice(0, 100) }];
   }
-  if (!cutoverWanted(migration)) return NOTHING;
-  const checks = preflight(migration, observations, "fence", now);
-  if (checks.waitingFor.length > 0 || checks.findings.some((finding) => finding.severity === "error"))
+  if (!cutoverWanted(migration)) {
+    if (migration.settings.cutover.approval === "auto") mark("attempts-used-up");
     return NOTHING;
+  }
+  const checks = preflight(migration, observations, "fence", now);
+  if (checks.waitingFor.length > 0 || checks.findings.some((finding) => finding.severity === "error")) {
+    mark("fence-waits-for-checks");
+    return NOTHING;
+  }
+  mark(migration.context.approvedBy === null ? "fence-raised-by-plan" : "fence-raised-by-approval");
   const epoch = (state.epoch + 1) as Epoch;
   return [{ type: "FenceRaised", ...base, epoch, deadlineAt: now + migration.settings.cutover.deadlineMs }];
 }
@@ -124,11 +135,16 @@ function decideFenced(
     now,
     `the deadline passed while waiting for ${waited}`.slice(0, 2_000),
   );
-  if (lowered) return [lowered];
+  if (lowered) {
+    mark("fence-lowered-by-a-coordinator");
+    return [lowered];
+  }
   const drained: Events =
     consensus.drained && migration.lifecycle === "fencing"
       ? [{ type: "SourceDrained", ...base, epoch: fence.epoch }]
       : NOTHING;
+  if (drained.length > 0)
+    mark(consensus.waitingFor.length > 0 ? "drained-before-matched" : "drained-and-matched-at-once");
   if (consensus.waitingFor.length > 0) return drained;
   return [
     ...drained,
@@ -149,6 +165,7 @@ function decideRevocation(state: ClusterState, migration: Migration, now: number
   if (!transfer || now < transfer.at + withinMs) return NOTHING;
   const late = targetPodIds.find((podId) => shares[podId] === "closed");
   if (late === undefined) return NOTHING;
+  mark("late-target-revoked");
   return [revocation(state, migration, late, `${late} did not open within ${withinMs} ms`)];
 }
 
@@ -165,6 +182,8 @@ export function revocation(
 /** When `decideNext` may have something to do although nothing was heard: milliseconds since 1970, or null. */
 export function nextDeadlineAt(state: ClusterState, observations: Observations): number | null {
   const deadlines = Object.values(state.migrations).flatMap((migration) => {
+    // Nobody is waiting for what this process would not do.
+    if (migration.notUnderstood !== null) return [];
     const { fence, fenceUp, transfer } = migration.context;
     const id = migration.migrationId;
     const caughtUp = observations.caughtUpSince.get(id);

@@ -2,6 +2,7 @@
 import type { ClusterState } from "../../protocol/cluster.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../protocol/ids.ts";
+import { mark } from "../../protocol/marks.ts";
 import type { Report } from "../../protocol/messages.ts";
 
 export interface Received {
@@ -48,6 +49,7 @@ export function accept(
       report.incarnation < known.incarnation ||
       (report.incarnation === known.incarnation && report.reportSequence <= known.reportSequence);
     if (older) {
+      mark(report.incarnation < known.incarnation ? "report-of-a-former-life" : "report-overtaken");
       throw new CleaveError(
         "REPORT_STALE",
         `${report.podId} reported ${report.incarnation}/${report.reportSequence}, but ${known.incarnation}/${known.reportSequence} is known`,

@@ -1,4 +1,4 @@
-/** Follows a cluster's log and kills a process at the moment at which a migration reaches a state of its lifecycle. */
+/** Follows a cluster's log and kills a process at the moments at which a migration reaches states of its lifecycle. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
@@ -15,7 +15,6 @@ import { LogFollower } from "../../protocol/log-follower.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
 
 export interface Kill {
-  readonly name: string;
   /** The state at whose first record the process is killed. */
   readonly at: Lifecycle;
   /** After that record. */
@@ -32,18 +31,21 @@ const AWAY_MS = 300;
 
 export class Saboteur {
   readonly #processes: Processes;
-  readonly #kill: Kill;
+  readonly #name: string;
   readonly #link: NatsLink;
   readonly #follower: LogFollower;
   #lifecycle: Lifecycle | null = null;
-  #done: Promise<void> | null = null;
+  /** One kill after the other: the process has to run to be killed. */
+  #done: Promise<void> = Promise.resolve();
   #resume: (() => void) | null = null;
-  /** The state that the log was in when the process was gone, or null while it was not killed. */
-  goneAt: Lifecycle | null = null;
+  readonly #begun = new Set<Kill>();
+  /** The states at whose record the process was killed, and is known to be gone. */
+  readonly killedAt: Lifecycle[] = [];
 
-  constructor(layout: Layout, processes: Processes, kill: Kill) {
+  /** @param name of the process */
+  constructor(layout: Layout, processes: Processes, name: string, kills: readonly Kill[]) {
     this.#processes = processes;
-    this.#kill = kill;
+    this.#name = name;
     this.#link = new NatsLink(
       NatsConfig.parse({ servers: layout.natsUrl, name: "saboteur" }),
       systemClock,
@@ -61,9 +63,13 @@ export class Saboteur {
       const lifecycle = state.migrations[MIGRATION as MigrationId]?.lifecycle ?? null;
       if (lifecycle === this.#lifecycle) return;
       this.#lifecycle = lifecycle;
-      if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
-        this.#resume ??= processes.pause(kill.pausedFromFence);
-      if (lifecycle === kill.at) this.#done ??= this.#strike();
+      for (const kill of kills) {
+        if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
+          this.#resume ??= processes.pause(kill.pausedFromFence);
+        if (lifecycle !== kill.at || this.#begun.has(kill)) continue;
+        this.#begun.add(kill);
+        this.#done = this.#done.then(() => this.#strike(kill));
+      }
     });
   }
 
@@ -83,10 +89,10 @@ export class Saboteur {
     await this.#link.close();
   }
 
-  async #strike(): Promise<void> {
-    if (this.#kill.delayMs !== undefined) await sleep(this.#kill.delayMs);
-    const startAgain = await this.#processes.kill(this.#kill.name);
-    this.goneAt = this.#lifecycle;
+  async #strike({ at, delayMs }: Kill): Promise<void> {
+    if (delayMs !== undefined) await sleep(delayMs);
+    const startAgain = await this.#processes.kill(this.#name);
+    this.killedAt.push(at);
     this.#resume?.();
     await sleep(AWAY_MS);
     startAgain();
