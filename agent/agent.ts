@@ -30,6 +30,7 @@ import {
   decideLowering,
   decideOpening,
   leaseEndMs,
+  leaseWanted,
   mayForget,
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
@@ -258,14 +259,7 @@ export class Agent {
 
   /** Held ready before the fence goes up, so that reads go on without a gap. */
   #keepLease(state: ClusterState): void {
-    const leases = Object.values(state.migrations)
-      .filter(
-        (m) =>
-          m.sourcePodId === this.#self &&
-          ["ready", "fencing", "matching", "transferring"].includes(m.lifecycle),
-      )
-      .map((m) => m.settings.cutover.readLeaseMs);
-    this.#lease.keep(leases.length === 0 ? null : Math.min(...leases));
+    this.#lease.keep(leaseWanted(state, this.#self));
   }
 
   async #watchDeadlines(): Promise<void> {

@@ -54,6 +54,13 @@ export const emptyCluster: ClusterState = {
   notUnderstood: null,
 };
 
+/** Every event so far was known to the process that folded them: a newer version of it would fold the same. */
+export function isUnderstood(state: ClusterState): boolean {
+  return (
+    state.notUnderstood === null && Object.values(state.migrations).every((m) => m.notUnderstood === null)
+  );
+}
+
 export interface Route {
   readonly organizationId: OrganizationId;
   readonly podId: PodId;

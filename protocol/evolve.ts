@@ -1,6 +1,7 @@
 /** Fold: state × record → state. Total and pure; folding from zero or from any checkpoint gives the same (I8). */
 import type { ClusterState, Migration } from "./cluster.ts";
 import type { ClusterEvent, MigrationEvent, ReadRecord } from "./events.ts";
+import { mark } from "./marks.ts";
 import { advance, initialSnapshot, type MachineEvent } from "./migration-machine.ts";
 
 interface Stamp {
@@ -22,6 +23,7 @@ function withUnknown(
   state: ClusterState,
   event: { type: string; v: number; migrationId?: string | undefined },
 ): ClusterState {
+  mark("event-not-understood");
   const what = `event ${event.type} of version ${event.v}`;
   const migration = event.migrationId === undefined ? undefined : find(state, event.migrationId);
   if (migration) return withMigration(state, { ...migration, notUnderstood: what });

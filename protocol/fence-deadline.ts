@@ -18,7 +18,7 @@ export function lowerExpiredFence(migration: Migration, now: number, reason: str
 /** The earliest deadline of a fence that is up, or null. */
 export function nextFenceDeadlineAt(state: ClusterState): number | null {
   const deadlines = Object.values(state.migrations).flatMap((m) =>
-    m.context.fenceUp && m.context.fence ? [m.context.fence.deadlineAt] : [],
+    m.context.fenceUp && m.context.fence && m.notUnderstood === null ? [m.context.fence.deadlineAt] : [],
   );
   return deadlines.length === 0 ? null : Math.min(...deadlines);
 }

@@ -3,11 +3,12 @@
  * the state names, and appends decisions by compare-and-set (rule 1). Coordinator and agent both stand on it.
  */
 import { type Assignments, type AssignmentsOf, decodeAssignments } from "./assignments.ts";
-import { type ClusterState, emptyCluster } from "./cluster.ts";
+import { type ClusterState, emptyCluster, isUnderstood } from "./cluster.ts";
 import { CleaveError } from "./errors.ts";
 import type { ClusterEvent, ReadRecord } from "./events.ts";
 import { evolve } from "./evolve.ts";
 import type { Digest } from "./ids.ts";
+import { mark } from "./marks.ts";
 import type { Blobs } from "./ports/blobs.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { EventLog, LogSubscription } from "./ports/event-log.ts";
@@ -80,10 +81,33 @@ export class LogFollower {
         `the log ends at ${last}, but this process has already folded ${this.#state.sequence}: this is another log, or it was cut`,
       );
     }
+    if (!isUnderstood(this.#state)) await this.#foldAnew(last);
     this.#subscription = await this.#ports.log.subscribe(this.#state.sequence, (record, sequence) =>
       this.#fold(record, sequence),
     );
     await this.#folded(last);
+  }
+
+  /**
+   * The checkpoint was made by a version that did not know an event, so it lacks what that event means. Whether this
+   * version knows it or not: only the log can tell. Nobody sees the folds in between, for they are long past.
+   */
+  async #foldAnew(last: number): Promise<void> {
+    mark("log-folded-anew");
+    let state = emptyCluster;
+    const done = Promise.withResolvers<void>();
+    this.#stopped.signal.addEventListener("abort", () => done.reject(this.#stopped.signal.reason), {
+      once: true,
+    });
+    const subscription = await this.#ports.log.subscribe(0, async (record, sequence) => {
+      if (sequence !== state.sequence + 1 || sequence > last) return;
+      for (const event of record.events)
+        if (event.type === "MigrationPlanned") await this.#load(event.assignments.digest);
+      state = evolve(state, record, sequence);
+      if (sequence === last) done.resolve();
+    });
+    await done.promise.finally(() => subscription.close());
+    this.#state = state;
   }
 
   async stop(): Promise<void> {
@@ -120,9 +144,11 @@ export class LogFollower {
           await this.#fold(record, result.sequence);
           return result.sequence;
         }
+        mark("append-conflict");
       } catch (error) {
         // It may have happened: what the log holds decides, after everything up to its end is folded.
         if (!(error instanceof CleaveError && error.code === "LOG_APPEND_UNKNOWN")) throw error;
+        mark("append-unanswered");
       }
       await this.#readOn();
     }
@@ -139,6 +165,7 @@ export class LogFollower {
       try {
         return await this.#ports.log.lastSequence();
       } catch {
+        mark("log-asked-again");
         await this.#ports.clock.sleep(200, this.#stopped.signal);
       }
     }
@@ -150,12 +177,16 @@ export class LogFollower {
   }
 
   async #fold(record: ReadRecord, sequence: number): Promise<void> {
-    if (sequence <= this.#state.sequence) return;
+    if (sequence <= this.#state.sequence) {
+      mark("record-known-already");
+      return;
+    }
     for (const event of record.events)
       if (event.type === "MigrationPlanned") await this.#load(event.assignments.digest);
     if (sequence <= this.#state.sequence) return;
     if (sequence !== this.#state.sequence + 1) {
       // Our own append overtook the subscription: what lies between is on its way and comes in order.
+      mark("append-overtook-delivery");
       await this.#folded(sequence - 1);
       if (sequence <= this.#state.sequence) return;
     }
@@ -174,6 +205,7 @@ export class LogFollower {
         this.#assignments.set(digest, decodeAssignments(await this.#ports.blobs.get(digest), digest));
       } catch {
         // Without the assignments nothing may be folded: a state that cannot name its owners would be a guess.
+        mark("assignments-asked-again");
         await this.#ports.clock.sleep(waitMs, this.#stopped.signal);
       }
     }

@@ -41,6 +41,15 @@ export function decideLowering(state: ClusterState, self: PodId, now: number): C
 /** A log server that was cut off from its peers may answer for this long after a newer record exists (measured: 1 s). */
 const LOG_STALENESS_MS = 2_000;
 
+/** The length of the read lease that a source keeps renewing, from before its fence goes up; null: none. */
+export function leaseWanted(state: ClusterState, self: PodId): number | null {
+  const leases = Object.values(state.migrations)
+    .filter((m) => m.sourcePodId === self)
+    .filter((m) => ["ready", "fencing", "matching", "transferring"].includes(m.lifecycle))
+    .map((m) => m.settings.cutover.readLeaseMs);
+  return leases.length === 0 ? null : Math.min(...leases);
+}
+
 /** After this long no read lease can be left. A tenth more, because two clocks may run at slightly different rates. */
 export function leaseEndMs(readLeaseMs: number): number {
   return (readLeaseMs + LOG_STALENESS_MS) * 1.1;

@@ -1,6 +1,12 @@
 /** What operators ask for: events, or a typed refusal that is thrown. Pure. */
 import type { Assignments, AssignmentsOf } from "../../protocol/assignments.ts";
-import { type ClusterState, claimsOf, type Migration, routeOf } from "../../protocol/cluster.ts";
+import {
+  type ClusterState,
+  claimsOf,
+  isUnderstood,
+  type Migration,
+  routeOf,
+} from "../../protocol/cluster.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Digest, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
@@ -100,6 +106,9 @@ export function decidePlan(
   digest: Digest,
   assignmentsOf: AssignmentsOf,
 ): Events {
+  // What is not understood may have taken organizations away or claimed them.
+  if (!isUnderstood(state))
+    throw new CleaveError("MESSAGE_VERSION_UNKNOWN", "this coordinator met an event that it does not know");
   const targetPodIds = [...new Set(assignments.values())].sort();
   const existing = Object.hasOwn(state.migrations, plan.migration)
     ? state.migrations[plan.migration]
