@@ -224,7 +224,8 @@ export class Agent {
     const { state } = this.#follower;
     const duties = dutiesOf(state, this.#self, this.#follower.assignmentsOf, new Set(this.#facts.released));
     for (const duty of duties) this.#assign(duty);
-    this.#keepLease(state);
+    // Held ready before the fence goes up, so that reads go on without a gap.
+    this.#lease.keep(leaseWanted(state, this.#self));
     this.#preflight.update(state);
     this.#reporter.urgent = duties.some(
       (duty) => duty.goal === "fence" || duty.goal === "match" || duty.goal === "activate",
@@ -255,11 +256,6 @@ export class Agent {
     this.#participations.set(duty.migrationId, created);
     for (const store of stores)
       created.workers.set(store.name, new StoreWorker(store, duty, clock, logger, () => this.#changed()));
-  }
-
-  /** Held ready before the fence goes up, so that reads go on without a gap. */
-  #keepLease(state: ClusterState): void {
-    this.#lease.keep(leaseWanted(state, this.#self));
   }
 
   async #watchDeadlines(): Promise<void> {

@@ -210,6 +210,8 @@ export const migrationMachine = machineSetup.createMachine({
     },
     transferring: {
       description: "Exact consensus. Left within the same record by the transfer.",
+      // The other ways out keep the fold total; no record ever ends in this state.
+      meta: { leftWithinTheRecordBy: "AuthorityTransferred" },
       on: {
         AuthorityTransferred: { target: "activating", actions: "transferAuthority" },
         FenceLowered: lower,

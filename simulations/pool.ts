@@ -14,6 +14,7 @@ export interface PoolOptions {
   readonly onBroken: (seed: number, error: Error) => void;
   readonly faults?: boolean;
   readonly threads?: number;
+  readonly coverage?: boolean;
 }
 
 export async function simulateMany(options: PoolOptions): Promise<void> {
@@ -27,7 +28,11 @@ async function runThread(options: PoolOptions): Promise<void> {
     const seed = options.next();
     if (seed === null) break;
     worker ??= new Worker(new URL("./worker.ts", import.meta.url));
-    const outcome = await runOne(worker, { seed, faults: options.faults ?? true });
+    const outcome = await runOne(worker, {
+      seed,
+      faults: options.faults ?? true,
+      coverage: options.coverage ?? false,
+    });
     if (outcome instanceof Error) {
       options.onBroken(seed, outcome);
       await worker.terminate();

@@ -1,11 +1,16 @@
 /** One seed, one run, one report. The same seed and scenario give the same trace hash, always. */
+
+import type { Lifecycle } from "../protocol/migration-machine.ts";
 import { allCheckers } from "./checkers/all.ts";
+import { Collector } from "./coverage/collector.ts";
+import type { Coverage } from "./coverage/coverage.ts";
 import { Faults } from "./faults/apply.ts";
 import type { Fault } from "./faults/fault.ts";
 import { Clients } from "./models/clients.ts";
 import type { Checker } from "./observer.ts";
 import { Cluster, SOURCE } from "./processes/cluster.ts";
 import { Operator } from "./processes/operator.ts";
+import { standsStill } from "./processes/rule-13.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
 import { Truth } from "./truth.ts";
 import { forbidAmbient, realNow } from "./world/ambient.ts";
@@ -31,6 +36,15 @@ export interface SimulateOptions {
   /** Gets every line of the story. */
   readonly echo?: (line: string) => void;
   readonly maxEvents?: number;
+  /** Also what it passed: see coverage/. The trace is the same with and without. */
+  readonly coverage?: boolean;
+}
+
+export interface Decision {
+  readonly migrationId: string | null;
+  readonly type: string;
+  /** `coordinator:c1`, `agent:pod-0`, `operator:sim`. */
+  readonly by: string;
 }
 
 export interface Report {
@@ -48,10 +62,17 @@ export interface Report {
   readonly aborted: number;
   readonly acknowledged: number;
   readonly reads: number;
+  /** Everything that was decided, in order: what, and on whose share or by whom. */
+  readonly decisions: readonly Decision[];
+  /** Where each migration ended, by its id. */
+  readonly ends: Readonly<Record<string, Lifecycle>>;
+  /** Processes that said that they do not know an event (rule 13). */
+  readonly standingStill: readonly string[];
   readonly scenario: Scenario;
   readonly faultsApplied: readonly Fault[];
   /** The newest lines of the story. */
   readonly story: readonly string[];
+  readonly coverage?: Coverage;
 }
 
 /** After the last migration has settled, this much more with faults on. */
@@ -74,6 +95,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
   const startedAt = realNow();
   const world = new World(seed, options.echo ?? null);
   const run = new OneRun(world, scenario, options.maxEvents ?? MAX_EVENTS);
+  const stopCollecting = options.coverage ? run.collect() : () => undefined;
   const give = forbidAmbient();
   const onRejection = (error: unknown) => run.fail("crash", null, describe(error));
   process.on("unhandledRejection", onRejection);
@@ -84,6 +106,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
   } finally {
     process.off("unhandledRejection", onRejection);
     give();
+    stopCollecting();
   }
   return { ...run.report(), seed, realMs: realNow() - startedAt };
 }
@@ -107,6 +130,7 @@ class OneRun {
   readonly #unserved = new Set<string>();
   #failure: Failure | null = null;
   #settledAt: number | null = null;
+  #collector: Collector | null = null;
 
   constructor(world: World, scenario: Scenario, maxEvents: number) {
     this.#world = world;
@@ -120,11 +144,11 @@ class OneRun {
     });
     const { log, blobs, network } = this.#cluster.servers;
     this.#truth = new Truth(blobs);
-    this.#checkers = allCheckers({
-      truth: this.#truth,
-      cluster: this.#cluster,
-      violated: (invariant, message) => this.fail("safety", invariant, message),
-    });
+    const violated = (invariant: string, message: string) => this.fail("safety", invariant, message);
+    this.#checkers = [
+      ...allCheckers({ truth: this.#truth, cluster: this.#cluster, violated }),
+      standsStill(this.#cluster, violated),
+    ];
     this.#clients = new Clients({
       world,
       network,
@@ -156,12 +180,21 @@ class OneRun {
     this.#faults = new Faults(this.#cluster, scenario.faults);
     log.onAppended = (record, sequence) => {
       this.#truth.append(record, sequence);
+      this.#collector?.appended(record, sequence);
       const what = record.events.map((event) => event.type).join(", ");
       world.say(record.by.replace(/^(coordinator|agent|operator):/, ""), `#${sequence} ${what}`);
       this.#tell((checker) => checker.appended?.(record, sequence));
       this.#faults.appended(record);
       this.#operator.appended(record);
     };
+  }
+
+  /** From now on; returns what ends it. */
+  collect(): () => void {
+    const collector = new Collector(this.#world, this.#truth, this.#cluster.servers.network);
+    this.#collector = collector;
+    this.#faults.onBegin = (fault) => collector.began(fault);
+    return collector.start();
   }
 
   /** The first failure counts: what follows may be its consequence. */
@@ -258,9 +291,21 @@ class OneRun {
       aborted: migrations.filter(({ lifecycle }) => lifecycle === "aborted").length,
       acknowledged: this.#clients.acknowledged,
       reads: this.#clients.reads,
+      decisions: this.#cluster.servers.log.records.flatMap(({ by, events }) =>
+        events.map((event) => ({
+          migrationId: "migrationId" in event ? event.migrationId : null,
+          type: event.type,
+          by,
+        })),
+      ),
+      ends: Object.fromEntries(migrations.map(({ migrationId, lifecycle }) => [migrationId, lifecycle])),
+      standingStill: [...this.#cluster.hosts.values()].flatMap(({ id, saidUnknown }) =>
+        saidUnknown === null ? [] : [id],
+      ),
       scenario: this.#scenario,
       faultsApplied: this.#faults.applied,
       story: this.#world.trace.newest(60),
+      ...(this.#collector === null ? {} : { coverage: this.#collector.result() }),
     };
   }
 }

@@ -32,6 +32,9 @@ export interface Scenario {
   readonly promotionMs: number;
   /** Clock of each host: calendar skew in milliseconds, and rate. */
   readonly clocks: Readonly<Record<string, { readonly skewMs: number; readonly rate: number }>>;
+  /** The operator has the plan checked before it is started; approves before anything is ready. */
+  readonly checksFirst?: boolean;
+  readonly approvesEarly?: boolean;
   readonly incidents: readonly Incident[];
   readonly faults: readonly Fault[];
   /** When faults stop at the latest. */
@@ -57,6 +60,7 @@ export function drawScenario(seed: number, withFaults = true): Scenario {
   );
   const settings = root.fork("settings");
   const operator = root.fork("operator");
+  const habits = root.fork("habits");
   const calmAtMs = 25_000;
   return {
     targets,
@@ -75,6 +79,8 @@ export function drawScenario(seed: number, withFaults = true): Scenario {
     copyMs: settings.whole(50, 1_500),
     promotionMs: settings.whole(5, 400),
     clocks,
+    checksFirst: habits.chance(0.1),
+    approvesEarly: habits.chance(0.1),
     incidents: withFaults ? drawIncidents(operator, targets) : [],
     faults: withFaults ? drawFaults(root.fork("faults"), hosts, calmAtMs) : [],
     calmAtMs,
@@ -102,6 +108,13 @@ function drawIncidents(operator: Chance, targets: number): Incident[] {
       on: "AuthorityTransferred",
       afterMs: operator.skewed(0, 400),
       target: operator.whole(0, targets - 1),
+    });
+  if (operator.chance(0.05))
+    incidents.push({
+      command: "abort",
+      on: operator.pick<EventType>(["AuthorityTransferred", "Opened", "MigrationAborted"]),
+      afterMs: operator.skewed(0, 400),
+      target: 0,
     });
   return incidents;
 }

@@ -5,6 +5,7 @@ import { simulate } from "./run.ts";
 export interface Task {
   readonly seed: number;
   readonly faults: boolean;
+  readonly coverage: boolean;
 }
 
 parentPort?.on("message", (task: Task) => {

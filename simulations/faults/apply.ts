@@ -1,7 +1,7 @@
 /** Brings faults about, and ends all of them when calm is to come. */
 import type { ReadRecord } from "../../protocol/events.ts";
 import { LOG } from "../models/log.ts";
-import type { Cluster } from "../processes/cluster.ts";
+import { type Cluster, SOURCE } from "../processes/cluster.ts";
 import { describeFault, type Fault } from "./fault.ts";
 
 export class Faults {
@@ -10,6 +10,7 @@ export class Faults {
   readonly #seen = new Map<string, number>();
   #calm = false;
   readonly applied: Fault[] = [];
+  onBegin: (fault: Fault) => void = () => undefined;
 
   constructor(cluster: Cluster, faults: readonly Fault[]) {
     this.#cluster = cluster;
@@ -43,7 +44,7 @@ export class Faults {
     world.say("world", "faults are over");
     network.heal();
     log.stalledUntil = log.staleUntil = blobs.unavailableUntil = 0;
-    log.lostAnswers = bus.loss = bus.doubling = bus.shuffleMs = 0;
+    log.lostAnswers = log.redelivery = bus.loss = bus.doubling = bus.shuffleMs = 0;
     for (const host of this.#cluster.hosts.values()) {
       host.pausedUntil = Math.min(host.pausedUntil, world.now);
       host.slowMs = 0;
@@ -52,6 +53,8 @@ export class Faults {
     }
     for (const pod of this.#cluster.pods.values()) {
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
+      pod.git.lateMs = pod.objects.lateMs = 0;
+      for (const server of [pod.git, pod.objects]) server.makeReadable();
       if (!pod.machineUp) pod.startMachine();
       if (pod.postgres.role === "primary") pod.postgres.start();
       pod.startAgent();
@@ -60,13 +63,15 @@ export class Faults {
       coordinator.downUntil = 0;
       coordinator.start();
     }
+    for (const [id, { olderWithout }] of this.#cluster.hosts)
+      if (olderWithout !== null) this.#cluster.upgrade(id);
   }
 
   /** The one that decided says nothing more and hears nothing: not even the answer to its append. */
   #cutOff(fault: Fault, by: string): void {
     if (this.#calm) return;
     const host = by.replace(/^(coordinator|agent):/, "");
-    this.#begin({ ...fault, kind: "isolate", target: host });
+    this.#begin({ ...fault, target: host });
   }
 
   #begin(fault: Fault): void {
@@ -74,6 +79,7 @@ export class Faults {
     const { world } = this.#cluster;
     world.say("FAULT", describeFault(fault));
     this.applied.push(fault);
+    this.onBegin(fault);
     const end = this.#bring(fault);
     if (end && fault.forMs > 0)
       world.after(fault.forMs, `fault ${fault.kind} ends`, () => {
@@ -126,6 +132,7 @@ export class Faults {
         if (host) host.skewMs += amount;
         return null;
       case "isolate":
+      case "cut-after-deciding":
         return cuts([target, "*"], ["*", target]);
       case "log-cut":
         return cuts([target, LOG], [LOG, target]);
@@ -182,8 +189,34 @@ export class Faults {
           if (server.copyOf && server.isBeforeFence)
             server.corruptOne(world.chance.of(`corrupt ${target} ${world.now}`));
         return null;
-      case "cut-after-deciding":
-        return cuts([LOG, target]);
+      case "older-version":
+        if (!host || fault.event === undefined) return null;
+        host.olderWithout = fault.event;
+        this.#cluster.restart(target);
+        return () => this.#cluster.upgrade(target);
+      case "log-redelivery":
+        log.redelivery = amount;
+        return () => {
+          log.redelivery = 0;
+        };
+      case "slot-loss":
+        if (this.#cluster.pod(SOURCE).postgres.hasSlotFor(target))
+          this.#cluster.pod(SOURCE).postgres.lostFor.add(target);
+        return null;
+      case "unreadable-source": {
+        if (!pod) return null;
+        const place = world.chance.of(`unreadable ${world.now}`);
+        for (const server of [pod.git, pod.objects]) server.makeUnreadable(place);
+        return () => {
+          for (const server of [pod.git, pod.objects]) server.makeReadable();
+        };
+      }
+      case "late-writes":
+        if (!pod) return null;
+        pod.git.lateMs = pod.objects.lateMs = amount;
+        return () => {
+          pod.git.lateMs = pod.objects.lateMs = 0;
+        };
     }
   }
 }

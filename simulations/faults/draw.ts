@@ -1,7 +1,8 @@
 /** Swarm testing: each seed first draws which kinds are on at all, then faults of those. */
 import type { EventType } from "../../protocol/events.ts";
 import type { Chance } from "../world/random.ts";
-import { FAULT_KINDS, type Fault, type FaultKind } from "./fault.ts";
+import { drawRare } from "./draw-rare.ts";
+import { COMMON_KINDS, type Fault, type FaultKind } from "./fault.ts";
 
 /** Moments at which little time passes in a migration and much is decided come more often. */
 const MOMENTS: readonly EventType[] = [
@@ -36,9 +37,10 @@ const DECISIONS: readonly EventType[] = [
 
 export function drawFaults(chance: Chance, hosts: readonly string[], calmAtMs: number): Fault[] {
   const share = chance.fork("share").pick([0.1, 0.3]);
-  const on = FAULT_KINDS.filter((kind) => chance.fork(`on ${kind}`).chance(share));
+  const on = COMMON_KINDS.filter((kind) => chance.fork(`on ${kind}`).chance(share));
   const classic = chance.fork("classic").chance(0.45) ? drawClassic(chance.fork("classic"), hosts) : [];
-  if (on.length === 0) return classic;
+  const rare = drawRare(chance.fork("rare"), hosts, (own) => whenOf(own, null, calmAtMs));
+  if (on.length === 0) return [...classic, ...rare];
   const count = chance.fork("count").whole(1, classic.length > 0 ? 3 : 12);
   // A storm: several faults around one moment.
   const storm = chance.fork("storm").chance(0.4) ? momentOf(chance.fork("storm")) : null;
@@ -47,7 +49,7 @@ export function drawFaults(chance: Chance, hosts: readonly string[], calmAtMs: n
     const when = whenOf(own.fork("when"), storm, calmAtMs);
     return drawFault(own, when, on, hosts);
   });
-  return [...classic, ...drawn];
+  return [...classic, ...drawn, ...rare];
 }
 
 /** Failures at the moments that decide, in whose short time a blind draw would rarely fall. */

@@ -1,7 +1,8 @@
 /** A fault as data: what, to whom, when, for how long. A list of these and a seed say everything about a run. */
 import type { EventType } from "../../protocol/events.ts";
 
-export const FAULT_KINDS = [
+/** Kinds that every seed may have many of. */
+export const COMMON_KINDS = [
   /** The process dies; its memory is gone. Starts again when the time is over. */
   "crash",
   /** Power off: agent, servers and writers of a Pod. */
@@ -39,6 +40,22 @@ export const FAULT_KINDS = [
   /** The coordinator that appends the event can say nothing after it. */
   "cut-after-deciding",
 ] as const;
+
+/** Drawn apart and one at a time, so that they shift no draw of the others. */
+export const RARE_KINDS = [
+  /** `target` is restarted as a version that does not know `event`, and upgraded when the time is over. */
+  "older-version",
+  /** Records are delivered again with probability `amount`. */
+  "log-redelivery",
+  /** The WAL that `target` needs next is gone from the source. */
+  "slot-loss",
+  /** One repository and one object of the source cannot be read. */
+  "unreadable-source",
+  /** Writes of files on `target` take `amount` ms more, and cannot be ended. */
+  "late-writes",
+] as const;
+
+export const FAULT_KINDS = [...COMMON_KINDS, ...RARE_KINDS] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 export interface Fault {
@@ -51,13 +68,16 @@ export interface Fault {
     | { readonly on: EventType; readonly nth: number; readonly afterMs: number };
   readonly forMs: number;
   readonly amount: number;
+  /** Of an older version: the event that it does not know. */
+  readonly event?: EventType;
 }
 
 export function describeFault(fault: Fault): string {
-  const { kind, target, when, forMs, amount } = fault;
+  const { kind, target, when, forMs, amount, event } = fault;
   const at =
     "at" in when
       ? `at ${(when.at / 1000).toFixed(1)} s`
       : `${when.afterMs.toFixed(1)} ms after ${when.on}${when.nth > 1 ? ` no. ${when.nth}` : ""}`;
-  return `${kind} ${target} ${at} for ${Math.round(forMs)} ms${amount ? ` (${amount.toFixed(2)})` : ""}`;
+  const what = event === undefined ? kind : `${kind} without ${event}`;
+  return `${what} ${target} ${at} for ${Math.round(forMs)} ms${amount ? ` (${amount.toFixed(2)})` : ""}`;
 }

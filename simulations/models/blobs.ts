@@ -38,6 +38,7 @@ export class BlobClient implements Blobs {
   }
 
   async #reach(): Promise<void> {
+    this.#network.note("blob");
     await this.#run.clock.sleep(this.#network.delayMs(this.#run.host.id, LOG));
     const { world, host } = this.#run;
     if (!this.#network.connected(host.id, LOG) || this.#server.unavailableUntil > world.now)

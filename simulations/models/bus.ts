@@ -20,6 +20,8 @@ export class BusServer {
   readonly #listeners = new Set<Listener>();
   loss = 0;
   doubling = 0;
+  /** An agent reports that it does not know an event (rule 13). */
+  said: (from: string, what: string) => void = () => undefined;
   /** Messages are held for up to this long, each for its own time, so they overtake one another. */
   shuffleMs = 0;
 
@@ -37,6 +39,7 @@ export class BusServer {
   publish(from: string, report: Report): void {
     // Through the wire format, as it really goes.
     const read = decodeReport(encodeReport(report));
+    if (report.notUnderstood !== null) this.said(from, report.notUnderstood);
     const identity = `${from} ${report.incarnation} ${report.reportSequence}`;
     this.#network.send(from, LOG, "report", () => {
       for (const listener of this.#listeners) {

@@ -325,7 +325,7 @@ export class Clients {
         this.#answer(attempt, podId, () => this.#refused(attempt, podId, refusal));
         return;
       }
-      world.after(this.#holdMs(attempt), `${identity} writes`, () => {
+      world.after(this.#holdMs(attempt) + (writer.late ? server.lateMs : 0), `${identity} writes`, () => {
         if (!server.write(writer, identity)) {
           this.#answer(attempt, podId, attempt.done);
           return;

@@ -1,4 +1,5 @@
 /** A machine's clock and speed, and one run of one process on it. A dead process's callbacks never run again. */
+import type { EventType } from "../../protocol/events.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { World } from "../world/world.ts";
 
@@ -13,21 +14,39 @@ export class Host {
   /** 1 is true; durations measured here are longer or shorter by this. The calendar is kept by a time service. */
   rate = 1;
   pausedUntil = 0;
-  slowMs = 0;
+  #slowMs = 0;
+  /** The event that an older version of the program, which runs here for a while, does not know. */
+  olderWithout: EventType | null = null;
+  /** Migrations in which it met that event: it must not act on them (rule 13). */
+  readonly standsStill = new Set<string>();
+  /** What it said in its reports that it does not know. */
+  saidUnknown: string | null = null;
 
   constructor(id: string) {
     this.id = id;
+  }
+
+  /** Whoever does not do all that it should is slow by a trace, so that no checker counts on it. */
+  get slowMs(): number {
+    return this.#slowMs + (this.olderWithout === null ? 0 : 0.001);
+  }
+
+  set slowMs(ms: number) {
+    this.#slowMs = ms;
   }
 }
 
 export class Run {
   readonly world: World;
   readonly host: Host;
+  /** Of the version that was started. */
+  readonly without: EventType | null;
   alive = true;
 
   constructor(world: World, host: Host) {
     this.world = world;
     this.host = host;
+    this.without = host.olderWithout;
   }
 
   /** Memory and everything in flight is gone. */

@@ -4,7 +4,7 @@
  */
 import { decodeRecord, encodeRecord } from "../../protocol/codec.ts";
 import { CleaveError } from "../../protocol/errors.ts";
-import type { LogRecord, ReadRecord } from "../../protocol/events.ts";
+import type { LogRecord, ReadRecord, UnknownEvent } from "../../protocol/events.ts";
 import type { AppendResult, EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
 import type { Chance } from "../world/random.ts";
 import type { World } from "../world/world.ts";
@@ -60,10 +60,28 @@ export class LogServer {
     return last;
   }
 
+  /** Probability that what was delivered is delivered again. */
+  redelivery = 0;
+  redelivers(identity: string): boolean {
+    return this.redelivery > 0 && this.#chance.of(`again ${identity}`) < this.redelivery;
+  }
+
   watch(tell: () => void): () => void {
     this.#subscribers.add(tell);
     return () => this.#subscribers.delete(tell);
   }
+}
+
+/** As the version that runs there decodes it: what it does not know, it is given as it came. */
+function asKnownTo(run: Run, record: ReadRecord): ReadRecord {
+  if (run.without === null) return record;
+  const events = record.events.map((event) => {
+    if (event.type !== run.without) return event;
+    const unknown = event as unknown as UnknownEvent;
+    if (unknown.migrationId !== undefined) run.host.standsStill.add(unknown.migrationId);
+    return { type: "Unknown" as const, event: unknown };
+  });
+  return { ...record, events };
 }
 
 /** One process's connection to the log. */
@@ -82,6 +100,9 @@ export class LogClient implements EventLog {
   }
 
   append(record: LogRecord, expectedSequence: number): Promise<AppendResult> {
+    const newer = record.events.find(({ type }) => type === this.#run.without);
+    // An older version would not have thought of it.
+    if (newer) return Promise.reject(new CleaveError("INTERNAL", `there is no ${newer.type} yet`));
     const bytes = encodeRecord(record);
     const what = `${this.#node} ${expectedSequence} ${record.events.map((event) => event.type).join()}`;
     const unknown = () =>
@@ -148,8 +169,13 @@ export class LogClient implements EventLog {
         }
         const sequence = next + 1;
         busy = true;
-        void Promise.resolve(onRecord(this.#server.records[next] as ReadRecord, sequence)).then(() => {
-          next = sequence;
+        const record = asKnownTo(this.#run, this.#server.records[next] as ReadRecord);
+        this.#network.note("record");
+        void Promise.resolve(onRecord(record, sequence)).then(() => {
+          // A subscription that was made anew begins too early rather than too late.
+          this.#asked += 1;
+          const again = this.#server.redelivers(`${this.#node} ${sequence} ${this.#asked}`);
+          next = again ? Math.max(afterSequence, sequence - 2) : sequence;
           busy = false;
           pump();
         });

@@ -19,6 +19,12 @@ export class Network {
     this.#chance = world.chance.fork("network");
   }
 
+  /** For coverage: told the kind of every message that is on its way. */
+  onMessage: ((kind: string) => void) | null = null;
+  note(kind: string): void {
+    this.onMessage?.(kind);
+  }
+
   cut(cut: Cut): () => void {
     this.#cuts.add(cut);
     return () => this.#cuts.delete(cut);
@@ -50,6 +56,7 @@ export class Network {
 
   /** One message: arrives after a delay, unless the way is cut when it is sent or when it would arrive. */
   send(from: string, to: string, label: string, arrive: () => void): void {
+    this.onMessage?.(label);
     if (!this.reaches(from, to)) return;
     this.#world.after(this.delayMs(from, to), `${from}>${to} ${label}`, () => {
       if (this.reaches(from, to)) arrive();

@@ -40,6 +40,10 @@ export class Cluster {
       blobs: new BlobServer(),
     };
     this.servers = servers;
+    servers.bus.said = (from, what) => {
+      const host = this.hosts.get(from);
+      if (host) host.saidUnknown = what;
+    };
     this.targets = TARGETS.slice(0, scenario.targets) as unknown as PodId[];
     this.organizations = Array.from({ length: scenario.organizations }, (_, i) => `org-${i}`);
     const moving = this.organizations.slice(scenario.neighbours);
@@ -83,6 +87,24 @@ export class Cluster {
 
   pod(id: string): Pod {
     return this.pods.get(id) as Pod;
+  }
+
+  /** The process ends and starts again at once, as its supervisor does it for another version. */
+  restart(id: string): void {
+    const coordinator = this.coordinators.find((process) => process.id === id);
+    coordinator?.kill();
+    coordinator?.start();
+    const pod = this.pods.get(id);
+    pod?.killAgent();
+    pod?.startAgent();
+  }
+
+  upgrade(id: string): void {
+    const host = this.hosts.get(id);
+    if (!host || host.olderWithout === null) return;
+    host.olderWithout = null;
+    host.standsStill.clear();
+    this.restart(id);
   }
 
   start(): void {

@@ -44,7 +44,10 @@ export class CoordinatorProcess {
     const run = new Run(world, this.host);
     this.#run = run;
     const chance = world.chance.fork(`${this.id} start ${this.#starts}`);
-    const disk = new DiskClient(this.#disk, run, chance, (state) => this.#onSaved(this.id, state));
+    const disk = new DiskClient(this.#disk, run, chance, (state) => {
+      // What an older version folds is its own affair; what the newer one makes of it is not.
+      if (run.without === null) this.#onSaved(this.id, state);
+    });
     const options = {
       id: this.id,
       log: new LogClient(log, network, run),

@@ -73,9 +73,13 @@ export class Operator {
       return;
     }
     const { lifecycle, context } = migration;
-    const command = (type: "start" | "approve") =>
+    const command = (type: "check" | "start" | "approve") =>
       this.#ask(type, (coordinator) => coordinator.command(this.migrationId, { type }, "operator:sim"));
-    if (lifecycle === "planned") command("start");
+    const approvesEarly = this.#scenario.approvesEarly && lifecycle === "following";
+    const checksFirst = this.#scenario.checksFirst && context.preflightSequence === 0;
+    if (lifecycle === "planned") command(checksFirst ? "check" : "start");
+    else if (approvesEarly && context.approvedBy === null) command("approve");
+    else if (this.#isBeyondHelp()) this.#abort("a target can never catch up");
     else if (lifecycle === "ready" && context.approvedBy === null) {
       const { approval, attempts } = migration.settings.cutover;
       if (approval === "manual" || context.attempts >= attempts) command("approve");
@@ -85,6 +89,26 @@ export class Operator {
       this.#failedAt = null;
       this.#plans += 1;
     }
+  }
+
+  /** What the program itself says that nothing but a new plan helps with. */
+  #isBeyondHelp(): boolean {
+    const status = this.#reachable()?.status();
+    const migration = status?.migrations.find(({ migrationId }) => migrationId === this.migrationId);
+    return (
+      migration?.possibleCommands.includes("abort") === true &&
+      migration.pods.some(({ stores }) =>
+        Object.values(stores).some((store) =>
+          store?.problems.some(({ message }) => message.includes("plan it again")),
+        ),
+      )
+    );
+  }
+
+  #abort(reason: string): void {
+    this.#ask("abort", (coordinator) =>
+      coordinator.command(this.migrationId, { type: "abort", reason }, "operator:sim"),
+    );
   }
 
   #plan(): Plan {

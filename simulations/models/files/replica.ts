@@ -141,7 +141,8 @@ export class Replica {
   }
 
   #hear(peer: Source, feed: Feed): void {
-    const { own, run } = this.#parts;
+    const { own, run, network } = this.#parts;
+    network.note("feed");
     if (feed.incarnation !== this.#incarnation) {
       this.#incarnation = feed.incarnation;
       this.#since = 0;

@@ -16,6 +16,8 @@ export interface FileWriter {
   readonly key: string;
   readonly organization: string;
   status: "open" | "ended";
+  /** Its write is with the disk already: whoever ends it has to wait for that. */
+  readonly late: boolean;
 }
 
 export interface FileShares {
@@ -37,6 +39,11 @@ export class FileServer {
   /** A copy of a migration began here on an empty disk; `activated` when it became more than a copy. */
   copyOf: { readonly migrationId: string; activated: boolean } | null = null;
   onDirty: () => void = () => undefined;
+  /** Writes take so much longer, and nobody can hurry them. */
+  lateMs = 0;
+  /** One item that nobody can read or hash for a while. */
+  unreadable: string | null = null;
+  onUnreadable: () => void = () => undefined;
   onCommitted: (organization: string, write: string) => void = () => undefined;
 
   constructor(kind: "git" | "objects", podId: PodId, defaultPodId: PodId) {
@@ -48,7 +55,7 @@ export class FileServer {
   /** The intent is on disk before the share is looked at. */
   begin(organization: string, write: string): FileWriter {
     const key = this.kind === "git" ? `${organization}.git` : `${organization}/${write}`;
-    const writer: FileWriter = { key, organization, status: "open" };
+    const writer: FileWriter = { key, organization, status: "open", late: this.lateMs > 0 };
     this.inflight.add(writer);
     return writer;
   }
@@ -114,6 +121,16 @@ export class FileServer {
     if (!item) return;
     this.items.delete(key);
     this.keys.get(item.organization)?.delete(key);
+  }
+
+  makeUnreadable(place: number): void {
+    this.unreadable = [...this.items.keys()][Math.floor(place * this.items.size)] ?? null;
+    this.onUnreadable();
+  }
+
+  makeReadable(): void {
+    this.unreadable = null;
+    this.onUnreadable();
   }
 
   get isBeforeFence(): boolean {

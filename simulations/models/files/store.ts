@@ -2,8 +2,8 @@
  * Git or objects behind the store port, as agent/stores/git and agent/stores/objects drive them: an inventory in the
  * source agent's memory with generations, a feed of it, and targets that copy, compare and prove.
  */
-import { invariant } from "../../../protocol/errors.ts";
-import type { Finding } from "../../../protocol/evidence.ts";
+import { CleaveError, invariant } from "../../../protocol/errors.ts";
+import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { hash32 } from "../../world/random.ts";
@@ -49,7 +49,10 @@ export class ModelFileStore extends ModelStore implements Source {
       case "serve":
         this.#final = null;
         await this.#track(signal);
-        this.set(duty, { reached: true, verified: true, evidence: null, stragglers: [], problems: [] });
+        this.set(duty, { reached: true, evidence: null, stragglers: [], ...this.#readability() });
+        this.#own.onUnreadable = () => {
+          if (!signal.aborted && this.run.alive) this.set(duty, this.#readability());
+        };
         return;
       case "fence":
         return this.#fence(duty, signal);
@@ -170,7 +173,7 @@ export class ModelFileStore extends ModelStore implements Source {
     for (;;) {
       for (const writer of waiting) {
         if (this.#own.inflight.has(writer)) {
-          if (clock.monotonic() - startedAt < duty.settings.cutover.drainGraceMs) continue;
+          if (writer.late || clock.monotonic() - startedAt < duty.settings.cutover.drainGraceMs) continue;
           this.#own.end(writer);
           stragglers += 1;
         }
@@ -184,6 +187,8 @@ export class ModelFileStore extends ModelStore implements Source {
       this.#look();
       await clock.sleep(1, signal);
     }
+    const unreadable = this.#own.unreadable;
+    if (unreadable !== null) throw new CleaveError(this.#unreadableCode, `${unreadable} cannot be read`);
     const digest = this.#inventoryDigest(duty);
     this.#final = { epoch, generation: this.#generation, digest };
     this.#news();
@@ -192,6 +197,18 @@ export class ModelFileStore extends ModelStore implements Source {
       evidence: { epoch, digest, details: { generation: this.#generation } },
       stragglers: stragglers === 0 ? [] : [`terminated ${stragglers} writers`],
     });
+  }
+
+  get #unreadableCode(): "REPOSITORY_UNREADABLE" | "OBJECT_UNREADABLE" {
+    return this.name === "git" ? "REPOSITORY_UNREADABLE" : "OBJECT_UNREADABLE";
+  }
+
+  /** Rule 11: what cannot be read is not verified, and says so long before a fence. */
+  #readability(): Pick<StoreStatus, "verified" | "problems"> {
+    const { unreadable } = this.#own;
+    if (unreadable === null) return { verified: true, problems: [] };
+    const problem = { code: this.#unreadableCode, message: `${unreadable} cannot be read` };
+    return { verified: false, problems: [problem] };
   }
 
   #inventoryDigest(duty: Duty): string {

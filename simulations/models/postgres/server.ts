@@ -57,6 +57,8 @@ export class PostgresServer {
   state = new PostgresState();
   guarded = false;
   readonly slots = new Set<string>();
+  /** Standbys whose slot was lost: the WAL that they need next is gone. */
+  readonly lostFor = new Set<string>();
   readonly #transactions = new Set<Transaction>();
   readonly #fences: WaitingFence[] = [];
   /** Of the records behind `replayed`, in their order. */
@@ -96,6 +98,10 @@ export class PostgresServer {
 
   #tell(): void {
     for (const listener of [...this.#changed]) listener();
+  }
+
+  hasSlotFor(podId: string): boolean {
+    return [...this.slots].some((slot) => slot.endsWith(`_${podId}`));
   }
 
   get position(): number {
@@ -323,6 +329,7 @@ export class PostgresServer {
   }
 
   #hears(upstream: PostgresServer): boolean {
+    if (upstream.lostFor.has(this.podId)) return false;
     return upstream.timeline === this.timeline && this.#network.connected(upstream.podId, this.podId);
   }
 
@@ -334,6 +341,7 @@ export class PostgresServer {
     const { starts } = this;
     const ready = this.streaming;
     const delayMs = ready ? this.#network.delayMs(upstream.podId, this.podId) : 200;
+    this.#network.note("wal");
     this.#world.after(delayMs, `${this.podId} walreceiver`, () => {
       this.#pumping = false;
       if (this.starts !== starts) {

@@ -124,7 +124,12 @@ export class ModelPostgresStore extends ModelStore {
         for (const target of duty.targetPodIds)
           if (duty.shares[target] !== "transferred") server.slots.delete(slotName(duty, target));
         this.set(duty, { problems: [] });
-      } else this.set(duty, { problems: [], verified: true });
+      } else {
+        const lost = duty.targetPodIds.filter((target) => server.lostFor.has(target));
+        const message = `WAL that ${lost.join(", ")} needs is gone: abort the migration and plan it again`;
+        const problems = lost.length === 0 ? [] : [{ code: "POSTGRES_SETTING" as const, message }];
+        this.set(duty, { problems, verified: true });
+      }
     });
   }
 
@@ -216,7 +221,10 @@ export class ModelPostgresStore extends ModelStore {
       await this.#setShares(duty, signal, "source");
       await this.#administer([{ type: "unstage", migrationId: duty.migrationId }], signal);
     }
-    for (const target of duty.targetPodIds) server.slots.delete(slotName(duty, target));
+    for (const target of duty.targetPodIds) {
+      server.slots.delete(slotName(duty, target));
+      server.lostFor.delete(target);
+    }
     this.set(duty, { reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
