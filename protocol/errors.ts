@@ -141,6 +141,22 @@ export const ERRORS = {
     "An ownership rule does not fit the schema or the database.",
     "Correct the named rule in ownership.yaml.",
   ],
+  SCHEMA_DIFFERS: [
+    "Source and target do not have the same tables and columns.",
+    "Bring both Pods to the same version of the schema; the message names every difference.",
+  ],
+  REPLICA_IDENTITY_MISSING: [
+    "A table's rows cannot be told apart in a change stream.",
+    "Run the named ALTER TABLE, or add a primary key.",
+  ],
+  MEMBERSHIP_CHANGED: [
+    "A row came into, or left, an organization that is being moved.",
+    "Nothing was lost: the organization stays where it is. Move it again when such changes are over.",
+  ],
+  CHANGE_NOT_APPLICABLE: [
+    "A change of the source cannot be applied to the target.",
+    "The message names table and change; see whether something else writes these rows on the target.",
+  ],
   OWNER_UNKNOWN: [
     "A row, repository or object has no owner by the rules.",
     "Correct the data or the rules; unknown never counts as matching.",

@@ -186,7 +186,6 @@ export class LogFollower {
     if (sequence <= this.#state.sequence) return;
     if (sequence !== this.#state.sequence + 1) {
       // Our own append overtook the subscription: what lies between is on its way and comes in order.
-      mark("append-overtook-delivery");
       await this.#folded(sequence - 1);
       if (sequence <= this.#state.sequence) return;
     }

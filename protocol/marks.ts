@@ -8,7 +8,6 @@ export const MARKS = {
   // protocol/
   "append-conflict": "another decision came first; this one is made again on the newer state",
   "append-unanswered": "an append got no answer; what the log holds says whether it happened",
-  "append-overtook-delivery": "an append of its own was answered before earlier records were delivered",
   "record-known-already": "a record was delivered that is folded already",
   "log-asked-again": "the log did not answer and is asked again",
   "assignments-asked-again": "the assignments could not be loaded and are asked for again",

@@ -320,7 +320,9 @@ class Search {
 const INTEGERS = new Set(["smallint", "integer", "bigint", "numeric"]);
 const TEXTS = new Set(["text", "character varying", "character", "citext", "name"]);
 
-function comparable(a: string, b: string | undefined): boolean {
-  if (b === undefined) return false;
+function comparable(type: string, other: string | undefined): boolean {
+  if (other === undefined) return false;
+  // An extension's type is wherever it was installed.
+  const [a, b] = [type, other].map((name) => name.replace(/^.*\./, "")) as [string, string];
   return a === b || (INTEGERS.has(a) && INTEGERS.has(b)) || (TEXTS.has(a) && TEXTS.has(b));
 }

@@ -1,12 +1,14 @@
 /** A database's tables, keys and references as its catalog has them: what the analysis of ownership stands on. */
-import { type Queryable, quoteIdentifier } from "../guard/queryable.ts";
+import { inTransaction, type Queryable, quoteIdentifier } from "../guard/queryable.ts";
 
 export interface Column {
   readonly name: string;
-  /** As `format_type` writes it. */
+  /** As `format_type` writes it, with its schema unless that is pg_catalog. */
   readonly type: string;
   readonly notNull: boolean;
   readonly generated: boolean;
+  /** GENERATED ALWAYS AS IDENTITY: given once, and never updated. */
+  readonly fixed: boolean;
 }
 
 /** A unique constraint or index over plain columns, without a condition. */
@@ -63,7 +65,7 @@ ORDER BY n.nspname, c.relname`;
 
 const COLUMNS = `
 SELECT a.attrelid::int8::float8 AS oid, a.attname AS name, pg_catalog.format_type(a.atttypid, NULL) AS type,
-  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated
+  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated, a.attidentity = 'a' AS fixed
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f') AND ${OWN}
@@ -106,6 +108,7 @@ interface ColumnRow {
   type: string;
   not_null: boolean;
   generated: boolean;
+  fixed: boolean;
 }
 interface KeyRow {
   oid: number;
@@ -125,7 +128,19 @@ interface ForeignKeyRow {
 const IDENTITIES = { d: "default", f: "full", i: "index", n: "nothing" } as const;
 
 /** Reads all schemas but PostgreSQL's own and `cleave`, in four queries whatever the number of tables. */
-export async function readSchema(db: Queryable): Promise<Schema> {
+export function readSchema(db: Queryable): Promise<Schema> {
+  return inTransaction(
+    db,
+    async (client) => {
+      // Whatever the session's own is: types are to say their schema.
+      await client.query("SET LOCAL search_path = pg_catalog");
+      return read(client);
+    },
+    "READ ONLY",
+  );
+}
+
+async function read(db: Queryable): Promise<Schema> {
   const { rows: tables } = await db.query<TableRow>(TABLES);
   const columns = groupBy((await db.query<ColumnRow>(COLUMNS)).rows);
   const keys = groupBy((await db.query<KeyRow>(KEYS)).rows);
@@ -146,9 +161,9 @@ export async function readSchema(db: Queryable): Promise<Schema> {
     if (headOf(row) !== row) continue;
     const name = nameOf(row);
     const own = new Map(
-      (columns.get(row.oid) ?? []).map(({ name: column, type, not_null, generated }) => [
+      (columns.get(row.oid) ?? []).map(({ name: column, type, not_null, generated, fixed }) => [
         column,
-        { name: column, type, notNull: not_null, generated },
+        { name: column, type, notNull: not_null, generated, fixed },
       ]),
     );
     const below = members.get(name) ?? [];

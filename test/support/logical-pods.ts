@@ -1,0 +1,165 @@
+/** Two live servers with the same schema, of which one organization's rows are copied and followed. */
+import type pg from "pg";
+import { readSchema } from "../../agent/stores/postgres/analysis/schema.ts";
+import { copyRows, createSlot, removeRows } from "../../agent/stores/postgres/logical/copy.ts";
+import { differences, digestsOf } from "../../agent/stores/postgres/logical/digest.ts";
+import { createOrigin, follow } from "../../agent/stores/postgres/logical/follow.ts";
+import { type Moving, planMove } from "../../agent/stores/postgres/logical/moved-tables.ts";
+import type { OrganizationId } from "../../protocol/ids.ts";
+import type { Ownership } from "../../protocol/ownership.ts";
+import { Cluster, DATABASE, PASSWORD, USER } from "./postgres.ts";
+
+const SLOT = "cleave_move";
+
+export const endpointOf = ({ port }: Cluster) => ({
+  host: "127.0.0.1",
+  port,
+  database: DATABASE,
+  user: USER,
+  password: PASSWORD,
+});
+
+export class LogicalPods {
+  readonly source: Cluster;
+  readonly target: Cluster;
+  readonly ownership: Ownership;
+  readonly markers = new Set<string>();
+  #moving: Moving | null = null;
+  #following: { stop: AbortController; ended: Promise<void> } | null = null;
+
+  private constructor(source: Cluster, target: Cluster, ownership: Ownership) {
+    this.source = source;
+    this.target = target;
+    this.ownership = ownership;
+  }
+
+  static async start(schema: string, ownership: Ownership): Promise<LogicalPods> {
+    const settings = { wal_level: "logical" };
+    const [source, target] = await Promise.all([
+      Cluster.start({ podId: "pod-0", settings }),
+      Cluster.start({ podId: "pod-1", settings }),
+    ]);
+    for (const cluster of [source, target]) {
+      await cluster.query(schema);
+      await cluster.query(
+        "CREATE SCHEMA cleave; CREATE TABLE cleave.marker (id int PRIMARY KEY, token text)",
+      );
+    }
+    return new LogicalPods(source, target, ownership);
+  }
+
+  async remove(): Promise<void> {
+    await this.stop().catch(() => undefined);
+    await this.source.remove();
+    await this.target.remove();
+  }
+
+  get moving(): Moving {
+    if (this.#moving === null) throw new Error("nothing is planned");
+    return this.#moving;
+  }
+
+  /** Publication and slot, one snapshot, all rows of it. @returns how many */
+  async copy(organizations: readonly string[], concurrency = 3): Promise<number> {
+    const [here, there] = [await this.source.connect(), await this.target.connect()];
+    try {
+      const [from, to] = [await readSchema(here), await readSchema(there)];
+      this.#moving = planMove(from, to, this.ownership, organizations as OrganizationId[]);
+      const tables = this.moving.tables.map(({ quoted }) => quoted).join(", ");
+      await here.query(`DROP PUBLICATION IF EXISTS ${SLOT}`);
+      await here.query(
+        `CREATE PUBLICATION ${SLOT} FOR TABLE ${tables}, cleave.marker WITH (publish_via_partition_root = true)`,
+      );
+      const snapshot = await createSlot(endpointOf(this.source), SLOT);
+      try {
+        await createOrigin(there, SLOT, snapshot.consistentLsn);
+        await removeRows(endpointOf(this.target), this.moving);
+        return await copyRows({
+          source: endpointOf(this.source),
+          target: endpointOf(this.target),
+          moving: this.moving,
+          snapshot,
+          concurrency,
+          signal: AbortSignal.timeout(60_000),
+        });
+      } finally {
+        snapshot.release();
+      }
+    } finally {
+      await Promise.all([here.end(), there.end()]);
+    }
+  }
+
+  /** In the background, until `stop`, which throws what ended it before. */
+  follow(): void {
+    const stop = new AbortController();
+    const ended = follow({
+      source: endpointOf(this.source),
+      target: endpointOf(this.target),
+      moving: this.moving,
+      slot: SLOT,
+      publication: SLOT,
+      signal: stop.signal,
+      onMarker: ({ token }) => void this.markers.add(token as string),
+    });
+    ended.catch(() => undefined);
+    this.#following = { stop, ended };
+  }
+
+  async stop(): Promise<void> {
+    const following = this.#following;
+    this.#following = null;
+    following?.stop.abort();
+    await following?.ended;
+  }
+
+  /** What ended the following; waits for it. */
+  async failure(): Promise<unknown> {
+    return await this.#following?.ended.then(
+      () => null,
+      (error: unknown) => error,
+    );
+  }
+
+  /** Everything that the source has committed is applied. */
+  async caughtUp(): Promise<void> {
+    const token = `marker ${Math.random()}`;
+    await this.source.query(
+      "INSERT INTO cleave.marker VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET token = EXCLUDED.token",
+      [token],
+    );
+    const end = Date.now() + 30_000;
+    const ended = this.#following?.ended.then(
+      () => true,
+      () => true,
+    );
+    while (!this.markers.has(token)) {
+      if (Date.now() > end) throw new Error("the target does not catch up");
+      const over = await Promise.race([
+        ended,
+        new Promise<false>((done) => setTimeout(() => done(false), 10)),
+      ]);
+      if (over) return await this.stop();
+    }
+  }
+
+  /** The tables of which the organizations' rows differ. */
+  async differences(): Promise<string[]> {
+    const [here, there] = [await this.source.connect(), await this.target.connect()];
+    try {
+      return differences(await digestsOf(here, this.moving), await digestsOf(there, this.moving));
+    } finally {
+      await Promise.all([here.end(), there.end()]);
+    }
+  }
+
+  /** Every row of every table as text, with its owner by the rules: read without the code that is tested. */
+  async contents(db: pg.Client, sql: Readonly<Record<string, string>>): Promise<Record<string, string[]>> {
+    const contents: Record<string, string[]> = {};
+    for (const [table, text] of Object.entries(sql)) {
+      const { rows } = await db.query<{ row: string }>(text);
+      contents[table] = rows.map(({ row }) => row).sort();
+    }
+    return contents;
+  }
+}
