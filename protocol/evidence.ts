@@ -1,9 +1,14 @@
 /** What agents find and report: preflight findings, problems, store status and evidence. Plain data, bounded. */
 import { z } from "zod";
-import { ERRORS, type ErrorCode } from "./errors.ts";
+import type { ErrorCode } from "./errors.ts";
 import { Epoch, StoreName } from "./ids.ts";
 
-export const ErrorCodeSchema = z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]);
+/**
+ * The code of an error as it is reported: one of `ERRORS`, or one that only a newer version of the writer knows.
+ * A reader shows it and must not refuse the whole message for it, or a newer agent could not say what is wrong
+ * while a cluster is being upgraded.
+ */
+export const ReportedCode = z.string().regex(/^[A-Z][A-Z0-9_]{1,59}$/);
 
 const text = z.string().max(2_000);
 /** Milliseconds since 1970 by the writer's clock. Compared only with tolerance; never orders anything. */
@@ -13,14 +18,16 @@ export const Timestamp = z.number().int().nonnegative();
 export const Finding = z.object({
   store: StoreName.nullable(),
   severity: z.enum(["error", "warning", "info"]),
-  code: ErrorCodeSchema,
+  code: ReportedCode,
   message: text,
 });
 export type Finding = z.infer<typeof Finding>;
 
 /** Something that keeps a store from reaching its goal now. The agent goes on trying. */
-export const Problem = z.object({ code: ErrorCodeSchema, message: text });
+export const Problem = z.object({ code: ReportedCode, message: text });
 export type Problem = z.infer<typeof Problem>;
+/** One that this process found itself. */
+export type OwnProblem = Problem & { readonly code: ErrorCode };
 
 /**
  * Evidence of one store of one Pod at the fence of one epoch. Two stores match when their digests are equal;

@@ -6,6 +6,7 @@ import { runMany } from "./commands/many.ts";
 import { type MutantTable, writeMutants } from "./commands/mutants.ts";
 import { show } from "./commands/one.ts";
 import { runScenarios } from "./commands/scenarios.ts";
+import { addCoverage } from "./coverage/coverage.ts";
 import { coveragePage } from "./coverage/html.ts";
 import { MUTANTS, mutantNamed } from "./mutants/all.ts";
 import { reportMutants } from "./mutants/hunt.ts";
@@ -22,7 +23,7 @@ const USAGE = `usage: npm run simulate -- [options]
   --trace            every line of the story
   --calm             without faults
   --no-shrink        report failures as they came
-  --coverage         what the seeds reached: faults × states × messages, transitions, marks
+  --coverage         what these seeds and all scenarios reach: faults × states × messages, transitions, marks
   --html FILE        with --coverage: one page of it, to be read without a network
   --mutant-table FILE  with --html: the results that --mutants --json left, for the same page
   --mutants          break the program in every known way; which checker finds it, after how many seeds
@@ -84,22 +85,26 @@ async function main(): Promise<number> {
       values.trace,
     );
   const minutes = values.minutes === undefined ? null : Number(values.minutes);
+  const covering = values.coverage || values.html !== undefined;
   const { exitCode, coverage } = await runMany({
     from: Number(values.from),
     seeds: values.seeds === undefined ? (minutes === null ? 500 : null) : Number(values.seeds),
     minutes,
     calm: values.calm,
     shrinking: !values["no-shrink"],
-    coverage: values.coverage || values.html !== undefined,
+    coverage: covering,
   });
-  if (!values.coverage && values.html === undefined) return exitCode;
+  if (!covering) return exitCode;
+  const stories = await runScenarios("all", null, ({ coverage: more }) => {
+    if (more) addCoverage(coverage, more);
+  });
   if (values.html !== undefined) {
     const table = values["mutant-table"];
     const mutants = table === undefined ? null : (JSON.parse(readFileSync(table, "utf8")) as MutantTable);
     writeFileSync(values.html, coveragePage(coverage, mutants));
     console.log(`wrote ${values.html}`);
   }
-  return reportCoverage(coverage, exitCode);
+  return reportCoverage(coverage, exitCode || stories.exitCode);
 }
 
 process.exitCode = await main();

@@ -16,10 +16,12 @@ export async function runStory(
   { story }: NamedStory,
   seeds: readonly number[] = SEEDS,
   echo: ((line: string) => void) | null = null,
+  coverage = false,
 ): Promise<StoryOutcome[]> {
   const outcomes: StoryOutcome[] = [];
   for (const seed of seeds) {
-    const report = await simulate({ seed, scenario: story.scenario(), ...(echo === null ? {} : { echo }) });
+    const tracing = echo === null ? {} : { echo };
+    const report = await simulate({ seed, scenario: story.scenario(), coverage, ...tracing });
     const { verdict, invariant, message } = report;
     const wrong =
       verdict === "pass" ? story.unmet(report) : [`${verdict} ${invariant ?? ""}: ${message ?? ""}`];
@@ -32,12 +34,14 @@ export async function runStory(
 export async function runScenarios(
   name: string,
   echo: ((line: string) => void) | null,
+  onReport: ((report: Report) => void) | null = null,
 ): Promise<{ readonly exitCode: number }> {
   const stories = scenariosNamed(name);
   let worst: Verdict = "pass";
   let failed = 0;
   for (const named of stories) {
-    const outcomes = await runStory(named, SEEDS, echo);
+    const outcomes = await runStory(named, SEEDS, echo, onReport !== null);
+    for (const { report } of outcomes) onReport?.(report);
     const bad = outcomes.filter(({ wrong }) => wrong.length > 0);
     console.log(`${bad.length === 0 ? "ok " : "BAD"} ${named.name.padEnd(34)} ${named.about}`);
     for (const { seed, report, wrong } of bad) {

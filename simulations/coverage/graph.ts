@@ -1,5 +1,5 @@
 /** Every transition that the lifecycle machine allows, read from the machine itself. */
-import { type Lifecycle, migrationMachine } from "../../protocol/migration-machine.ts";
+import { LIFECYCLES, type Lifecycle, migrationMachine } from "../../protocol/migration-machine.ts";
 
 export interface Transition {
   readonly from: Lifecycle;
@@ -44,7 +44,7 @@ export function graphOfTheMachine(): Graph {
       }
   }
   const passing = new Set(onlyForTotality.map(({ from }) => from));
-  const restingStates = ([...seen] as Lifecycle[]).filter((state) => !passing.has(state));
+  const restingStates = LIFECYCLES.filter((state) => seen.has(state) && !passing.has(state));
   return { reachable, onlyForTotality, restingStates };
 }
 

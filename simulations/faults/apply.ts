@@ -54,6 +54,7 @@ export class Faults {
     for (const pod of this.#cluster.pods.values()) {
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
       pod.git.lateMs = pod.objects.lateMs = 0;
+      pod.git.rotten = pod.objects.rotten = null;
       for (const server of [pod.git, pod.objects]) server.makeReadable();
       if (!pod.machineUp) pod.startMachine();
       if (pod.postgres.role === "primary") pod.postgres.start();
@@ -209,6 +210,16 @@ export class Faults {
         for (const server of [pod.git, pod.objects]) server.makeUnreadable(place);
         return () => {
           for (const server of [pod.git, pod.objects]) server.makeReadable();
+        };
+      }
+      case "rotten-disk": {
+        if (!pod) return null;
+        const place = world.chance.of(`rotten ${target} ${world.now}`);
+        const from = this.#cluster.pod(SOURCE);
+        const isIts = (organization: string) => this.#cluster.assignments.get(organization) === target;
+        for (const kind of ["git", "objects"] as const) pod[kind].rotten = from[kind].keyAt(place, isIts);
+        return () => {
+          pod.git.rotten = pod.objects.rotten = null;
         };
       }
       case "late-writes":

@@ -51,6 +51,8 @@ export const RARE_KINDS = [
   "slot-loss",
   /** One repository and one object of the source cannot be read. */
   "unreadable-source",
+  /** One repository and one object that are copied to `target` are never what was read. */
+  "rotten-disk",
   /** Writes of files on `target` take `amount` ms more, and cannot be ended. */
   "late-writes",
 ] as const;

@@ -25,6 +25,7 @@ export const failStores = to("stores-fail");
 export const stallReplay = to("replay-stall");
 export const corruptCopy = to("corrupt-copy");
 export const loseSlot = to("slot-loss");
+export const rotDisk = to("rotten-disk");
 export const makeUnreadable = to("unreadable-source");
 export const cutPeers = toAll("peers-cut");
 export const stallLog = toAll("log-stall");

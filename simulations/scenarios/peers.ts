@@ -13,6 +13,8 @@ import {
   delayFileWrites,
   deliverAgain,
   downgrade,
+  failStores,
+  fillDisk,
   hideAssignments,
   isolate,
   jumpClock,
@@ -22,6 +24,7 @@ import {
   operatorAborts,
   operatorRevokes,
   powerOff,
+  rotDisk,
   shuffleReports,
   silence,
   stallReplay,
@@ -178,6 +181,33 @@ export const PEER_STORIES: readonly NamedStory[] = [
       .expect("retaining"),
   },
   {
+    name: "a-rotten-disk-never-matches",
+    about: "what is copied to a target is never what was read: it does not match, and does not hide it",
+    story: given({ clients: 10 })
+      .when("following", rotDisk("pod-100"), { afterMs: 100 })
+      .thenHeal(5_000)
+      .expect("retaining"),
+  },
+  {
+    name: "a-successor-waits",
+    about:
+      "the source cannot clean up after an abort: the next plan with the same organizations waits for it",
+    story: given()
+      .when("following", operatorAborts)
+      .when("aborted", failStores("pod-0"), { forMs: 7_000 })
+      .expect("aborted"),
+  },
+  {
+    name: "forgotten-on-disk-too",
+    about:
+      "a target cleans up after an abort while its disk is full: it is done once a restart cannot undo it",
+    story: given()
+      .when("following", operatorAborts)
+      .when("aborted", failStores("pod-100"), { forMs: 1_200 })
+      .when("aborted", fillDisk("pod-100"), { afterMs: 600, forMs: 5_000 })
+      .expect("aborted"),
+  },
+  {
     name: "unreadable-is-not-equal",
     about: "a repository of the source cannot be read: no evidence and no transfer until it can",
     story: given({ clients: 10 })
@@ -230,6 +260,26 @@ export const PEER_STORIES: readonly NamedStory[] = [
       .expect("retaining"),
   },
   {
+    name: "clocks-too-far-apart",
+    about: "a target's calendar is eight seconds ahead: no fence goes up on it before that is corrected",
+    story: given({ approval: "manual" })
+      .when("following", jumpClock("pod-100", 8_000))
+      .expect("retaining")
+      .and(({ decisions, virtualMs }) =>
+        decisions.some(({ type }) => type === "FenceRaised") && virtualMs > 25_000
+          ? null
+          : "it was fenced although the clocks differed",
+      ),
+  },
+  {
+    name: "a-peer-comes-back",
+    about: "the source's agent is being restarted while a plan is checked: asked again, not refused",
+    story: given()
+      .when("planned", crash("pod-0"), { forMs: 2_500 })
+      .expect("retaining")
+      .neverDecides("PreflightRefused"),
+  },
+  {
     name: "assignments-cannot-be-read",
     about: "what the plan names cannot be loaded: nobody guesses whose anything is",
     story: given().when("planned", hideAssignments).thenHeal().expect("retaining"),
@@ -258,6 +308,16 @@ export const VERSION_STORIES: readonly NamedStory[] = [
       .thenHeal(6_000)
       .expect("retaining")
       .saysThatItStandsStill("pod-100"),
+  },
+  {
+    name: "older-target-gives-back",
+    about:
+      "a target is a version that cannot say that it opens: its share goes back in time, nobody is stranded",
+    story: given({ targets: 1, settings: { openWithinMs: 2_000 } })
+      .when("ready", downgrade("pod-100", "Opened"))
+      .thenHeal(8_000)
+      .expect("retaining")
+      .decides("AuthorityTransferred", "TransferRevoked"),
   },
   {
     name: "older-coordinator-keeps-out",

@@ -1,6 +1,6 @@
 /** A migration's source: keeps the inventory true, fences, drains, and says what it held when nothing could change. */
 import { CleaveError } from "../../../protocol/errors.ts";
-import type { Goal, Problem, StoreStatus } from "../../../protocol/evidence.ts";
+import type { Goal, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
@@ -93,7 +93,7 @@ export class GitSource implements Role {
     return Promise.resolve();
   }
 
-  #unreadable(): Problem[] {
+  #unreadable(): OwnProblem[] {
     if (this.#view === null) return [];
     const unreadable = [...this.#view.unreadable].slice(0, 50).map(([path, detail]) => ({
       code: "REPOSITORY_UNREADABLE" as const,

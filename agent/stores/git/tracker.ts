@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { toCleaveError } from "../../../protocol/errors.ts";
-import type { Finding, Problem } from "../../../protocol/evidence.ts";
+import type { Finding, OwnProblem } from "../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../protocol/ids.ts";
 import type { GitContext } from "./context.ts";
 import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
@@ -24,7 +24,7 @@ export class Tracker {
   readonly #limiter = new Limiter(ADOPT_CONCURRENCY);
   readonly #stopping = new AbortController();
   /** Path → what keeps the repository from being tracked. */
-  readonly #problems = new Map<string, { readonly problem: Problem; readonly owner: string | null }>();
+  readonly #problems = new Map<string, { readonly problem: OwnProblem; readonly owner: string | null }>();
   readonly #adopted = new Set<string>();
   readonly #adopting = new Map<string, Promise<void>>();
   #owners: ReadonlyMap<string, OrganizationId> = new Map();
@@ -59,7 +59,7 @@ export class Tracker {
     return { done: this.#adopted.size, total: Math.max(this.#tree.repositories.size, this.#adopted.size) };
   }
 
-  problems(): Problem[] {
+  problems(): OwnProblem[] {
     const tree = this.#tree.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
     return [...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
   }
@@ -68,7 +68,7 @@ export class Tracker {
    * Repositories that could not be tracked and are the view's, or may be: nobody knows what they hold, or their
    * writers hear of no fence.
    */
-  blocking(view: InventoryView): Problem[] {
+  blocking(view: InventoryView): OwnProblem[] {
     return [...this.#problems.values()]
       .filter(({ owner }) => owner === null || view.owners.has(owner))
       .map(({ problem }) => problem);
@@ -199,7 +199,7 @@ export class Tracker {
     }
   }
 
-  #problem(path: string, owner: string | null, code: Problem["code"], message: string): void {
+  #problem(path: string, owner: string | null, code: OwnProblem["code"], message: string): void {
     this.#problems.set(path, { owner, problem: { code, message: message.slice(0, 2_000) } });
   }
 

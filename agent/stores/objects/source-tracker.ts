@@ -1,6 +1,6 @@
 /** Keeps a source's inventory true: a scan at first, then every change that writers announce, and a sweep behind them. */
 import { invariant } from "../../../protocol/errors.ts";
-import type { Problem } from "../../../protocol/evidence.ts";
+import type { OwnProblem } from "../../../protocol/evidence.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
@@ -82,8 +82,8 @@ export class SourceTracker {
   }
 
   /** What makes evidence impossible, worst first, bounded; empty when the inventory can be vouched for. */
-  faults(): Problem[] {
-    const found: Problem[] = [];
+  faults(): OwnProblem[] {
+    const found: OwnProblem[] = [];
     for (const [name, reason] of [...this.#unreadable, ...this.#unlistable].slice(0, MAX_NAMED))
       found.push({ code: "OBJECT_UNREADABLE", message: `${quoteKey(name)}: ${reason}`.slice(0, 2_000) });
     const [example] = this.#unowned;
@@ -96,7 +96,7 @@ export class SourceTracker {
   }
 
   /** Writers that the fence would not stop. */
-  outsideWrites(): Problem[] {
+  outsideWrites(): OwnProblem[] {
     return [...this.#outside].slice(0, MAX_NAMED).map(([key, what]) => ({
       code: "MISMATCH",
       message: `${quoteKey(key)} was ${what} without a write intent, so a fence would not stop that writer`,

@@ -181,7 +181,7 @@ export class Replica {
     for (const key of some) {
       const item = source.items.get(key);
       if (!item) continue;
-      own.put(key, item);
+      own.put(key, own.rotten === key ? { ...item, digest: `${item.digest}?` } : item);
       if (this.pending.get(key)?.digest === item.digest) this.pending.delete(key);
     }
     this.#notice();

@@ -43,6 +43,8 @@ export class FileServer {
   lateMs = 0;
   /** One item that nobody can read or hash for a while. */
   unreadable: string | null = null;
+  /** One item of which every copy that is made here differs from what was read. */
+  rotten: string | null = null;
   onUnreadable: () => void = () => undefined;
   onCommitted: (organization: string, write: string) => void = () => undefined;
 
@@ -123,8 +125,13 @@ export class FileServer {
     this.keys.get(item.organization)?.delete(key);
   }
 
+  keyAt(place: number, isMeant: (organization: string) => boolean = () => true): string | null {
+    const keys = [...this.items].flatMap(([key, { organization }]) => (isMeant(organization) ? [key] : []));
+    return keys[Math.floor(place * keys.length)] ?? null;
+  }
+
   makeUnreadable(place: number): void {
-    this.unreadable = [...this.items.keys()][Math.floor(place * this.items.size)] ?? null;
+    this.unreadable = this.keyAt(place);
     this.onUnreadable();
   }
 

@@ -37,7 +37,11 @@ export class ModelFileStore extends ModelStore implements Source {
   }
 
   protected check(duty: Duty, stage: "start" | "fence"): Finding[] {
-    if (duty.role !== "target" || stage !== "start" || this.#own.items.size === 0) return [];
+    if (duty.role !== "target" || stage !== "start") return [];
+    const { peerOf, network } = this.#parts;
+    if (peerOf(duty.sourcePodId) === null || !network.connected(duty.sourcePodId, this.#own.podId))
+      return [{ store: this.name, severity: "error", code: "PEER_UNREACHABLE", message: "no answer" }];
+    if (this.#own.items.size === 0) return [];
     const code = this.name === "git" ? "GIT_NOT_EMPTY" : "OBJECTS_NOT_EMPTY";
     return [{ store: this.name, severity: "error", code, message: "something is here already" }];
   }
