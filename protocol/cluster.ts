@@ -2,11 +2,11 @@
 import type { Assignments, AssignmentsOf } from "./assignments.ts";
 import type { Digest, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "./ids.ts";
 import type { MigrationSnapshot } from "./migration-machine.ts";
-import type { Settings } from "./plan.ts";
+import type { MigrationKind, Settings } from "./plan.ts";
 
 export interface Migration extends MigrationSnapshot {
   readonly migrationId: MigrationId;
-  readonly kind: "split";
+  readonly kind: MigrationKind;
   readonly sourcePodId: PodId;
   readonly assignments: { readonly digest: Digest; readonly organizations: number };
   readonly settings: Settings;

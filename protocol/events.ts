@@ -35,6 +35,15 @@ export const EVENT_SCHEMAS = {
     assignments: z.object({ digest: Digest, organizations: z.number().int().positive() }),
     settings: Settings,
   }),
+  /** A move has one target. An event of its own, so that a version that cannot move anything says so (rule 13). */
+  MovePlanned: z.object({
+    type: z.literal("MovePlanned"),
+    ...migration,
+    sourcePodId: PodId,
+    targetPodId: PodId,
+    assignments: z.object({ digest: Digest, organizations: z.number().int().positive() }),
+    settings: Settings,
+  }),
   /** `start`: go on to seeding when all checks pass; otherwise (a dry run) return to `planned` with the findings. */
   PreflightStarted: z.object({ type: z.literal("PreflightStarted"), ...migration, start: z.boolean() }),
   PreflightPassed: z.object({

@@ -34,18 +34,22 @@ function withEvent(state: ClusterState, event: ClusterEvent, stamp: Stamp): Clus
   if (event.type === "ClusterConfigured") {
     return { ...state, pods: event.pods, defaultPodId: event.defaultPodId, stores: event.stores };
   }
-  if (event.type === "MigrationPlanned") {
+  if (event.type === "MigrationPlanned" || event.type === "MovePlanned") {
     if (find(state, event.migrationId)) return state;
+    const [kind, targetPodIds] =
+      event.type === "MovePlanned"
+        ? (["move", [event.targetPodId]] as const)
+        : ([event.kind, event.targetPodIds] as const);
     return withMigration(state, {
       migrationId: event.migrationId,
-      kind: event.kind,
+      kind,
       sourcePodId: event.sourcePodId,
       assignments: event.assignments,
       settings: event.settings,
       plannedAt: stamp.at,
       plannedBy: stamp.by,
       notUnderstood: null,
-      ...initialSnapshot(event.targetPodIds),
+      ...initialSnapshot(targetPodIds),
     });
   }
   const before = find(state, event.migrationId);

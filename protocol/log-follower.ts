@@ -102,7 +102,8 @@ export class LogFollower {
     const subscription = await this.#ports.log.subscribe(0, async (record, sequence) => {
       if (sequence !== state.sequence + 1 || sequence > last) return;
       for (const event of record.events)
-        if (event.type === "MigrationPlanned") await this.#load(event.assignments.digest);
+        if (event.type === "MigrationPlanned" || event.type === "MovePlanned")
+          await this.#load(event.assignments.digest);
       state = evolve(state, record, sequence);
       if (sequence === last) done.resolve();
     });
@@ -182,7 +183,8 @@ export class LogFollower {
       return;
     }
     for (const event of record.events)
-      if (event.type === "MigrationPlanned") await this.#load(event.assignments.digest);
+      if (event.type === "MigrationPlanned" || event.type === "MovePlanned")
+        await this.#load(event.assignments.digest);
     if (sequence <= this.#state.sequence) return;
     if (sequence !== this.#state.sequence + 1) {
       // Our own append overtook the subscription: what lies between is on its way and comes in order.

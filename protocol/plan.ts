@@ -53,6 +53,10 @@ export const Settings = z.strictObject({
 });
 export type Settings = z.infer<typeof Settings>;
 
+/** `split`: new Pods become replicas of the whole source. `move`: organizations go to one Pod that exists already. */
+export const MigrationKind = z.enum(["split", "move"]);
+export type MigrationKind = z.infer<typeof MigrationKind>;
+
 const Assignment = z.union([
   /** `{pod: pod-100, organizations: [gitlab-org, 42]}` */
   z.strictObject({
@@ -69,7 +73,7 @@ const Assignment = z.union([
 export const Plan = z.strictObject({
   version: z.literal(1).default(1),
   migration: MigrationId,
-  kind: z.literal("split").default("split"),
+  kind: MigrationKind.default("split"),
   source: PodId,
   assignments: z.array(Assignment).min(1),
   settings: Settings.prefault({}),

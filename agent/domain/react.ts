@@ -79,6 +79,7 @@ export function dutyOf(
   const targets = migration.context.targetPodIds;
   return {
     migrationId: migration.migrationId,
+    kind: migration.kind,
     role: migration.sourcePodId === self ? "source" : "target",
     goal,
     podId: self,

@@ -1,4 +1,4 @@
-/** `plan`, `check` and `split`: from a file to a migration that runs. */
+/** `plan`, `check`, `split` and `move`: from a file to a migration that runs. */
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
@@ -32,6 +32,19 @@ Example of a plan (YAML or JSON):
       approval: manual                    # or auto
       deadlineMs: 30000                   # read-only at most this long
       drainGraceMs: 1000                  # writers in flight may finish for this long`;
+
+const MOVE_EXAMPLE = `
+Example of a plan (YAML or JSON):
+
+  migration: move-gitlab-org
+  kind: move
+  source: pod-0
+  assignments:
+    - pod: pod-7                          # one target; other organizations live there already
+      organizations: [gitlab-org]
+  settings:
+    cutover:
+      approval: manual                    # or auto`;
 
 /** Files of a plan are read here, where they are; the coordinator gets their content. */
 async function readPlan(file: string): Promise<{ plan: Plan; assignments: Assignments }> {
@@ -113,23 +126,37 @@ export function registerPlanCommands(program: Command, context: Context): void {
       process.exitCode = await check(context, id);
     });
 
+  for (const kind of ["split", "move"] as const) registerRun(program, context, kind);
+}
+
+const ABOUT = {
+  split: "accept a plan and start it: new Pods take organizations over from a large one",
+  move: "accept a plan and start it: organizations go from one Pod to another that exists already",
+} as const;
+
+function registerRun(program: Command, context: Context, kind: "split" | "move"): void {
   program
-    .command("split")
+    .command(kind)
     .argument("<file>", "the plan, YAML or JSON")
     .option("--dry-run", "run all checks, show what they find, then stop")
     .option("--approve", "approve the cutover as soon as that is possible")
     .option("--watch", "follow it until it is done, or until an operator has to decide")
-    .description("accept a plan and start it")
+    .description(ABOUT[kind])
     .addHelpText(
       "after",
-      `${PLAN_EXAMPLE}\n${examples(
-        "split split.yaml --dry-run",
-        "split split.yaml --watch             # ends where the cutover waits for approval",
-        "split split.yaml --approve --watch   # through to the end",
+      `${kind === "split" ? PLAN_EXAMPLE : MOVE_EXAMPLE}\n${examples(
+        `${kind} ${kind}.yaml --dry-run`,
+        `${kind} ${kind}.yaml --watch             # ends where the cutover waits for approval`,
+        `${kind} ${kind}.yaml --approve --watch   # through to the end`,
       )}`,
     )
     .action(async (file: string, options: { dryRun?: boolean; approve?: boolean; watch?: boolean }) => {
       const { plan } = await readPlan(file);
+      if (plan.kind !== kind)
+        throw new CleaveError(
+          "PLAN_INVALID",
+          `${file} is the plan of a ${plan.kind}: cleave ${plan.kind} ${file}`,
+        );
       const client = context.client();
       const { migrationId } = await client.plan(plan);
       if (options.dryRun) {

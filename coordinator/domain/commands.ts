@@ -123,15 +123,13 @@ export function decidePlan(
   }
   if (targetPodIds.includes(plan.source))
     throw new CleaveError("PLAN_INVALID", `${plan.source} is both source and target`);
+  if (plan.kind === "move" && targetPodIds.length > 1)
+    throw new CleaveError(
+      "PLAN_INVALID",
+      `a move has one target, and this plan names ${targetPodIds.join(", ")}: write a plan for each`,
+    );
   const live = Object.values(state.migrations).filter((migration) => !isOver(migration.lifecycle));
-  for (const migration of live) {
-    const busy = participants(migration).filter((podId) => targetPodIds.includes(podId));
-    const sourceBusy = migration.sourcePodId === plan.source && migration.lifecycle !== "retaining";
-    if (busy.length > 0)
-      throw new CleaveError("POD_BUSY", `${busy.join(", ")} takes part in ${migration.migrationId}`);
-    if (sourceBusy)
-      throw new CleaveError("POD_BUSY", `${plan.source} is the source of ${migration.migrationId}`);
-  }
+  for (const migration of live) requireFree(migration, plan, targetPodIds);
   const claimed = claimsOf(
     assignments,
     live.map((migration) => assignmentsOf(migration.assignments.digest)),
@@ -143,18 +141,34 @@ export function decidePlan(
   );
   if (elsewhere.length > 0)
     throw new CleaveError("PLAN_NOT_ON_SOURCE", `${some(elsewhere)}: not served by ${plan.source}`);
-  return [
-    {
-      type: "MigrationPlanned",
-      v: 1,
-      migrationId: plan.migration,
-      kind: plan.kind,
-      sourcePodId: plan.source,
-      targetPodIds,
-      assignments: { digest, organizations: assignments.size },
-      settings: plan.settings,
-    },
-  ];
+  const planned = {
+    v: 1 as const,
+    migrationId: plan.migration,
+    sourcePodId: plan.source,
+    assignments: { digest, organizations: assignments.size },
+    settings: plan.settings,
+  };
+  const [targetPodId] = targetPodIds;
+  return plan.kind === "move" && targetPodId !== undefined
+    ? [{ type: "MovePlanned", ...planned, targetPodId }]
+    : [{ type: "MigrationPlanned", kind: "split", ...planned, targetPodIds }];
+}
+
+/**
+ * One migration at a time for each Pod: a fence of one would wait for what the other does. A migration that retains
+ * has nothing to do but to keep what it left behind, so organizations may be moved meanwhile; but a Pod with the
+ * copies of a split is no empty one.
+ * @throws CleaveError POD_BUSY.
+ */
+function requireFree(migration: Migration, plan: Plan, targetPodIds: readonly PodId[]): void {
+  const others = participants(migration);
+  const retaining = migration.lifecycle === "retaining";
+  const wanted = plan.kind === "move" ? (retaining ? [] : [plan.source, ...targetPodIds]) : targetPodIds;
+  const busy = wanted.filter((podId) => others.includes(podId));
+  if (busy.length > 0)
+    throw new CleaveError("POD_BUSY", `${busy.join(", ")} takes part in ${migration.migrationId}`);
+  if (migration.sourcePodId === plan.source && !retaining)
+    throw new CleaveError("POD_BUSY", `${plan.source} is the source of ${migration.migrationId}`);
 }
 
 function some(ids: readonly OrganizationId[]): string {

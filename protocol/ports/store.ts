@@ -6,7 +6,7 @@ import type { Assignments } from "../assignments.ts";
 import type { SharePhase } from "../cluster.ts";
 import type { Finding, Goal, StoreStatus } from "../evidence.ts";
 import type { Epoch, MigrationId, PodId, StoreName } from "../ids.ts";
-import type { Settings } from "../plan.ts";
+import type { MigrationKind, Settings } from "../plan.ts";
 
 /**
  * What one Pod has to reach in one migration, derived from the log alone.
@@ -21,6 +21,8 @@ import type { Settings } from "../plan.ts";
  */
 export interface Duty {
   readonly migrationId: MigrationId;
+  /** Of a split, a target gets everything; of a move, what the assigned organizations own and nothing else. */
+  readonly kind: MigrationKind;
   readonly role: "source" | "target";
   readonly goal: Goal;
   readonly podId: PodId;

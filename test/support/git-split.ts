@@ -94,6 +94,7 @@ export class GitSplit {
   duty(side: Side, goal: Goal, phase: SharePhase, epoch: number | null = null): Duty {
     return {
       migrationId,
+      kind: "split",
       role: side.podId === pod0 ? "source" : "target",
       goal,
       podId: side.podId,

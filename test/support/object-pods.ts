@@ -187,6 +187,7 @@ export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty 
   });
   return {
     migrationId: MIGRATION,
+    kind: "split",
     role: podId === SOURCE ? "source" : "target",
     goal,
     podId,

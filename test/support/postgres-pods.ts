@@ -125,6 +125,7 @@ export async function assemble(
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
     duty: (podId, goal, { epoch, phase = "source" } = {}) => ({
       migrationId: MIGRATION,
+      kind: "split",
       role: podId === SOURCE ? "source" : "target",
       goal,
       podId,

@@ -79,7 +79,8 @@ END`,
 /**
  * One organization's row. The hot path: without subtransactions, one look-up where nothing is assigned, two where
  * something is. The default Pod is written into it, and the lock is taken by the query that finds the route, because
- * each further query would cost as much as the look-up itself.
+ * each further query would cost as much as the look-up itself. False is a yes too: the row's organization is being
+ * moved, and the writer has to note which row it changes.
  */
 const admit = (defaultPodId: PodId): SqlFunction => ({
   signature: "cleave.admit(organization pg_catalog.text, relation pg_catalog.text)",
@@ -93,6 +94,7 @@ DECLARE
   locked pg_catalog.bool;
   source pg_catalog.text;
   now_in pg_catalog.text;
+  noting pg_catalog.bool;
 BEGIN
   SELECT route.pod_id, route.migration_id, route.target_pod_id,
       pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("route.migration_id")})
@@ -100,15 +102,15 @@ BEGIN
     FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) organization;
   IF locked THEN
     -- A query of its own, after the lock: in READ COMMITTED it sees what the fence before it has flipped.
-    SELECT share.source_pod_id, share.phase INTO source, now_in FROM cleave.share
+    SELECT share.source_pod_id, share.phase, share.logical INTO source, now_in, noting FROM cleave.share
       WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target;
     IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed'
         AND ${HERE} THEN
-      RETURN true;
+      RETURN NOT noting;
     END IF;
 ${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target FOR SHARE;")}
     IF ${HERE} THEN
-      RETURN true;
+      RETURN NOT noting;
     END IF;
     RETURN cleave.refuse(organization, now_in, source, target);
   ELSIF migration IS NULL AND organization IS NOT NULL

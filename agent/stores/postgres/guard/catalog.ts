@@ -91,3 +91,23 @@ export function relationOfRule(catalog: Catalog, table: string): Relation {
   if (!relation) throw new CleaveError("OWNERSHIP_RULE_INVALID", `there is no table ${table}`);
   return relation;
 }
+
+/**
+ * What tells each table's rows apart, as `identityOf` chooses it; partitions and tables without a key have no entry.
+ */
+const IDENTITIES = `
+SELECT DISTINCT ON (i.indrelid) n.nspname || '.' || c.relname AS name,
+  (SELECT array_agg(a.attname::text ORDER BY k.at) FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, at)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.at <= i.indnkeyatts) AS columns
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate AND NOT c.relispartition
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'cleave') AND n.nspname !~ '^pg_(temp|toast_temp)_'
+  AND (i.indisprimary OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) AND NOT a.attnotnull))
+ORDER BY i.indrelid, i.indisprimary DESC, x.relname`;
+
+export async function readIdentities(db: Queryable): Promise<ReadonlyMap<string, readonly string[]>> {
+  const { rows } = await db.query<{ name: string; columns: string[] }>(IDENTITIES);
+  return new Map(rows.map(({ name, columns }) => [name, columns]));
+}

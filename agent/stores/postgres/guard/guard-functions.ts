@@ -2,7 +2,7 @@
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { admissionFunctions } from "./admission.ts";
-import { guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import { APPLY_ROLE, guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
   isOwned,
   ownerColumns,
@@ -43,7 +43,19 @@ function changed(columns: readonly string[]): string {
   return `NOT COALESCE(${same.join(" AND ")}, false)`;
 }
 
-function ownedBody(ownership: Ownership, table: string, columns: readonly string[]): string {
+/** SQL that notes a row of an organization that is being moved: see `admit`. Without a key it cannot be moved. */
+function note(table: string, key: readonly string[], row: string, owner: string): string {
+  if (key.length === 0) return "";
+  const values = key.map((column) => `${row}.${quoteIdentifier(column)}::pg_catalog.text`).join(", ");
+  return `INSERT INTO cleave.touched (migration_id, "table", key) SELECT route.migration_id, ${literal(table)}, ARRAY[${values}] FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) ${owner};`;
+}
+
+function ownedBody(
+  ownership: Ownership,
+  table: string,
+  columns: readonly string[],
+  identity: readonly string[],
+): string {
   const keys = referencedKeys(ownership, table);
   const remember = (key: readonly string[]) => rememberDeparted(table, key, "OLD", "owner_before");
   const onDelete = keys.map((key) => `    IF owner_before IS NOT NULL THEN ${remember(key)} END IF;`);
@@ -55,18 +67,27 @@ function ownedBody(ownership: Ownership, table: string, columns: readonly string
 DECLARE
   owner_before pg_catalog.text;
   owner_after pg_catalog.text;
-  admitted pg_catalog.bool;
 BEGIN
   IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
     IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${ownerExpression(ownership, table, "OLD")}, ${literal(table)}) THEN
       RETURN NEW;
     END IF;
   ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-    admitted := cleave.admit(${ownerExpression(ownership, table, "NEW")}, ${literal(table)});
+    IF NOT cleave.admit(${ownerExpression(ownership, table, "NEW")}, ${literal(table)}) THEN
+      owner_after := ${ownerExpression(ownership, table, "NEW")};
+      ${note(table, identity, "NEW", "owner_after")}
+    END IF;
     RETURN NEW;
   END IF;
   owner_before := ${ownerExpression(ownership, table, "OLD")};
-  admitted := cleave.admit(owner_before, ${literal(table)});
+  IF NOT cleave.admit(owner_before, ${literal(table)}) THEN
+    ${note(table, identity, "OLD", "owner_before")}
+    IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      IF ${identity.length > 0 ? changed(identity) : "false"} THEN
+        ${note(table, identity, "NEW", "owner_before")}
+      END IF;
+    END IF;
+  END IF;
   IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
 ${onDelete.join("\n")}
     RETURN OLD;
@@ -74,7 +95,9 @@ ${onDelete.join("\n")}
   IF ${changed(columns)} THEN
     owner_after := ${ownerExpression(ownership, table, "NEW")};
     IF NOT COALESCE(owner_after OPERATOR(pg_catalog.=) owner_before, false) THEN
-      admitted := cleave.admit(owner_after, ${literal(table)});
+      IF NOT cleave.admit(owner_after, ${literal(table)}) THEN
+        ${note(table, identity, "NEW", "owner_after")}
+      END IF;
 ${keys.length > 0 ? `      ${rememberMoved("owner_after")}` : ""}
     END IF;
   END IF;
@@ -173,8 +196,15 @@ END`,
   },
 ];
 
+/** The columns that tell a table's rows apart, by the table's name; empty where nothing does. */
+export type Identities = ReadonlyMap<string, readonly string[]>;
+
 /** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */
-export function guardFunctions(ownership: Ownership, defaultPodId: PodId): readonly GuardFunction[] {
+export function guardFunctions(
+  ownership: Ownership,
+  defaultPodId: PodId,
+  identities: Identities,
+): readonly GuardFunction[] {
   const perTable = [...rulesOf(ownership)].flatMap(([table, rule]): GuardFunction[] =>
     isOwned(rule)
       ? [
@@ -183,7 +213,7 @@ export function guardFunctions(ownership: Ownership, defaultPodId: PodId): reado
             returns: "trigger",
             definer: true,
             hot: true,
-            body: ownedBody(ownership, table, ownerColumns(rule)),
+            body: ownedBody(ownership, table, ownerColumns(rule), identities.get(table) ?? []),
           },
         ]
       : [],
@@ -223,7 +253,8 @@ export function tableGuard(table: string, rule: TableRule): TableGuard | null {
 /** SQL for one trigger that is there, right and always enabled afterwards. `relation` is quoted. */
 export function createTrigger(kind: "row" | "truncate", relation: string, guardFunction: string): string {
   const events = kind === "row" ? "BEFORE INSERT OR UPDATE OR DELETE" : "BEFORE TRUNCATE";
-  const level = kind === "row" ? "ROW" : "STATEMENT";
+  const level =
+    kind === "row" ? `ROW WHEN (SESSION_USER OPERATOR(pg_catalog.<>) ${literal(APPLY_ROLE)})` : "STATEMENT";
   return `DROP TRIGGER IF EXISTS ${TRIGGER[kind]} ON ${relation};
 CREATE TRIGGER ${TRIGGER[kind]} ${events} ON ${relation} FOR EACH ${level} EXECUTE FUNCTION cleave.${guardFunction}();
 ALTER TABLE ${relation} ENABLE ALWAYS TRIGGER ${TRIGGER[kind]};`;

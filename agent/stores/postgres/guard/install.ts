@@ -9,9 +9,16 @@ import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog } from "./catalog.ts";
+import { readCatalog, readIdentities } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
-import { CREATE_SCHEMA, EVENT_TRIGGERS, literal, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import {
+  APPLY_ROLE,
+  CREATE_SCHEMA,
+  EVENT_TRIGGERS,
+  literal,
+  ROW_TRIGGER,
+  TRUNCATE_TRIGGER,
+} from "./names.ts";
 import {
   inTransaction,
   isLockTimeout,
@@ -106,7 +113,8 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
       "POSTGRES_IDENTITY",
       `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
     );
-  await client.query(guardFunctions(options.ownership, options.defaultPodId).map(createFunction).join("\n"));
+  const functions = guardFunctions(options.ownership, options.defaultPodId, await readIdentities(client));
+  await client.query(functions.map(createFunction).join("\n"));
   for (const { name, event, procedure } of EVENT_TRIGGERS) {
     const { rowCount } = await client.query(
       "SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = $1 AND evtenabled = 'A'",
@@ -187,7 +195,9 @@ export async function removeGuard(
     const events = EVENT_TRIGGERS.map(({ name }) => `DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)};`);
     const dropRest = async () => {
       await client.query(INSTALL_LOCK);
-      await client.query(`${events.join("\n")} DROP SCHEMA IF EXISTS cleave CASCADE`);
+      await client.query(
+        `${events.join("\n")} DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`,
+      );
     };
     await patiently(client, "the schema", "removal", dropRest, options.signal);
   });

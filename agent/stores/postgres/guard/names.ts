@@ -32,6 +32,12 @@ export const EVENT_TRIGGERS = [
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
 ] as const;
 
+/**
+ * The role under which a move's rows are written to the Pod that they go to, where the guard refuses them to everybody
+ * else until it opens. Nobody logs in as it: a superuser's session takes it on.
+ */
+export const APPLY_ROLE = "cleave_apply";
+
 /** Name of a table's own guard function: free of whatever the table's name may contain. */
 export function guardFunctionName(table: string): string {
   return `guard_${createHash("sha256").update(table).digest("hex").slice(0, 24)}`;
@@ -62,6 +68,8 @@ CREATE TABLE IF NOT EXISTS cleave.share (
   source_pod_id text NOT NULL,
   epoch bigint,
   phase text NOT NULL CHECK (phase IN ('source', 'fenced', 'transferred', 'opened')),
+  -- A move: rows are compared one by one, so writers note which they change.
+  logical boolean NOT NULL DEFAULT false,
   PRIMARY KEY (migration_id, target_pod_id)
 );
 CREATE TABLE IF NOT EXISTS cleave.marker (
@@ -78,6 +86,13 @@ CREATE TABLE IF NOT EXISTS cleave.departed (
   PRIMARY KEY (parent_table, key)
 );
 CREATE TABLE IF NOT EXISTS cleave.moved (migration_id text NOT NULL);
+-- Rows of organizations that are being moved, as writers changed them, to be compared with the target's.
+CREATE TABLE IF NOT EXISTS cleave.touched (
+  migration_id text NOT NULL,
+  "table" text NOT NULL,
+  key text[] NOT NULL,
+  xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+);
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

@@ -14,6 +14,8 @@ export interface Staging {
   readonly defaultPodId: PodId;
   readonly targetPodIds: readonly PodId[];
   readonly assignments: Assignments;
+  /** A move: writers note the rows that they change. */
+  readonly logical?: boolean;
 }
 
 const BATCH = 20_000;
@@ -38,8 +40,8 @@ export async function stageRoutes(db: Queryable, staging: Staging, options: Wait
       [[defaultPodId, sourcePodId, ...targetPodIds]],
     );
     await client.query(
-      "INSERT INTO cleave.share (migration_id, target_pod_id, source_pod_id, phase) SELECT $1, unnest($2::text[]), $3, 'source' ON CONFLICT DO NOTHING",
-      [migrationId, targetPodIds, sourcePodId],
+      "INSERT INTO cleave.share (migration_id, target_pod_id, source_pod_id, phase, logical) SELECT $1, unnest($2::text[]), $3, 'source', $4 ON CONFLICT DO NOTHING",
+      [migrationId, targetPodIds, sourcePodId, staging.logical ?? false],
     );
     const organizations = [...assignments.keys()];
     for (let from = 0; from < organizations.length; from += BATCH) {
@@ -182,6 +184,7 @@ export async function releaseRoutes(
       migrationId,
     ]);
     await client.query("DELETE FROM cleave.moved WHERE migration_id = $1", [migrationId]);
+    await client.query("DELETE FROM cleave.touched WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.marker WHERE migration_id = $1", [migrationId]);
     const { rows: needed } = await client.query<{ needed: boolean }>(
       "SELECT EXISTS (SELECT FROM cleave.share) OR EXISTS (SELECT FROM cleave.route) AS needed",

@@ -2,7 +2,7 @@
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { type Catalog, type Relation, relationOfRule } from "./catalog.ts";
 import { createTrigger, tableGuard } from "./guard-functions.ts";
-import { ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import { APPLY_ROLE, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import { rulesOf } from "./owner-sql.ts";
 import type { Queryable } from "./queryable.ts";
 
@@ -48,11 +48,12 @@ export async function findTriggerFaults(
     name: string;
     tgenabled: string;
     tgtype: number;
-    plain: boolean;
+    condition: string | null;
+    every_column: boolean;
     guard_function: string;
   }>(
     `SELECT t.tgrelid::int8::float8 AS relation, t.tgname AS name, t.tgenabled, t.tgtype,
-       (t.tgqual IS NULL AND t.tgattr = ''::int2vector) AS plain,
+       pg_catalog.pg_get_expr(t.tgqual, t.tgrelid) AS condition, t.tgattr = ''::int2vector AS every_column,
        CASE n.nspname WHEN 'cleave' THEN p.proname ELSE '' END AS guard_function
      FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -64,11 +65,24 @@ export async function findTriggerFaults(
     const name = trigger.kind === "row" ? ROW_TRIGGER : TRUNCATE_TRIGGER;
     const found = present.get(`${trigger.relation.oid} ${name}`);
     if (!found) return [{ trigger, fault: "missing" }];
-    if (found.guard_function !== trigger.guardFunction || found.tgtype !== TYPE[trigger.kind] || !found.plain)
-      return [{ trigger, fault: "altered" }];
+    const asMade =
+      found.every_column &&
+      (trigger.kind === "row" ? exceptsApply(found.condition) : found.condition === null) &&
+      found.guard_function === trigger.guardFunction &&
+      found.tgtype === TYPE[trigger.kind];
+    if (!asMade) return [{ trigger, fault: "altered" }];
     // `A`: it fires whatever session_replication_role says.
     return found.tgenabled === "A" ? [] : [{ trigger, fault: "disabled" }];
   });
+}
+
+/** As versions of PostgreSQL write it back: with and without parentheses, quotes and a schema. */
+const EXCEPTS_APPLY = new RegExp(
+  `^session_user operatorpg_catalog\\.<> '${APPLY_ROLE}'::name$|^session_user <> '${APPLY_ROLE}'::name$`,
+);
+
+function exceptsApply(condition: string | null): boolean {
+  return EXCEPTS_APPLY.test((condition ?? "").toLowerCase().replaceAll(/[()"]/g, ""));
 }
 
 /** SQL that repairs one fault. A partition's row trigger that is gone altogether needs its parent's made again. */

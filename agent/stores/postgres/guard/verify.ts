@@ -3,7 +3,7 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog } from "./catalog.ts";
+import { readCatalog, readIdentities } from "./catalog.ts";
 import { guardFunctions, searchPathOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
 import type { Queryable } from "./queryable.ts";
@@ -54,7 +54,7 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
   const { rows: pods } = await db.query<{ default_pod_id: PodId }>("SELECT default_pod_id FROM cleave.pod");
   const defaultPodId = pods[0]?.default_pod_id;
   if (defaultPodId === undefined) return [missing("the table cleave.pod is empty")];
-  return guardFunctions(ownership, defaultPodId).flatMap((expected) => {
+  return guardFunctions(ownership, defaultPodId, await readIdentities(db)).flatMap((expected) => {
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
