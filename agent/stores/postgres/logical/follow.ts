@@ -72,7 +72,10 @@ export async function follow(options: FollowOptions): Promise<void> {
         options.onApplied?.(applied.endLsn);
       }
       // Between transactions, with nothing unread: what the server has passed over held nothing for this stream.
-      if (!inTransaction && stream.waiting === 0) stream.confirm(stream.sentUpTo);
+      if (!inTransaction && stream.waiting === 0) {
+        stream.confirm(stream.sentUpTo);
+        options.onApplied?.(stream.sentUpTo);
+      }
     }
   } catch (error) {
     throw toPostgresError(error, describeEndpoint(target));

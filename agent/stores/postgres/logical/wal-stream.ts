@@ -186,7 +186,11 @@ export class WalStream {
         this.#wake();
       } else if (chunk[0] === KEEPALIVE) {
         const end = chunk.readBigUInt64BE(1);
-        if (end > this.#sentUpTo) this.#sentUpTo = end;
+        if (end > this.#sentUpTo) {
+          this.#sentUpTo = end;
+          // Whoever reads gets to know that the server has passed over what is not of interest.
+          this.#queue.push({ tag: "other" });
+        }
         this.#wake();
         if (chunk.readUInt8(17) === 1) this.#status();
       }
