@@ -10,7 +10,6 @@ import { Clients } from "./models/clients.ts";
 import type { Checker } from "./observer.ts";
 import { Cluster, SOURCE } from "./processes/cluster.ts";
 import { Operator } from "./processes/operator.ts";
-import { standsStill } from "./processes/rule-13.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
 import { Truth } from "./truth.ts";
 import { forbidAmbient, realNow } from "./world/ambient.ts";
@@ -145,10 +144,7 @@ class OneRun {
     const { log, blobs, network } = this.#cluster.servers;
     this.#truth = new Truth(blobs);
     const violated = (invariant: string, message: string) => this.fail("safety", invariant, message);
-    this.#checkers = [
-      ...allCheckers({ truth: this.#truth, cluster: this.#cluster, violated }),
-      standsStill(this.#cluster, violated),
-    ];
+    this.#checkers = allCheckers({ truth: this.#truth, cluster: this.#cluster, violated });
     this.#clients = new Clients({
       world,
       network,

@@ -1,6 +1,6 @@
 /** What the log says at this very instant, whoever knows it already: the world's own fold. */
 import { type Assignments, decodeAssignments } from "../protocol/assignments.ts";
-import { type ClusterState, emptyCluster, type Migration, routeOf, sharePhase } from "../protocol/cluster.ts";
+import { type ClusterState, emptyCluster, type Migration } from "../protocol/cluster.ts";
 import type { ReadRecord } from "../protocol/events.ts";
 import { evolve } from "../protocol/evolve.ts";
 import type { Digest, PodId } from "../protocol/ids.ts";
@@ -57,12 +57,20 @@ export class Truth {
       if (isOver(migration.lifecycle)) continue;
       const target = this.assignments(migration).get(organization as never);
       if (target === undefined) continue;
-      const phase = sharePhase(migration, target);
+      const phase = phaseOf(migration, target);
       const source = migration.sourcePodId;
       const podId = phase === "source" ? source : phase === "opened" ? target : null;
       return { podId, phase, source, target, migration };
     }
-    const podId = routeOf(state, organization as never, this.assignmentsOf)?.podId ?? base;
-    return { podId, phase: "unclaimed", source: podId, target: null, migration: null };
+    // Every migration that moved anything is retaining, and claims it still.
+    return { podId: base, phase: "unclaimed", source: base, target: null, migration: null };
   }
+}
+
+/** As docs/protocol.md has it, in the simulator's own words: the program's may be what is wrong. */
+function phaseOf({ context }: Migration, target: PodId): "source" | "fenced" | "transferred" | "opened" {
+  const { transfer, fenceUp, shares } = context;
+  if (transfer === null) return fenceUp ? "fenced" : "source";
+  if (shares[target] === "revoked") return "source";
+  return shares[target] === "opened" ? "opened" : "transferred";
 }

@@ -10,8 +10,10 @@ import { noEarlyDeletion } from "./i07-no-early-deletion.ts";
 import { replay } from "./i08-replay.ts";
 import { exits } from "./i09-exits.ts";
 import { reversibility } from "./i10-reversibility.ts";
+import { newestLife } from "./rule-03-newest-life.ts";
+import { standsStill } from "./rule-13-stands-still.ts";
 
-/** The invariants of docs/protocol.md, in its order. */
+/** The invariants of docs/protocol.md, in its order, and those rules that a process could break without harm for long. */
 export function allCheckers(facts: Facts): Checker[] {
   return [
     singleAuthority(facts),
@@ -24,5 +26,7 @@ export function allCheckers(facts: Facts): Checker[] {
     replay(facts),
     exits(facts),
     reversibility(facts),
+    newestLife(facts),
+    standsStill(facts),
   ];
 }

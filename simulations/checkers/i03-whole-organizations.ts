@@ -1,15 +1,18 @@
 /** I3: rows, repositories and objects of an organization are served by the same Pod, and all of them are there. */
 import type { StoreName } from "../../protocol/ids.ts";
 import type { Checker } from "../observer.ts";
+import type { Cluster } from "../processes/cluster.ts";
 import { type Facts, STORES } from "./facts.ts";
 
 export function wholeOrganizations({ truth, cluster, violated }: Facts): Checker {
   return {
     invariant: "I3",
-    /** Every store of the Pod that serves an organization enforces the same: that it is served there. */
+    /** Every store of the Pod that serves an organization enforces that, and every process sends its clients there. */
     atRest() {
       for (const organization of cluster.organizations) {
         const { podId, phase, target, migration } = truth.authority(organization);
+        for (const [id, route] of routesOf(cluster, organization))
+          if (route !== podId) violated("I3", `${podId} serves ${organization}, but ${id} names ${route}`);
         if (podId === null || target === null || migration === null) continue;
         const phases = new Map<StoreName, string | undefined>();
         const pod = cluster.pod(podId);
@@ -26,4 +29,13 @@ export function wholeOrganizations({ truth, cluster, violated }: Facts): Checker
       }
     },
   };
+}
+
+/** What each process that runs would tell a router. */
+function routesOf(cluster: Cluster, organization: string): [id: string, podId: string | undefined][] {
+  const pods = [...cluster.pods.values()].map(({ id, current }) => [id, current?.agent] as const);
+  const coordinators = cluster.coordinators.map(({ id, current }) => [id, current?.coordinator] as const);
+  return [...pods, ...coordinators].flatMap(([id, process]): [string, string | undefined][] =>
+    process === undefined ? [] : [[id, process.route(organization as never)?.podId]],
+  );
 }

@@ -12,6 +12,8 @@ const TIME_TO_LOWER_MS = 8_000;
 export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
   const { world, servers } = cluster;
   const ableSince = new Map<string, number>();
+  /** By process and epoch: since when it is able to lower that fence, and its clock says that it should. */
+  const overdueSince = new Map<string, number>();
   /** When the log last said of any migration that its source serves. */
   let servesSince = 0;
 
@@ -21,6 +23,7 @@ export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
     return (
       run?.responsive === true &&
       run.host.slowMs === 0 &&
+      run.host.nothingDeliveredUntil <= world.now &&
       network.connected(process.id, "log") &&
       Math.max(log.stalledUntil, log.staleUntil, blobs.unavailableUntil) <= world.now &&
       log.lostAnswers === 0 &&
@@ -42,12 +45,12 @@ export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
       for (const { context, migrationId } of truth.migrations()) {
         if (!context.fenceUp || !context.fence) continue;
         for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {
-          const now = process.current?.run.clock.now() ?? 0;
-          const forMs = Math.min(
-            world.now - (ableSince.get(process.id) ?? world.now),
-            now - context.fence.deadlineAt,
-          );
-          if (forMs > TIME_TO_REACH_THE_LOG_MS)
+          const key = `${process.id} ${context.fence.epoch}`;
+          const isOver = (process.current?.run.clock.now() ?? 0) >= context.fence.deadlineAt;
+          if (!isOver || !ableSince.has(process.id)) overdueSince.delete(key);
+          // By true time: its clock may have jumped far behind the deadline just now.
+          else if (!overdueSince.has(key)) overdueSince.set(key, world.now);
+          if (world.now - (overdueSince.get(key) ?? world.now) > TIME_TO_REACH_THE_LOG_MS)
             violated("I6", `the fence of ${migrationId} is up, though ${process.id} could have lowered it`);
         }
       }

@@ -3,12 +3,9 @@
  * migration any more. (That it goes on serving is I5's and I9's affair; that it says so, a scenario's.)
  */
 import type { Checker } from "../observer.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Facts } from "./facts.ts";
 
-export function standsStill(
-  cluster: Cluster,
-  violated: (invariant: string, message: string) => void,
-): Checker {
+export function standsStill({ cluster, violated }: Facts): Checker {
   return {
     invariant: "rule 13",
     appended(record) {

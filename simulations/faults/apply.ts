@@ -48,6 +48,7 @@ export class Faults {
     for (const host of this.#cluster.hosts.values()) {
       host.pausedUntil = Math.min(host.pausedUntil, world.now);
       host.slowMs = 0;
+      host.nothingDeliveredUntil = 0;
       // Clocks are kept in step again, as a time service does.
       host.skewMs = Math.max(-50, Math.min(50, host.skewMs));
     }
@@ -200,6 +201,9 @@ export class Faults {
         return () => {
           log.redelivery = 0;
         };
+      case "delivery-stall":
+        if (host) host.nothingDeliveredUntil = until;
+        return null;
       case "slot-loss":
         if (this.#cluster.pod(SOURCE).postgres.hasSlotFor(target))
           this.#cluster.pod(SOURCE).postgres.lostFor.add(target);
@@ -214,10 +218,8 @@ export class Faults {
       }
       case "rotten-disk": {
         if (!pod) return null;
-        const place = world.chance.of(`rotten ${target} ${world.now}`);
-        const from = this.#cluster.pod(SOURCE);
-        const isIts = (organization: string) => this.#cluster.assignments.get(organization) === target;
-        for (const kind of ["git", "objects"] as const) pod[kind].rotten = from[kind].keyAt(place, isIts);
+        const quarter = Math.floor(4 * world.chance.of(`rotten ${target} ${world.now}`));
+        pod.git.rotten = pod.objects.rotten = quarter;
         return () => {
           pod.git.rotten = pod.objects.rotten = null;
         };

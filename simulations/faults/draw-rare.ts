@@ -1,9 +1,25 @@
 /** Faults that would drown among the others: in some seeds there is one of them. */
 import type { EventType } from "../../protocol/events.ts";
 import type { Chance } from "../world/random.ts";
-import { type Fault, RARE_KINDS } from "./fault.ts";
+import type { Fault } from "./fault.ts";
 
 const SHARE = 0.25;
+const DELIVERY_SHARE = 0.08;
+
+/** Some more often than the others, because less of what they do is seen. */
+const KINDS = [
+  "log-redelivery",
+  "slot-loss",
+  "unreadable-source",
+  "rotten-disk",
+  "late-writes",
+  "older-version",
+  "older-version",
+  "older-version",
+] as const;
+
+const COPYING: readonly EventType[] = ["PreflightPassed", "SeedingCompleted", "ReplicasCaughtUp"];
+const GIVING_AWAY: readonly EventType[] = ["FenceRaised", "SourceDrained", "AuthorityTransferred"];
 
 /** Events in about their order: an older version is met by one that comes soon after it was started. */
 const IN_ORDER: readonly EventType[] = [
@@ -35,10 +51,34 @@ export function drawRare(
   hosts: readonly string[],
   whenOf: (chance: Chance) => Fault["when"],
 ): Fault[] {
+  return [...drawOne(chance, hosts, whenOf), ...drawDelivery(chance.fork("delivery"), hosts, whenOf)];
+}
+
+/** Mostly the source, just when it gives organizations away: what it does not hear of, it must not deny. */
+function drawDelivery(
+  chance: Chance,
+  hosts: readonly string[],
+  whenOf: (chance: Chance) => Fault["when"],
+): Fault[] {
+  if (!chance.chance(DELIVERY_SHARE)) return [];
+  const forMs = 1_500 + chance.next() * 9_000;
+  const fault = { kind: "delivery-stall", forMs, amount: 0 } as const;
+  if (chance.chance(0.4))
+    return [{ ...fault, target: chance.pick(hosts), when: whenOf(chance.fork("when")) }];
+  const on = chance.pick(GIVING_AWAY);
+  const when = { on, nth: chance.pick([1, 1, 2]), afterMs: on === "SourceDrained" ? chance.skewed(0, 2) : 0 };
+  return [{ ...fault, target: "pod-0", when }];
+}
+
+function drawOne(
+  chance: Chance,
+  hosts: readonly string[],
+  whenOf: (chance: Chance) => Fault["when"],
+): Fault[] {
   if (!chance.chance(SHARE)) return [];
   const pods = hosts.filter((host) => host.startsWith("pod"));
   const source = pods[0] as string;
-  const kind = chance.pick([...RARE_KINDS, "older-version", "older-version"] as const);
+  const kind = chance.pick(KINDS);
   const when = whenOf(chance.fork("when"));
   const forMs = chance.chance(0.5) ? chance.skewed(100, 3_000) : 500 + chance.next() * 9_000;
   switch (kind) {
@@ -57,7 +97,16 @@ export function drawRare(
     case "unreadable-source":
       return [{ kind, target: source, when, forMs, amount: 0 }];
     case "rotten-disk":
-      return [{ kind, target: chance.pick(pods.slice(1)), when, forMs, amount: 0 }];
+      return [
+        {
+          kind,
+          target: chance.pick(pods.slice(1)),
+          // What is copied while it lasts is what it can spoil.
+          when: { on: chance.pick(COPYING), nth: 1, afterMs: chance.skewed(0, 500) },
+          forMs: 3_000 + chance.next() * 9_000,
+          amount: 0,
+        },
+      ];
     case "late-writes":
       return [{ kind, target: chance.pick(pods), when, forMs, amount: chance.skewed(50, 3_000) }];
   }

@@ -95,8 +95,9 @@ function drawClassic(chance: Chance, hosts: readonly string[]): Fault[] {
       fault("crash", source, at("Opened", 20)),
     ],
     () => [
+      // Reports of an agent's former life arrive after those of its next one.
       fault("bus-shuffle", "*", at("ReplicasCaughtUp", 5), 900),
-      fault("crash", source, at("FenceRaised", 30)),
+      { ...fault("crash", source, at("FenceRaised", 30)), forMs: chance.whole(1, 300) },
     ],
   ])();
 }

@@ -51,8 +51,10 @@ export const RARE_KINDS = [
   "slot-loss",
   /** One repository and one object of the source cannot be read. */
   "unreadable-source",
-  /** One repository and one object that are copied to `target` are never what was read. */
+  /** A quarter of the repositories and objects that are copied to `target` are never what was read. */
   "rotten-disk",
+  /** `target` is answered by the log, and delivered nothing new: its consumer is gone. */
+  "delivery-stall",
   /** Writes of files on `target` take `amount` ms more, and cannot be ended. */
   "late-writes",
 ] as const;

@@ -22,6 +22,8 @@ export class BusServer {
   doubling = 0;
   /** An agent reports that it does not know an event (rule 13). */
   said: (from: string, what: string) => void = () => undefined;
+  /** `listener` has just been told a report that `from` sent. */
+  heard: (listener: Run, from: Run, report: Report) => void = () => undefined;
   /** Messages are held for up to this long, each for its own time, so they overtake one another. */
   shuffleMs = 0;
 
@@ -36,7 +38,8 @@ export class BusServer {
     return () => this.#listeners.delete(listener);
   }
 
-  publish(from: string, report: Report): void {
+  publish(run: Run, report: Report): void {
+    const from = run.host.id;
     // Through the wire format, as it really goes.
     const read = decodeReport(encodeReport(report));
     if (report.notUnderstood !== null) this.said(from, report.notUnderstood);
@@ -44,12 +47,12 @@ export class BusServer {
     this.#network.send(from, LOG, "report", () => {
       for (const listener of this.#listeners) {
         if (!listener.run.alive) this.#listeners.delete(listener);
-        else this.#deliver(listener, read, `${identity} ${listener.run.host.id}`);
+        else this.#deliver(listener, run, read, `${identity} ${listener.run.host.id}`);
       }
     });
   }
 
-  #deliver(listener: Listener, report: Report, identity: string): void {
+  #deliver(listener: Listener, from: Run, report: Report, identity: string): void {
     if (this.loss > 0 && this.#chance.of(`loss ${identity}`) < this.loss) return;
     const times = this.doubling > 0 && this.#chance.of(`double ${identity}`) < this.doubling ? 2 : 1;
     for (let i = 0; i < times; i++) {
@@ -57,7 +60,11 @@ export class BusServer {
       const to = listener.run.host.id;
       const ms = heldMs + this.#network.delayMs(LOG, to);
       this.#world.after(ms, `report to ${to}`, () => {
-        if (this.#network.reaches(LOG, to)) listener.run.after(0, "report", () => listener.hear(report));
+        if (!this.#network.reaches(LOG, to)) return;
+        listener.run.after(0, "report", () => {
+          listener.hear(report);
+          this.heard(listener.run, from, report);
+        });
       });
     }
   }
@@ -75,7 +82,7 @@ export class BusClient implements Bus {
   }
 
   publishReport(report: Report): void {
-    this.#server.publish(this.#run.host.id, report);
+    this.#server.publish(this.#run, report);
   }
 
   onReport(onReport: (report: Report) => void): () => void {

@@ -93,7 +93,7 @@ export class Clients {
             true,
             () => {
               if (good) settled(organization, store);
-              else this.#options.world.after(500, identity, () => begin(n + 1));
+              else this.#options.world.after(Math.min(10_000, 500 * (n + 1)), identity, () => begin(n + 1));
             },
             () => {
               good = true;
@@ -204,7 +204,9 @@ export class Clients {
       this.#options.events.refused(podId, attempt.organization, outcome);
     if (outcome === "wrongPod" && "podId" in refusal && refusal.podId !== undefined) {
       this.#routes.set(`${attempt.client} ${attempt.organization}`, refusal.podId);
-      this.#again(attempt, attempt.tries % 4 === 0 ? AGAIN_MS : 0);
+      // Pods that send it to one another are asked more and more rarely.
+      const pauseMs = attempt.tries > 12 ? 20 * AGAIN_MS : AGAIN_MS;
+      this.#again(attempt, attempt.tries % 4 === 0 ? pauseMs : 0);
     } else {
       if (outcome === "fenced" || outcome === "unconfirmed") this.#askElsewhere(attempt);
       this.#again(attempt, AGAIN_MS);

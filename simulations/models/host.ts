@@ -14,6 +14,10 @@ export class Host {
   /** 1 is true; durations measured here are longer or shorter by this. The calendar is kept by a time service. */
   rate = 1;
   pausedUntil = 0;
+  /** Its subscription to the log says nothing until then. */
+  nothingDeliveredUntil = 0;
+  /** Processes that were started here. */
+  lives = 0;
   #slowMs = 0;
   /** The event that an older version of the program, which runs here for a while, does not know. */
   olderWithout: EventType | null = null;
@@ -41,11 +45,15 @@ export class Run {
   readonly host: Host;
   /** Of the version that was started. */
   readonly without: EventType | null;
+  /** Which start of its host's process this is: the first is 1. */
+  readonly life: number;
   alive = true;
 
   constructor(world: World, host: Host) {
     this.world = world;
     this.host = host;
+    host.lives += 1;
+    this.life = host.lives;
     this.without = host.olderWithout;
   }
 

@@ -155,7 +155,7 @@ export class LogClient implements EventLog {
         if (!busy && open && next < this.#server.records.length) this.#later(pump);
         return;
       }
-      if (!this.#network.reaches(LOG, this.#node) || this.#server.stalledUntil > this.#run.world.now) {
+      if (!this.#isDelivered()) {
         this.#later(pump);
         return;
       }
@@ -163,7 +163,7 @@ export class LogClient implements EventLog {
       this.#run.after(this.#network.delayMs(LOG, this.#node), `record ${next + 1}`, () => {
         busy = false;
         if (!open) return;
-        if (!this.#network.reaches(LOG, this.#node)) {
+        if (!this.#isDelivered()) {
           this.#later(pump);
           return;
         }
@@ -192,6 +192,12 @@ export class LogClient implements EventLog {
         stop();
       },
     };
+  }
+
+  #isDelivered(): boolean {
+    const { world, host } = this.#run;
+    const stalledUntil = Math.max(this.#server.stalledUntil, host.nothingDeliveredUntil);
+    return stalledUntil <= world.now && this.#network.reaches(LOG, this.#node);
   }
 
   #waiting = false;

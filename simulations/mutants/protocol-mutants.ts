@@ -74,8 +74,15 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "evidence-of-a-goal-not-reached",
-    says: "Evidence counts although its store is still at work.",
-    edits: [{ file: CONSENSUS, find: "status.goal !== goal || !status.reached || ", replace: "" }],
+    says: "A store names what it has while it still drains, and that counts as its evidence.",
+    edits: [
+      { file: CONSENSUS, find: "status.goal !== goal || !status.reached || ", replace: "" },
+      {
+        file: "simulations/models/files/store.ts",
+        find: "this.set(duty, { evidence: null, stragglers: [] });",
+        replace: `this.set(duty, { evidence: { epoch, digest: this.#inventoryDigest(duty), details: {} }, stragglers: [] });`,
+      },
+    ],
   },
   {
     name: "report-of-an-old-incarnation",

@@ -65,6 +65,34 @@ export const STORE_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: "unreadable-counts-as-unchanged",
+    says: "A repository that cannot be read counts as what it last was.",
+    edits: [
+      {
+        file: FILES,
+        find: "if (unreadable !== null) throw",
+        replace: "if (unreadable !== null && epoch < 0) throw",
+      },
+      {
+        file: FILES,
+        find: "if (!item || this.#inventory.get(key)?.digest === item.digest) return;",
+        replace:
+          "if (!item || key === this.#own.unreadable || this.#inventory.get(key)?.digest === item.digest) return;",
+      },
+    ],
+  },
+  {
+    name: "lag-of-what-was-sent",
+    says: "A target's lag is what was not sent to it, and not what it has not replayed.",
+    edits: [
+      {
+        file: STORE,
+        find: "source.position - own.replayPosition",
+        replace: "source.position - own.position",
+      },
+    ],
+  },
+  {
     name: "file-writers-are-not-drained",
     says: "Writers of repositories and objects that announced themselves before the fence are not waited for.",
     edits: [

@@ -31,6 +31,8 @@ export const cutPeers = toAll("peers-cut");
 export const stallLog = toAll("log-stall");
 export const answerFromThePast = toAll("log-stale");
 export const loseAnswers = toAll("log-lost-answers", 0.8);
+/** The log answers it, but nothing new is delivered. */
+export const stopDelivery = to("delivery-stall");
 export const deliverAgain = toAll("log-redelivery", 0.5);
 export const loseReports = toAll("bus-loss", 1);
 export const shuffleReports = toAll("bus-shuffle", 900);

@@ -28,6 +28,7 @@ import {
   shuffleReports,
   silence,
   stallReplay,
+  stopDelivery,
 } from "./happenings.ts";
 import { given, type NamedStory } from "./story.ts";
 
@@ -248,6 +249,15 @@ export const PEER_STORIES: readonly NamedStory[] = [
       .when("activating", deafen("pod-0"))
       .thenHeal(3_000)
       .expect("retaining"),
+  },
+  {
+    name: "nothing-is-delivered",
+    about:
+      "the log answers the source and delivers it nothing: it leases no reads of what it may have given away",
+    story: given({ clients: 12, settings: { openWithinMs: 12_000 } })
+      .when("activating", stopDelivery("pod-0"), { forMs: 9_000 })
+      .expect("retaining")
+      .decides("AuthorityTransferred", "Opened", "Opened"),
   },
   {
     name: "clocks-jump",

@@ -3,7 +3,7 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Run } from "../host.ts";
 import type { Network } from "../network.ts";
-import type { FileServer } from "./server.ts";
+import { type FileServer, withoutItsNewest } from "./server.ts";
 
 const POLL_MS = 600;
 const COPIED_AT_ONCE = 8;
@@ -181,7 +181,7 @@ export class Replica {
     for (const key of some) {
       const item = source.items.get(key);
       if (!item) continue;
-      own.put(key, own.rotten === key ? { ...item, digest: `${item.digest}?` } : item);
+      own.put(key, own.isRotten(key) ? withoutItsNewest(item) : item);
       if (this.pending.get(key)?.digest === item.digest) this.pending.delete(key);
     }
     this.#notice();

@@ -12,6 +12,13 @@ export interface Item {
   readonly digest: string;
 }
 
+/** As a copy that went wrong has it. */
+export const withoutItsNewest = (item: Item): Item => ({
+  ...item,
+  writes: item.writes.slice(0, -1),
+  digest: `${item.digest}?`,
+});
+
 export interface FileWriter {
   readonly key: string;
   readonly organization: string;
@@ -43,8 +50,8 @@ export class FileServer {
   lateMs = 0;
   /** One item that nobody can read or hash for a while. */
   unreadable: string | null = null;
-  /** One item of which every copy that is made here differs from what was read. */
-  rotten: string | null = null;
+  /** Which quarter of the disk is rotten: every copy made there differs from what was read. */
+  rotten: number | null = null;
   onUnreadable: () => void = () => undefined;
   onCommitted: (organization: string, write: string) => void = () => undefined;
 
@@ -140,6 +147,10 @@ export class FileServer {
     this.onUnreadable();
   }
 
+  isRotten(key: string): boolean {
+    return this.rotten !== null && hash32(key) % 4 === this.rotten;
+  }
+
   get isBeforeFence(): boolean {
     return [...this.shares.values()].every(({ phases }) =>
       Object.values(phases).every((p) => p === "source"),
@@ -150,8 +161,7 @@ export class FileServer {
   corruptOne(place: number): void {
     const key = [...this.items.keys()][Math.floor(place * this.items.size)];
     const item = key === undefined ? undefined : this.items.get(key);
-    if (key !== undefined && item !== undefined)
-      this.items.set(key, { ...item, writes: item.writes.slice(0, -1), digest: `${item.digest}?` });
+    if (key !== undefined && item !== undefined) this.items.set(key, withoutItsNewest(item));
   }
 
   writesOf(organization: string): string[] {
