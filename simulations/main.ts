@@ -3,13 +3,12 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { HOLES_EXIT_CODE, reportCoverage } from "./commands/coverage.ts";
 import { runMany } from "./commands/many.ts";
-import { type MutantTable, writeMutants } from "./commands/mutants.ts";
+import { type MutantTable, reportMutants } from "./commands/mutants.ts";
 import { show } from "./commands/one.ts";
 import { runScenarios } from "./commands/scenarios.ts";
 import { addCoverage } from "./coverage/coverage.ts";
 import { coveragePage } from "./coverage/html.ts";
 import { MUTANTS, mutantNamed } from "./mutants/all.ts";
-import { reportMutants } from "./mutants/hunt.ts";
 import { EXIT_CODES, type Report, simulate } from "./run.ts";
 import { SCENARIOS } from "./scenarios/all.ts";
 
@@ -68,9 +67,7 @@ async function main(): Promise<number> {
   if (values.mutants || values.mutant !== undefined) {
     const mutants = values.mutant === undefined ? MUTANTS : [mutantNamed(values.mutant)];
     const [hunts, most] = [Number(values.hunts), Number(values.seeds ?? MUTANT_SEEDS)];
-    return values.json === undefined
-      ? reportMutants(mutants, hunts, most)
-      : writeMutants(mutants, hunts, most, values.json);
+    return reportMutants(mutants, hunts, most, values.json ?? null);
   }
   const echo = values.trace ? (line: string) => console.log(line) : null;
   const tracing = echo === null ? {} : { echo };

@@ -7,10 +7,12 @@ import type { Task } from "./worker.ts";
 /** A run that takes longer than this in real time hangs in a loop without events. */
 const HANGS_AFTER_MS = 60_000;
 
+export type Job = Pick<Task, "seed" | "scenario">;
+
 export interface PoolOptions {
-  /** The next seed, or null when there is none. */
-  readonly next: () => number | null;
-  readonly onReport: (report: Report) => void;
+  /** The next one, or null when there is none. */
+  readonly next: () => Job | null;
+  readonly onReport: (report: Report, job: Job) => void;
   readonly onBroken: (seed: number, error: Error) => void;
   readonly faults?: boolean;
   readonly threads?: number;
@@ -25,19 +27,19 @@ export async function simulateMany(options: PoolOptions): Promise<void> {
 async function runThread(options: PoolOptions): Promise<void> {
   let worker: Worker | null = null;
   for (;;) {
-    const seed = options.next();
-    if (seed === null) break;
+    const job = options.next();
+    if (job === null) break;
     worker ??= new Worker(new URL("./worker.ts", import.meta.url));
     const outcome = await runOne(worker, {
-      seed,
+      ...job,
       faults: options.faults ?? true,
       coverage: options.coverage ?? false,
     });
     if (outcome instanceof Error) {
-      options.onBroken(seed, outcome);
+      options.onBroken(job.seed, outcome);
       await worker.terminate();
       worker = null;
-    } else options.onReport(outcome);
+    } else options.onReport(outcome, job);
   }
   await worker?.terminate();
 }

@@ -28,6 +28,8 @@ export interface Scenario {
     readonly openWithinMs: number;
     readonly readLeaseMs: number;
   };
+  /** How far a target's PostgreSQL may be behind when it is ready. */
+  readonly lagBytes?: number;
   readonly copyMs: number;
   readonly promotionMs: number;
   /** Clock of each host: calendar skew in milliseconds, and rate. */

@@ -56,7 +56,7 @@ export async function runMany({
   await simulateMany({
     faults: !calm,
     coverage: collecting,
-    next: () => (next < from + count && realNow() < endsAt ? next++ : null),
+    next: () => (next < from + count && realNow() < endsAt ? { seed: next++ } : null),
     onReport: (report) => {
       totals.runs += 1;
       totals.migrations += report.migrations;

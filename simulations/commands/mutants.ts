@@ -1,6 +1,6 @@
-/** `--mutants`: the hunt, and its results as data for the page. */
+/** `--mutants`: the hunt, told line by line, and its results as data for the page. */
 import { writeFileSync } from "node:fs";
-import { foundBy, huntMutants, isCaught, medianTried } from "../mutants/hunt.ts";
+import { foundBy, type Hunted, huntMutants, isCaught, medianTried } from "../mutants/hunt.ts";
 import type { Mutant } from "../mutants/mutant.ts";
 
 export interface MutantRow {
@@ -8,8 +8,10 @@ export interface MutantRow {
   readonly says: string;
   /** Checkers, most often first. */
   readonly by: string;
-  /** Seeds until it was found, median; null: not found. */
+  /** Seeds until it was found, median; null: by a story, or not at all. */
   readonly median: number | null;
+  /** Of all hunts. */
+  readonly most: number | null;
   readonly caught: boolean;
 }
 
@@ -19,33 +21,33 @@ export interface MutantTable {
   readonly rows: readonly MutantRow[];
 }
 
-/** As `reportMutants` tells it, and into `file`. Returns the exit code. */
-export async function writeMutants(
+/** Also into `file`, where there is one. Returns the exit code: 1 when one was not caught. */
+export async function reportMutants(
   mutants: readonly Mutant[],
   hunts: number,
   mostSeeds: number,
-  file: string,
+  file: string | null,
 ): Promise<number> {
-  const rows: MutantRow[] = [];
-  const hunted = await huntMutants(mutants, {
-    hunts,
-    mostSeeds,
-    onHunted: (one) => {
-      const median = medianTried(one);
-      console.log(
-        `${one.mutant.name.padEnd(46)} ${foundBy(one).padEnd(18)} ${isCaught(one) ? median : "NOT CAUGHT"}`,
-      );
-    },
-  });
-  for (const mutant of mutants) {
-    const one = hunted.find((found) => found.mutant === mutant);
-    if (!one) continue;
-    const { name, says } = mutant;
-    rows.push({ name, says, by: foundBy(one), median: medianTried(one), caught: isCaught(one) });
-  }
+  console.log(`${"mutant".padEnd(46)} ${"found by".padEnd(18)} seeds, median of ${hunts}`);
+  const onHunted = (one: Hunted) => {
+    const { name, by, caught, median } = rowOf(one);
+    const seeds = caught
+      ? (median ?? "not every hunt found it")
+      : `NOT CAUGHT by ${mostSeeds} seeds and all stories`;
+    console.log(`${name.padEnd(46)} ${by.padEnd(18)} ${seeds}`);
+  };
+  const hunted = await huntMutants(mutants, { hunts, mostSeeds, onHunted });
+  const rows = mutants.flatMap((mutant) => hunted.filter((one) => one.mutant === mutant).map(rowOf));
   const table: MutantTable = { hunts, mostSeeds, rows };
-  writeFileSync(file, `${JSON.stringify(table, null, 2)}\n`);
+  if (file !== null) writeFileSync(file, `${JSON.stringify(table, null, 2)}\n`);
   const caught = rows.filter((row) => row.caught).length;
-  console.log(`mutants caught ${caught} of ${rows.length}`);
-  return caught === rows.length ? 0 : 1;
+  console.log(`mutants caught ${caught} of ${mutants.length}`);
+  return caught === mutants.length ? 0 : 1;
+}
+
+function rowOf(hunted: Hunted): MutantRow {
+  const { name, says } = hunted.mutant;
+  const median = medianTried(hunted);
+  const most = median === null ? null : Math.max(...hunted.catches.map((found) => found?.tried ?? 0));
+  return { name, says, by: foundBy(hunted), median, most, caught: isCaught(hunted) };
 }

@@ -146,7 +146,7 @@ function mutantTable({ hunts, mostSeeds, rows }: MutantTable): string {
     rows.map(
       ({ name, says, by, median, caught }) =>
         `<tr><th scope="row"><code>${plain(name)}</code></th><td>${plain(says)}</td><td>${plain(by)}</td>${
-          caught ? `<td class="count">${median}</td>` : '<td class="count never">not caught</td>'
+          caught ? `<td class="count">${median ?? "–"}</td>` : '<td class="count never">not caught</td>'
         }</tr>`,
     ),
   );

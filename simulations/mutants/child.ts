@@ -1,21 +1,39 @@
 /**
  * A process with one mutant in it: runs seeds from `first` on until a checker finds something, and says so in one line
- * of JSON. Arguments: the mutant's name, the first seed, how many at most.
+ * of JSON. Arguments: the mutant's name, the first seed, how many at most; or the name and `stories`.
  */
 import { mutantNamed } from "./all.ts";
 import { loadMutant } from "./mutant.ts";
 
 const [name = "", first = "1", most = "1"] = process.argv.slice(2);
 loadMutant(mutantNamed(name));
-const { simulate } = await import("../run.ts");
-
-for (let tried = 1; tried <= Number(most); tried++) {
-  const report = await simulate({ seed: Number(first) + tried - 1 });
-  if (report.verdict === "pass" || report.verdict === "inconclusive") continue;
-  const { invariant, message, seed, verdict } = report;
-  process.stdout.write(
-    `${JSON.stringify({ tried, seed, verdict, invariant, message: message?.slice(0, 300) })}\n`,
-  );
-  break;
-}
+if (first === "stories") await tellStories();
+else await runSeeds();
 process.exit();
+
+async function runSeeds(): Promise<void> {
+  const { simulate } = await import("../run.ts");
+  for (let tried = 1; tried <= Number(most); tried++) {
+    const report = await simulate({ seed: Number(first) + tried - 1 });
+    if (report.verdict === "pass" || report.verdict === "inconclusive") continue;
+    const { invariant, message, seed, verdict } = report;
+    return found({ tried, seed, by: invariant ?? verdict, message: message ?? "" });
+  }
+}
+
+/** Stories expect more than that no invariant is broken: that nobody was fenced in vain, say. */
+async function tellStories(): Promise<void> {
+  const { SCENARIOS } = await import("../scenarios/all.ts");
+  const { runStory } = await import("../commands/scenarios.ts");
+  let tried = 0;
+  for (const story of SCENARIOS)
+    for (const { seed, wrong } of await runStory(story)) {
+      tried += 1;
+      const [message] = wrong;
+      if (message !== undefined) return found({ tried, seed, by: `story ${story.name}`, message });
+    }
+}
+
+function found(what: { tried: number; seed: number; by: string; message: string }): void {
+  process.stdout.write(`${JSON.stringify({ ...what, message: what.message.slice(0, 300) })}\n`);
+}

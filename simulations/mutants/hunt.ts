@@ -5,10 +5,10 @@ import { join } from "node:path";
 import type { Mutant } from "./mutant.ts";
 
 export interface Catch {
-  /** Seeds that were run, the one that failed included. */
+  /** Runs, the one that failed included. */
   readonly tried: number;
   readonly seed: number;
-  /** `I2`, or the verdict where no invariant is named. */
+  /** `I2`, or the verdict where no invariant is named, or `story NAME`. */
   readonly by: string;
   readonly message: string;
 }
@@ -17,6 +17,8 @@ export interface Hunted {
   readonly mutant: Mutant;
   /** One for each hunt; null where no seed failed. */
   readonly catches: readonly (Catch | null)[];
+  /** Told only where a hunt with seeds found nothing. */
+  readonly story: Catch | null;
 }
 
 export interface HuntOptions {
@@ -36,10 +38,7 @@ export async function huntMutants(mutants: readonly Mutant[], options: HuntOptio
   const results: Hunted[] = [];
   const worker = async () => {
     for (let mutant = queue.shift(); mutant; mutant = queue.shift()) {
-      const catches: (Catch | null)[] = [];
-      for (let hunt = 0; hunt < options.hunts; hunt++)
-        catches.push(await runChild(mutant.name, FIRST_SEED + hunt * BETWEEN, options.mostSeeds));
-      const hunted = { mutant, catches };
+      const hunted = await huntOne(mutant, options);
       results.push(hunted);
       options.onHunted(hunted);
     }
@@ -48,19 +47,32 @@ export async function huntMutants(mutants: readonly Mutant[], options: HuntOptio
   return results;
 }
 
-/** Caught: every hunt found it. */
-export function isCaught({ catches }: Hunted): boolean {
-  return catches.every((found) => found !== null);
+/** A mutant that one hunt misses is left to the stories: no other hunt would find it surely. */
+async function huntOne(mutant: Mutant, { hunts, mostSeeds }: HuntOptions): Promise<Hunted> {
+  const catches: (Catch | null)[] = [];
+  for (let hunt = 0; hunt < hunts; hunt++) {
+    const found = await runChild(mutant.name, String(FIRST_SEED + hunt * BETWEEN), String(mostSeeds));
+    catches.push(found);
+    if (found === null) return { mutant, catches, story: await runChild(mutant.name, "stories") };
+  }
+  return { mutant, catches, story: null };
 }
 
+/** Every hunt found it, or a story does. */
+export function isCaught({ catches, story }: Hunted): boolean {
+  return story !== null || catches.every((found) => found !== null);
+}
+
+/** Seeds until it was found; null where that was left to a story. */
 export function medianTried({ catches }: Hunted): number | null {
-  const tried = catches.map((found) => found?.tried ?? Number.POSITIVE_INFINITY).sort((a, b) => a - b);
-  const median = tried[Math.floor((tried.length - 1) / 2)];
-  return median === undefined || median === Number.POSITIVE_INFINITY ? null : median;
+  const tried = catches.map((found) => found?.tried ?? null).filter((count) => count !== null);
+  if (tried.length < catches.length) return null;
+  return tried.sort((a, b) => a - b)[Math.floor((tried.length - 1) / 2)] ?? null;
 }
 
 /** Checkers by how often they were the first to find it. */
-export function foundBy({ catches }: Hunted): string {
+export function foundBy({ catches, story }: Hunted): string {
+  if (story !== null) return story.by;
   const counts = Map.groupBy(
     catches.flatMap((found) => (found ? [found.by] : [])),
     (by) => by,
@@ -71,36 +83,11 @@ export function foundBy({ catches }: Hunted): string {
     .join(", ");
 }
 
-/** The whole report and the closing line. Returns the exit code. */
-export async function reportMutants(
-  mutants: readonly Mutant[],
-  hunts: number,
-  mostSeeds: number,
-): Promise<number> {
-  console.log(`${"mutant".padEnd(46)} ${"found by".padEnd(18)} seeds, median of ${hunts}`);
-  const all = await huntMutants(mutants, {
-    hunts,
-    mostSeeds,
-    onHunted: (hunted) => {
-      const median = medianTried(hunted);
-      const missed = hunted.catches.filter((found) => found === null).length;
-      const seeds =
-        missed > 0 ? `NOT CAUGHT in ${missed} of ${hunts} hunts of ${mostSeeds} seeds` : String(median);
-      console.log(`${hunted.mutant.name.padEnd(46)} ${foundBy(hunted).padEnd(18)} ${seeds}`);
-    },
-  });
-  const caught = all.filter(isCaught).length;
-  console.log(`mutants caught ${caught} of ${all.length}`);
-  return caught === all.length ? 0 : 1;
-}
-
-function runChild(name: string, first: number, most: number): Promise<Catch | null> {
+function runChild(...args: readonly string[]): Promise<Catch | null> {
   return new Promise((resolve, reject) => {
-    const child = spawn(
-      process.execPath,
-      [join(import.meta.dirname, "child.ts"), name, String(first), String(most)],
-      { stdio: ["ignore", "pipe", "pipe"] },
-    );
+    const child = spawn(process.execPath, [join(import.meta.dirname, "child.ts"), ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let output = "";
     let errors = "";
     child.stdout.on("data", (chunk: Buffer) => {
@@ -111,27 +98,9 @@ function runChild(name: string, first: number, most: number): Promise<Catch | nu
     });
     child.on("error", reject);
     child.on("close", (code) => {
-      if (code !== 0) {
-        reject(new Error(`mutant ${name}: the process ended with ${code}: ${errors.slice(-2_000)}`));
-        return;
-      }
-      if (output === "") {
-        resolve(null);
-        return;
-      }
-      const found = JSON.parse(output) as {
-        tried: number;
-        seed: number;
-        verdict: string;
-        invariant: string | null;
-        message?: string;
-      };
-      resolve({
-        tried: found.tried,
-        seed: found.seed,
-        by: found.invariant ?? found.verdict,
-        message: found.message ?? "",
-      });
+      if (code !== 0)
+        reject(new Error(`mutant ${args[0]}: the process ended with ${code}: ${errors.slice(-2_000)}`));
+      else resolve(output === "" ? null : (JSON.parse(output) as Catch));
     });
   });
 }

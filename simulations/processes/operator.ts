@@ -112,7 +112,7 @@ export class Operator {
   }
 
   #plan(): Plan {
-    const { settings, approval } = this.#scenario;
+    const { settings, approval, lagBytes = 2_000 } = this.#scenario;
     const { settlingMs, ...cutover } = settings;
     return Plan.parse({
       migration: this.migrationId,
@@ -124,7 +124,7 @@ export class Operator {
       settings: {
         settlingMs,
         cutover: { approval, ...cutover },
-        lagBounds: { postgresBytes: 2_000 },
+        lagBounds: { postgresBytes: lagBytes },
       },
     });
   }

@@ -137,6 +137,14 @@ export const PEER_STORIES: readonly NamedStory[] = [
       ),
   },
   {
+    name: "sent-is-not-replayed",
+    about: "a target receives all WAL and replays none: that is a lag, and no fence goes up in vain",
+    story: given({ clients: 14, lagBytes: 300, settings: { settlingMs: 800 } })
+      .when("following", stallReplay("pod-100"), { forMs: 4_000 })
+      .expect("retaining")
+      .neverDecides("FenceLowered"),
+  },
+  {
     name: "silence-is-not-caught-up",
     about: "nobody writes and reports stop: a quiet cluster is not a matched one, and no fence goes up",
     story: given({ clients: 0, approval: "manual" })
