@@ -33,7 +33,8 @@ export class BlobClient implements Blobs {
   async get(digest: Digest): Promise<Uint8Array> {
     await this.#reach();
     const bytes = this.#server.content.get(digest);
-    if (!bytes) throw new CleaveError("BLOB_CORRUPT", `there is no blob ${digest}`);
+    if (!bytes || digestOf(bytes) !== digest)
+      throw new CleaveError("BLOB_CORRUPT", `there is no blob ${digest}`);
     return bytes;
   }
 

@@ -1,5 +1,6 @@
 /** Reports between processes: delayed, lost, doubled, reordered, each message by a draw of its own identity. */
 import { decodeReport, encodeReport } from "../../protocol/codec.ts";
+import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import type { Report } from "../../protocol/messages.ts";
 import type { Bus } from "../../protocol/ports/bus.ts";
 import type { Chance } from "../world/random.ts";
@@ -11,6 +12,7 @@ import type { Network } from "./network.ts";
 interface Listener {
   readonly run: Run;
   readonly hear: (report: Report) => void;
+  readonly bad: (error: Error) => void;
 }
 
 export class BusServer {
@@ -39,12 +41,16 @@ export class BusServer {
   }
 
   publish(run: Run, report: Report): void {
-    const from = run.host.id;
+    if (report.notUnderstood !== null) this.said(run.host.id, report.notUnderstood);
     // Through the wire format, as it really goes.
-    const read = decodeReport(encodeReport(report));
-    if (report.notUnderstood !== null) this.said(from, report.notUnderstood);
-    const identity = `${from} ${report.incarnation} ${report.reportSequence}`;
-    this.#network.send(from, LOG, "report", () => {
+    const identity = `${run.host.id} ${report.incarnation} ${report.reportSequence}`;
+    this.send(run, report.podId, encodeReport(report), identity);
+  }
+
+  /** On that Pod's subject, whatever it is. */
+  send(run: Run, podId: string, bytes: Uint8Array, identity: string): void {
+    const read = readReport(podId, bytes);
+    this.#network.send(run.host.id, LOG, "report", () => {
       for (const listener of this.#listeners) {
         if (!listener.run.alive) this.#listeners.delete(listener);
         else this.#deliver(listener, run, read, `${identity} ${listener.run.host.id}`);
@@ -52,7 +58,7 @@ export class BusServer {
     });
   }
 
-  #deliver(listener: Listener, from: Run, report: Report, identity: string): void {
+  #deliver(listener: Listener, from: Run, read: Report | Error, identity: string): void {
     if (this.loss > 0 && this.#chance.of(`loss ${identity}`) < this.loss) return;
     const times = this.doubling > 0 && this.#chance.of(`double ${identity}`) < this.doubling ? 2 : 1;
     for (let i = 0; i < times; i++) {
@@ -62,11 +68,26 @@ export class BusServer {
       this.#world.after(ms, `report to ${to}`, () => {
         if (!this.#network.reaches(LOG, to)) return;
         listener.run.after(0, "report", () => {
-          listener.hear(report);
-          this.heard(listener.run, from, report);
+          // Unsubscribed while it was on its way.
+          if (!this.#listeners.has(listener)) return;
+          if (read instanceof Error) listener.bad(read);
+          else {
+            listener.hear(read);
+            this.heard(listener.run, from, read);
+          }
         });
       });
     }
+  }
+}
+
+function readReport(podId: string, bytes: Uint8Array): Report | Error {
+  try {
+    const report = decodeReport(bytes);
+    if (report.podId === podId) return report;
+    return new CleaveError("MESSAGE_MALFORMED", `a report of ${report.podId} came as one of ${podId}`);
+  } catch (error) {
+    return toCleaveError(error, "MESSAGE_MALFORMED");
   }
 }
 
@@ -85,8 +106,8 @@ export class BusClient implements Bus {
     this.#server.publish(this.#run, report);
   }
 
-  onReport(onReport: (report: Report) => void): () => void {
-    return this.#server.listen({ run: this.#run, hear: onReport });
+  onReport(onReport: (report: Report) => void, onBad: (error: Error) => void): () => void {
+    return this.#server.listen({ run: this.#run, hear: onReport, bad: onBad });
   }
 
   connected(): boolean {

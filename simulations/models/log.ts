@@ -2,7 +2,8 @@
  * The log server and its clients. Faults: it stalls (requests are carried out later, after their sender gave up),
  * answers get lost after the append happened, and a server that was cut off from its peers answers from the past.
  */
-import { decodeRecord, encodeRecord } from "../../protocol/codec.ts";
+import { readRecord } from "../../protocol/adapters/read-record.ts";
+import { encodeRecord } from "../../protocol/codec.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { LogRecord, ReadRecord, UnknownEvent } from "../../protocol/events.ts";
 import type { AppendResult, EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
@@ -39,13 +40,18 @@ export class LogServer {
 
   append(bytes: Uint8Array, expectedSequence: number): AppendResult {
     if (expectedSequence !== this.records.length) return { outcome: "conflict" };
-    const record = decodeRecord(bytes);
+    return { outcome: "appended", sequence: this.store(bytes) };
+  }
+
+  /** Behind the last record, whatever it is and whoever wrote it. */
+  store(bytes: Uint8Array): number {
+    const { record } = readRecord(bytes, Math.floor(this.#world.now));
     this.records.push(record);
     this.#storedAt.push(this.#world.now);
     const sequence = this.records.length;
     this.onAppended(record, sequence);
     for (const tell of this.#subscribers) tell();
-    return { outcome: "appended", sequence };
+    return sequence;
   }
 
   losesAnswer(identity: string): boolean {
@@ -99,10 +105,10 @@ export class LogClient implements EventLog {
     this.#node = run.host.id;
   }
 
-  append(record: LogRecord, expectedSequence: number): Promise<AppendResult> {
+  async append(record: LogRecord, expectedSequence: number): Promise<AppendResult> {
     const newer = record.events.find(({ type }) => type === this.#run.without);
     // An older version would not have thought of it.
-    if (newer) return Promise.reject(new CleaveError("INTERNAL", `there is no ${newer.type} yet`));
+    if (newer) throw new CleaveError("INTERNAL", `there is no ${newer.type} yet`);
     const bytes = encodeRecord(record);
     const what = `${this.#node} ${expectedSequence} ${record.events.map((event) => event.type).join()}`;
     const unknown = () =>

@@ -1,111 +1,13 @@
-import { encode } from "@msgpack/msgpack";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { NatsBus } from "../../protocol/adapters/nats-bus.ts";
 import { NatsLink } from "../../protocol/adapters/nats-connection.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
-import { encodeReport, MAX_MESSAGE_BYTES } from "../../protocol/codec.ts";
-import type { PodId } from "../../protocol/ids.ts";
 import type { Report } from "../../protocol/messages.ts";
-import type { Bus } from "../../protocol/ports/bus.ts";
 import { eventually } from "../support/eventually.ts";
 import type { NatsServer } from "../support/nats.ts";
 import { natsBackends } from "../support/nats-backends.ts";
-
-function report(podId: string, reportSequence: number): Report {
-  return {
-    v: 1,
-    podId: podId as PodId,
-    incarnation: 1,
-    reportSequence,
-    appliedSequence: 0,
-    at: 1_700_000_000_000,
-    software: "test",
-    notUnderstood: null,
-    migrations: {},
-  };
-}
-
-interface BusWorld {
-  makeBus(): Promise<Bus>;
-  /** Sends bytes as if they were a report of that Pod. */
-  sendRaw(podId: string, bytes: Uint8Array): Promise<void>;
-  close(): Promise<void>;
-}
-
-export function busContract(name: string, makeWorld: () => Promise<BusWorld>): void {
-  describe(`bus: ${name}`, () => {
-    let world: BusWorld;
-    beforeEach(async () => {
-      world = await makeWorld();
-    });
-    afterEach(() => world.close());
-
-    async function listening() {
-      const bus = await world.makeBus();
-      const got: Report[] = [];
-      const bad: string[] = [];
-      const stop = bus.onReport(
-        (r) => got.push(r),
-        (error) => bad.push((error as { code?: string }).code ?? error.message),
-      );
-      return { bus, got, bad, stop };
-    }
-
-    /** Publishes until it arrives: reports may be lost, above all before a subscription is known to the server. */
-    async function heard(from: Bus, podId: string, got: Report[]): Promise<void> {
-      let sequence = 0;
-      await eventually(() => {
-        from.publishReport(report(podId, ++sequence));
-        expect(got.some((r) => r.podId === podId)).toBe(true);
-      });
-    }
-
-    it("carries reports of every Pod to every listener", async () => {
-      const [a, b] = [await listening(), await listening()];
-      await heard(a.bus, "pod-0", b.got);
-      await heard(b.bus, "pod-1", a.got);
-      await eventually(() => expect(a.got.some((r) => r.podId === "pod-0")).toBe(true));
-      expect([...a.bad, ...b.bad]).toEqual([]);
-      expect(b.got.find((r) => r.podId === "pod-0")).toMatchObject(report("pod-0", 1));
-    });
-
-    it("gives nothing after unsubscribing", async () => {
-      const [a, b] = [await listening(), await listening()];
-      await heard(a.bus, "pod-0", b.got);
-      b.stop();
-      const before = b.got.length;
-      a.got.length = 0;
-      await heard(a.bus, "pod-0", a.got);
-      expect(b.got).toHaveLength(before);
-    });
-
-    it("gives malformed, oversized, wrong-version and misattributed reports to onBad alone", async () => {
-      const { bus, got, bad } = await listening();
-      await heard(bus, "pod-0", got);
-      const good = got.length;
-      await world.sendRaw("pod-1", new Uint8Array([0xc1]));
-      await world.sendRaw("pod-1", encode({ ...report("pod-1", 1), incarnation: -1 }));
-      await world.sendRaw("pod-1", encode({ ...report("pod-1", 1), v: 2 }));
-      await world.sendRaw("pod-1", new Uint8Array(MAX_MESSAGE_BYTES + 1));
-      await world.sendRaw("pod-1", encodeReport(report("pod-2", 1)));
-      await eventually(() => expect(bad).toHaveLength(5));
-      expect(bad.sort()).toEqual(
-        ["MALFORMED", "MALFORMED", "VERSION_UNKNOWN", "OVERSIZED", "MALFORMED"]
-          .map((c) => `MESSAGE_${c}`)
-          .sort(),
-      );
-      expect(got.slice(good).filter((r) => r.podId !== "pod-0")).toEqual([]);
-    });
-
-    it("refuses to publish a report that does not fit its schema", async () => {
-      const bus = await world.makeBus();
-      expect(() => bus.publishReport({ ...report("pod-0", 1), incarnation: 0 })).toThrow(
-        expect.objectContaining({ code: "MESSAGE_MALFORMED" }),
-      );
-    });
-  });
-}
+import { busContract, report } from "./bus-contract.ts";
 
 for (const backend of await natsBackends()) {
   const title = backend.skipped ? `${backend.name} (skipped: ${backend.skipped})` : backend.name;
