@@ -2,8 +2,7 @@
  * The log server and its clients. Faults: it stalls (requests are carried out later, after their sender gave up),
  * answers get lost after the append happened, and a server that was cut off from its peers answers from the past.
  */
-import { readRecord } from "../../protocol/adapters/read-record.ts";
-import { encodeRecord } from "../../protocol/codec.ts";
+import { decodeRecord, encodeRecord } from "../../protocol/codec.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { LogRecord, ReadRecord, UnknownEvent } from "../../protocol/events.ts";
 import type { AppendResult, EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
@@ -40,12 +39,11 @@ export class LogServer {
 
   append(bytes: Uint8Array, expectedSequence: number): AppendResult {
     if (expectedSequence !== this.records.length) return { outcome: "conflict" };
-    return { outcome: "appended", sequence: this.store(bytes) };
+    return { outcome: "appended", sequence: this.store(decodeRecord(bytes)) };
   }
 
-  /** Behind the last record, whatever it is and whoever wrote it. */
-  store(bytes: Uint8Array): number {
-    const { record } = readRecord(bytes, Math.floor(this.#world.now));
+  /** Behind the last record, whoever wrote it. */
+  store(record: ReadRecord): number {
     this.records.push(record);
     this.#storedAt.push(this.#world.now);
     const sequence = this.records.length;

@@ -1,4 +1,5 @@
 /** The simulator's log, bus and blobs keep the promises of the real ones: the same contracts, driven by virtual time. */
+import { readRecord } from "../../protocol/adapters/read-record.ts";
 import { BlobClient, BlobServer } from "../../simulations/models/blobs.ts";
 import { BusClient, BusServer } from "../../simulations/models/bus.ts";
 import { LogClient, LogServer } from "../../simulations/models/log.ts";
@@ -12,7 +13,7 @@ eventLogContract("the simulator's model", async () => {
   const server = new LogServer(model.world);
   return {
     makeLog: async () => new LogClient(server, model.network, model.process()),
-    appendRaw: async (bytes) => void server.store(bytes),
+    appendRaw: async (bytes) => void server.store(readRecord(bytes, 0).record),
     close: () => model.close(),
   };
 });
