@@ -157,6 +157,26 @@ export const ERRORS = {
     "A change of the source cannot be applied to the target.",
     "The message names table and change; see whether something else writes these rows on the target.",
   ],
+  TARGET_HOLDS_ORGANIZATION: [
+    "The target of a move already has rows, repositories or objects of the organization.",
+    "Dormant copies of an earlier migration have to be removed first; anything else must not be overwritten: look at what the message names.",
+  ],
+  KEY_COLLISION: [
+    "A row of the organization has a key that another row on the target has.",
+    "Give the Pods disjoint ranges of keys, and renumber the rows that the message names on one of them.",
+  ],
+  SEQUENCES_OVERLAP: [
+    "Both Pods give out keys of the same range, so that rows would collide sooner or later.",
+    "Run the ALTER SEQUENCE statements of the message, or your own that make the ranges disjoint.",
+  ],
+  SHARED_ROW_CONFLICT: [
+    "A row that belongs to no organization alone is needed on the target, and is another one there.",
+    "Make the rows that the message names the same on both Pods.",
+  ],
+  CROSS_ORGANIZATION_ROWS: [
+    "Rows of the organization refer to rows of another one, or the other way round.",
+    "Remove these references, or move the organizations together: cleave analyze counts them.",
+  ],
   OWNER_UNKNOWN: [
     "A row, repository or object has no owner by the rules.",
     "Correct the data or the rules; unknown never counts as matching.",

@@ -1,6 +1,7 @@
 /** What a source's server has to be and allow. */
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { PodId } from "../../../protocol/ids.ts";
+import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "./binaries.ts";
 import { checkCatalog, missingOrganizations } from "./catalog-checks.ts";
@@ -76,13 +77,17 @@ export function checkSettings(
   settings: Readonly<Record<string, string>>,
   used: { readonly senders: number; readonly slots: number },
   targets: number,
+  kind: MigrationKind = "split",
 ): Finding[] {
   const findings: Finding[] = [];
   const setting = (severity: Finding["severity"], message: string) =>
     findings.push(finding(severity, "POSTGRES_SETTING", message));
   const level = settings["wal_level"];
-  if (level !== "replica" && level !== "logical")
-    setting("error", `wal_level is ${level}; it has to be replica or logical`);
+  if (kind === "move" ? level !== "logical" : level !== "replica" && level !== "logical")
+    setting(
+      "error",
+      `wal_level is ${level}; it has to be ${kind === "move" ? "logical" : "replica or logical"}`,
+    );
   const senders = Number(settings["max_wal_senders"]);
   if (senders - used.senders < 2 * targets)
     setting(
@@ -122,6 +127,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
         server.settings,
         { senders: server.senders_used, slots: server.slots_used },
         duty.targetPodIds.length,
+        duty.kind,
       ),
     ];
     for (const name of server.tablespaces)

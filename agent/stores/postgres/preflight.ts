@@ -2,8 +2,15 @@
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PostgresStoreOptions } from "./context.ts";
+import { checkMoveTargetFence, checkMoveTargetStart } from "./move/preflight.ts";
 import { checkSourceFence, checkSourceStart } from "./preflight-source.ts";
 import { checkTargetFence, checkTargetStart } from "./preflight-target.ts";
+
+const CHECKS = {
+  source: { start: checkSourceStart, fence: checkSourceFence },
+  split: { start: checkTargetStart, fence: checkTargetFence },
+  move: { start: checkMoveTargetStart, fence: checkMoveTargetFence },
+} as const;
 
 export async function preflight(
   options: PostgresStoreOptions,
@@ -12,15 +19,7 @@ export async function preflight(
   signal: AbortSignal,
 ): Promise<Finding[]> {
   signal.throwIfAborted();
-  const check =
-    duty.role === "source"
-      ? stage === "start"
-        ? checkSourceStart
-        : checkSourceFence
-      : stage === "start"
-        ? checkTargetStart
-        : checkTargetFence;
-  const findings = await check(options, duty);
+  const findings = await CHECKS[duty.role === "source" ? "source" : duty.kind][stage](options, duty);
   signal.throwIfAborted();
   return findings;
 }

@@ -1,6 +1,7 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
+import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
 import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
@@ -9,10 +10,11 @@ import { raiseFence } from "./guard/fence.ts";
 import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
+import { logicalReplication } from "./move/replication.ts";
 import { rehearseFence } from "./rehearsal.ts";
-import { dropSlots, ensureSlots, readSlots, type SlotState, slotName } from "./slots.ts";
+import { physicalReplication, type SourceReplication, slotsOf } from "./replication.ts";
+import { readSlots, type SlotState } from "./slots.ts";
 import type { StatusBoard } from "./status-board.ts";
-import { evidenceDigest } from "./target.ts";
 
 const LOOK_EVERY_MS = 500;
 /** Verifying the guard reads the catalog, so it is done less often. */
@@ -22,6 +24,7 @@ const HANGS_AFTER_MS = 5_000;
 export class SourcePart {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
+  readonly #replication: SourceReplication;
   readonly #watch: Background;
   /** For what has to be quick: nothing slow is ever queued on it. */
   readonly #fast: WarmConnection;
@@ -35,8 +38,9 @@ export class SourcePart {
   /** The connection on which the fence was rehearsed. */
   #rehearsed: Database | null = null;
 
-  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+  constructor(options: PostgresStoreOptions, board: StatusBoard, kind: MigrationKind) {
     this.#options = options;
+    this.#replication = kind === "move" ? logicalReplication(options.ownership) : physicalReplication;
     this.#board = board;
     const { config, clock } = options;
     this.#fast = new WarmConnection(config, { applicationName: "cleave" }, (db) => this.#greet(db));
@@ -107,13 +111,11 @@ export class SourcePart {
       if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       signal.throwIfAborted();
       // Before the routes, which wait for long transactions: the copies can be made meanwhile.
-      await ensureSlots(
-        db,
-        targetPodIds.map((target) => slotName(migrationId, target)),
-      );
+      await this.#replication.prepare(db, duty);
       signal.throwIfAborted();
       if (lowering) return;
-      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments };
+      const { logical } = this.#replication;
+      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, logical };
       await stageRoutes(db, staging, { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) });
     });
     if (!lowering) await this.#enforce(duty);
@@ -152,23 +154,18 @@ export class SourcePart {
     const graceMs = duty.settings.cutover.drainGraceMs;
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
-      const { stragglers, drainMs, token, lsn } = await raiseFence(db, (work) => this.#slow.use(work), {
+      const raised = await raiseFence(db, (work) => this.#slow.use(work), {
         migrationId,
         epoch,
         targetPodIds,
         graceMs,
         signal,
       });
-      this.#board.set({ stragglers: [...stragglers] });
+      this.#board.set({ stragglers: [...raised.stragglers] });
       const position = this.#position as ServerPosition;
-      this.#board.set({
-        reached: true,
-        evidence: {
-          epoch,
-          digest: evidenceDigest(position, token),
-          details: { lsn, timeline: position.timeline, drainMs: Math.round(drainMs * 10) / 10 },
-        },
-      });
+      const { digest, details } = await this.#replication.evidence(db, duty, position, raised);
+      const drainMs = Math.round(raised.drainMs * 10) / 10;
+      this.#board.set({ reached: true, evidence: { epoch, digest, details: { ...details, drainMs } } });
     });
     this.#watch.start();
   }
@@ -194,14 +191,7 @@ export class SourcePart {
       );
     });
     await this.#watch.stop();
-    await this.#fast.use((db) =>
-      dropSlots(
-        db,
-        targetPodIds.map((target) => slotName(migrationId, target)),
-        this.#options.clock,
-        signal,
-      ),
-    );
+    await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await this.#apart(signal, async (db) => {
       // Organizations that an earlier migration moved away stay guarded.
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
@@ -214,11 +204,10 @@ export class SourcePart {
     const duty = this.#duty;
     if (duty === null) return;
     try {
-      const names = duty.targetPodIds.map((target) => slotName(duty.migrationId, target));
-      const slots = await this.#slow.use((db) => readSlots(db, names));
+      const slots = await this.#slow.use((db) => readSlots(db, slotsOf(duty)));
       if (duty.goal === "yield") return await this.#dropDecided(duty, slots);
       const lost = slots.filter((slot) => slot.walStatus === "lost").map((slot) => slot.name);
-      const absent = names.filter((name) => !slots.some((slot) => slot.name === name));
+      const absent = this.#replication.missing(duty, slots);
       if (lost.length + absent.length > 0)
         throw new CleaveError(
           "POSTGRES_SETTING",
@@ -239,10 +228,12 @@ export class SourcePart {
   /** Promoted and revoked targets stream no more; their slots would keep the source's WAL for ever. */
   async #dropDecided(duty: Duty, slots: readonly SlotState[]): Promise<void> {
     const decided = duty.targetPodIds.filter((target) => duty.shares[target] !== "transferred");
-    const names = decided.map((target) => slotName(duty.migrationId, target));
-    await this.#slow.use((db) => dropSlots(db, names, this.#options.clock, AbortSignal.timeout(30_000)));
+    const part = { ...duty, targetPodIds: decided };
+    await this.#slow.use((db) =>
+      this.#replication.remove(db, part, this.#options.clock, AbortSignal.timeout(30_000)),
+    );
     this.#board.set({ problems: [] });
-    const left = slots.filter((slot) => !names.includes(slot.name));
+    const left = slots.filter((slot) => !slotsOf(part).includes(slot.name));
     if (left.length === 0) void this.#watch.stop();
   }
 

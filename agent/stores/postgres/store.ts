@@ -4,6 +4,7 @@ import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { cutWhenAborted, toPostgresError } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
+import { MoveTarget } from "./move/target.ts";
 import { preflight } from "./preflight.ts";
 import { SourcePart } from "./source.ts";
 import { StatusBoard } from "./status-board.ts";
@@ -11,7 +12,7 @@ import { TargetPart } from "./target.ts";
 
 interface Part {
   readonly board: StatusBoard;
-  readonly work: SourcePart | TargetPart;
+  readonly work: SourcePart | TargetPart | MoveTarget;
 }
 
 export class PostgresStore implements Store {
@@ -67,11 +68,17 @@ export class PostgresStore implements Store {
     const board = new StatusBoard(duty.goal, () => {
       for (const listener of this.#listeners) listener();
     });
-    const work =
-      duty.role === "source" ? new SourcePart(this.#options, board) : new TargetPart(this.#options, board);
+    const work = this.#workOf(duty, board);
     const part = { board, work };
     this.#parts.set(duty.migrationId, part);
     return part;
+  }
+
+  #workOf(duty: Duty, board: StatusBoard): Part["work"] {
+    if (duty.role === "source") return new SourcePart(this.#options, board, duty.kind);
+    return duty.kind === "move"
+      ? new MoveTarget(this.#options, board, duty)
+      : new TargetPart(this.#options, board);
   }
 }
 

@@ -76,6 +76,8 @@ CREATE TABLE IF NOT EXISTS cleave.marker (
   migration_id text NOT NULL,
   epoch bigint NOT NULL,
   token text NOT NULL,
+  -- Of a move: up to where the target had compared touched rows when the fence went up.
+  verified text,
   PRIMARY KEY (migration_id, epoch)
 );
 CREATE TABLE IF NOT EXISTS cleave.departed (
@@ -93,6 +95,8 @@ CREATE TABLE IF NOT EXISTS cleave.touched (
   key text[] NOT NULL,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
+-- The snapshot whose touched rows were equal on both Pods. Frozen by the fence, like everything else.
+CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snapshot text NOT NULL);
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

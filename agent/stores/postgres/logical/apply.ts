@@ -11,6 +11,7 @@
 import type pg from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
+import { type ApplySession, beginApplying } from "./copy.ts";
 import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
 
@@ -36,6 +37,7 @@ export class Applier {
   readonly #relations = new Map<number, Relation>();
   readonly #onMarker: (values: Readonly<Record<string, Value>>) => void;
   #inserts: { relation: Relation; rows: (readonly Value[])[] } | null = null;
+  readonly #beginSql: string;
   #writing = false;
   #marker: Readonly<Record<string, Value>> | null = null;
 
@@ -47,7 +49,9 @@ export class Applier {
     db: pg.ClientBase,
     moving: Moving,
     onMarker: (values: Readonly<Record<string, Value>>) => void = () => undefined,
+    session: ApplySession | undefined = undefined,
   ) {
+    this.#beginSql = beginApplying(session);
     this.#db = db;
     this.#moving = moving;
     this.#byName = new Map(moving.tables.map((table) => [table.name, table]));
@@ -124,7 +128,7 @@ export class Applier {
 
   async #begin(): Promise<void> {
     if (this.#writing) return;
-    await this.#db.query("BEGIN ISOLATION LEVEL READ COMMITTED");
+    await this.#db.query(this.#beginSql);
     this.#writing = true;
   }
 

@@ -61,12 +61,33 @@ export const APPLY_SETTINGS = Object.entries({
   .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
   .join("; ");
 
+/** Of connections that write to the target. */
+export interface ApplySession {
+  /** SQL that is run once, after `APPLY_SETTINGS`. */
+  readonly setup: string;
+  /** SQL at the beginning of every transaction that writes: it fails (CL409) when this copy may not write any more. */
+  readonly gate: string;
+}
+
+/** SQL that begins a transaction that writes to the target. */
+export function beginApplying(session: ApplySession | undefined): string {
+  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+  return session === undefined ? begin : `${begin}; ${session.gate}`;
+}
+
+/** What the gate says is no fault of the server. */
+export function atTheGate(error: unknown): unknown {
+  const { code, message } = error as { code?: string; message?: string };
+  return code === "CL409" ? new CleaveError("COMMAND_NOT_POSSIBLE", message ?? "", { cause: error }) : error;
+}
+
 export interface CopyOptions {
   readonly source: Endpoint;
   readonly target: Endpoint;
   readonly moving: Moving;
   readonly snapshot: Snapshot;
   readonly concurrency: number;
+  readonly session?: ApplySession;
   readonly signal: AbortSignal;
   /** After each table, with its number of rows. */
   readonly onTable?: (table: string, rows: number) => void;
@@ -109,9 +130,10 @@ async function copyLevel(options: CopyOptions, tables: readonly MovedTable[]): P
       await source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
       await source.query(`SET TRANSACTION SNAPSHOT ${quoteLiteral(options.snapshot.name)}`);
       await target.query(APPLY_SETTINGS);
+      if (options.session) await target.query(options.session.setup);
       for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
         either.throwIfAborted();
-        const count = await copyTable(source, target, moving, table);
+        const count = await copyTable(source, target, moving, table, options.session);
         rows += count;
         options.onTable?.(table.name, count);
       }
@@ -126,7 +148,8 @@ async function copyLevel(options: CopyOptions, tables: readonly MovedTable[]): P
   const results = await Promise.allSettled(Array.from({ length: concurrency }, worker));
   signal.throwIfAborted();
   // The first failure: the others were cut because of it.
-  if (failed.signal.aborted) throw toPostgresError(failed.signal.reason, describeEndpoint(options.target));
+  if (failed.signal.aborted)
+    throw toPostgresError(atTheGate(failed.signal.reason), describeEndpoint(options.target));
   const rejected = results.find((result) => result.status === "rejected");
   if (rejected !== undefined) throw rejected.reason;
   return rows;
@@ -138,12 +161,13 @@ const settingsOf = (settings: Readonly<Record<string, string>>) =>
     .join("; ");
 
 /** Removes the organizations' rows from the target, children first. For a copy that was cut off or given up. */
-export async function removeRows(target: Endpoint, moving: Moving): Promise<number> {
+export async function removeRows(target: Endpoint, moving: Moving, session?: ApplySession): Promise<number> {
   const db = await connect(target, { applicationName: "cleave-copy" });
   let rows = 0;
   try {
     await db.query(APPLY_SETTINGS);
-    await db.query("BEGIN");
+    if (session) await db.query(session.setup);
+    await db.query(beginApplying(session));
     for (const table of [...moving.tables].sort((a, b) => b.depth - a.depth)) {
       const result = await db.query(
         `DELETE FROM ${table.quoted} AS "row" WHERE ${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)}`,
@@ -152,6 +176,8 @@ export async function removeRows(target: Endpoint, moving: Moving): Promise<numb
     }
     await db.query("COMMIT");
     return rows;
+  } catch (error) {
+    throw atTheGate(error);
   } finally {
     discard(db);
   }
@@ -162,10 +188,11 @@ async function copyTable(
   target: pg.Client,
   moving: Moving,
   table: MovedTable,
+  session: ApplySession | undefined,
 ): Promise<number> {
   const columns = table.columns.map(({ quoted }) => quoted).join(", ");
   const chosen = table.columns.map(({ quoted }) => `"row".${quoted}`).join(", ");
-  await target.query("BEGIN");
+  await target.query(beginApplying(session));
   try {
     const out = source.query(copyTo(`COPY (SELECT ${chosen} FROM ${rowsOf(moving, table)}) TO STDOUT`));
     const into = target.query(copyFrom(`COPY ${table.quoted} (${columns}) FROM STDIN`));

@@ -4,7 +4,7 @@ import type { Endpoint } from "../config.ts";
 import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import { Applier } from "./apply.ts";
-import { APPLY_SETTINGS } from "./copy.ts";
+import { APPLY_SETTINGS, type ApplySession, atTheGate } from "./copy.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
 import { WalStream } from "./wal-stream.ts";
@@ -16,6 +16,7 @@ export interface FollowOptions {
   /** Also the origin's name. */
   readonly slot: string;
   readonly publication: string;
+  readonly session?: ApplySession;
   readonly signal: AbortSignal;
   /** Everything of the source up to this position is durable on the target. */
   readonly onApplied?: (lsn: string) => void;
@@ -56,8 +57,9 @@ export async function follow(options: FollowOptions): Promise<void> {
     if (from === null)
       throw new CleaveError("INTERNAL", `there is no replication origin ${slot} on the target`);
     await db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`);
+    if (options.session) await db.query(options.session.setup);
     stream = await WalStream.open({ endpoint: source, slot, publication, from });
-    const applier = new Applier(db, moving, options.onMarker);
+    const applier = new Applier(db, moving, options.onMarker, options.session);
     let inTransaction = false;
     for (;;) {
       const message = await stream.next(either);
@@ -78,7 +80,7 @@ export async function follow(options: FollowOptions): Promise<void> {
       }
     }
   } catch (error) {
-    throw toPostgresError(error, describeEndpoint(target));
+    throw toPostgresError(atTheGate(error), describeEndpoint(target));
   } finally {
     stream?.close();
     discard(db);

@@ -1,0 +1,106 @@
+/** What on two Pods would get in each other's way: rows that are there already, equal keys, rows that refer across. */
+import type { Schema } from "../analysis/schema.ts";
+import type { Database } from "../connection.ts";
+import { ownerExpression } from "../guard/owner-sql.ts";
+import { quoteIdentifier } from "../guard/queryable.ts";
+import { type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
+
+const BATCH = 10_000;
+const NAMED = 5;
+
+/** Tables of this Pod that have rows of the organizations, in words. */
+export async function findRows(db: Database, moving: Moving): Promise<string[]> {
+  const found: string[] = [];
+  for (const table of moving.tables) {
+    const { rows } = await db.query<{ rows: number }>(
+      `SELECT count(*)::int AS rows FROM (SELECT FROM ${rowsOf(moving, table)} LIMIT 1000) AS some`,
+    );
+    const count = rows[0]?.rows ?? 0;
+    if (count > 0) found.push(`${table.name} has ${count === 1000 ? "1000 or more" : count} rows of them`);
+  }
+  return found;
+}
+
+const keyOf = (table: MovedTable) =>
+  `ARRAY[${table.key.map((column) => `"row".${quoteIdentifier(column)}::text`).join(", ")}]`;
+
+/** Keys of the organizations' rows on the source that rows of others have on the target, in words. */
+export async function findCollisions(source: Database, target: Database, moving: Moving): Promise<string[]> {
+  const found: string[] = [];
+  for (const table of moving.tables) {
+    // Without a row there is nothing to collide with.
+    const { rowCount } = await target.query(`SELECT FROM ${table.quoted} LIMIT 1`);
+    if (rowCount === 0) continue;
+    await source.query("BEGIN READ ONLY");
+    try {
+      await source.query(
+        `DECLARE keys NO SCROLL CURSOR FOR SELECT ${keyOf(table)} AS key FROM ${rowsOf(moving, table)}`,
+      );
+      for (;;) {
+        const { rows } = await source.query<{ key: string[] }>(`FETCH ${BATCH} FROM keys`);
+        if (rows.length === 0) break;
+        const taken = await takenKeys(
+          target,
+          table,
+          rows.map(({ key }) => key),
+        );
+        if (taken.length === 0) continue;
+        found.push(`${table.name} has other rows with (${table.key.join(", ")}) = ${taken.join(", ")}`);
+        break;
+      }
+    } finally {
+      await source.query("ROLLBACK").catch(() => undefined);
+    }
+  }
+  return found;
+}
+
+async function takenKeys(target: Database, table: MovedTable, keys: readonly string[][]): Promise<string[]> {
+  const names = table.key.map((_, at) => quoteIdentifier(`key ${at}`));
+  const typed = table.key.map(
+    (column, at) =>
+      `"given".${names[at]}::${table.columns.find(({ name }) => name === column)?.type ?? "text"}`,
+  );
+  const arrays = table.key.map((_, at) => `unnest($${at + 1}::text[])`);
+  const { rows } = await target.query<{ key: string[] }>(
+    `SELECT ${keyOf(table)} AS key FROM ${table.quoted} AS "row"
+      WHERE (${table.key.map((column) => `"row".${quoteIdentifier(column)}`).join(", ")})
+         IN (SELECT ${typed.join(", ")} FROM ROWS FROM (${arrays.join(", ")}) AS "given" (${names.join(", ")})) LIMIT ${NAMED}`,
+    table.key.map((_, at) => keys.map((key) => key[at])),
+  );
+  return rows.map(({ key }) => `(${key.join(", ")})`);
+}
+
+/**
+ * References between the organizations that move and those that stay, in words: after the move each side would point
+ * to rows that are not there.
+ */
+export async function findCrossings(source: Database, moving: Moving, schema: Schema): Promise<string[]> {
+  const found: string[] = [];
+  const moved = new Map(moving.tables.map((table) => [table.name, table]));
+  for (const table of moving.tables) {
+    for (const key of schema.get(table.name)?.foreignKeys ?? []) {
+      const parent = moved.get(key.parent);
+      if (parent === undefined) continue;
+      const match = key.columns.map(
+        (column, at) =>
+          `"parent".${quoteIdentifier(key.parentKey[at] as string)} = "row".${quoteIdentifier(column)}`,
+      );
+      const theirs = ownerExpression(moving.ownership, parent.name, '"parent"', "alone");
+      const outward = `SELECT FROM ${rowsOf(moving, table)} AND EXISTS (SELECT FROM ${parent.quoted} AS "parent" WHERE ${match.join(" AND ")} AND (${theirs} = ANY (${moving.texts})) IS NOT TRUE)`;
+      const ours = ownerExpression(moving.ownership, table.name, '"row"', "alone");
+      const inward = `SELECT FROM ${rowsOf(moving, parent).replaceAll('"row"', '"parent"')} AND EXISTS (SELECT FROM ${table.quoted} AS "row" WHERE ${match.join(" AND ")} AND (${ours} = ANY (${moving.texts})) IS NOT TRUE)`;
+      for (const [query, what] of [
+        [outward, `rows of ${table.name} refer to rows of ${parent.name} that stay (${key.name})`],
+        [inward, `rows of ${parent.name} are referred to by rows of ${table.name} that stay (${key.name})`],
+      ] as const) {
+        const { rows } = await source.query<{ rows: number }>(
+          `SELECT count(*)::int AS rows FROM (${query} LIMIT 1000) AS some`,
+        );
+        const count = rows[0]?.rows ?? 0;
+        if (count > 0) found.push(`${count === 1000 ? "1000 or more" : count} ${what}`);
+      }
+    }
+  }
+  return found;
+}

@@ -1,0 +1,105 @@
+/** The change stream of a move, kept running: begun again after every failure, from where the target is. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import type { Logger } from "../../../../protocol/ports/logger.ts";
+import { type FollowOptions, follow } from "../logical/follow.ts";
+import { parseLsn } from "../logical/pgoutput.ts";
+
+const RETRY_MS = 200;
+/** What an operator has to look at does not go away by itself within moments. */
+const LASTING: ReadonlySet<ErrorCode> = new Set([
+  "MEMBERSHIP_CHANGED",
+  "SCHEMA_DIFFERS",
+  "CHANGE_NOT_APPLICABLE",
+  "COMMAND_NOT_POSSIBLE",
+]);
+const LASTING_RETRY_MS = 5_000;
+
+export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMarker"> & {
+  readonly log: Logger;
+  /** Called when it streams again, cannot go on, or has applied something. */
+  readonly onChange: () => void;
+};
+
+export class Follower {
+  readonly #options: FollowerOptions;
+  readonly #stopping = new AbortController();
+  readonly #waiting = new Set<() => void>();
+  #running: Promise<void> | null = null;
+  #applied: string | null = null;
+  #problem: CleaveError | null = null;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running ??= this.#forever();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error("the change stream is stopped"));
+    this.#notice();
+    await this.#running;
+  }
+
+  /** Everything of the source up to there is durable on the target; null until that is known. */
+  get position(): string | null {
+    return this.#applied;
+  }
+
+  get problem(): CleaveError | null {
+    return this.#problem;
+  }
+
+  /** Resolves when everything up to `lsn` is durable here. @throws the signal's reason. */
+  async reached(lsn: string, signal: AbortSignal): Promise<void> {
+    const wanted = parseLsn(lsn);
+    while (this.#applied === null || parseLsn(this.#applied) < wanted) {
+      signal.throwIfAborted();
+      await new Promise<void>((resolve) => {
+        const go = () => {
+          this.#waiting.delete(go);
+          signal.removeEventListener("abort", go);
+          resolve();
+        };
+        this.#waiting.add(go);
+        signal.addEventListener("abort", go, { once: true });
+      });
+      if (this.#stopping.signal.aborted)
+        throw new CleaveError("COMMAND_NOT_POSSIBLE", "the change stream was stopped");
+    }
+  }
+
+  #notice(): void {
+    for (const go of [...this.#waiting]) go();
+    this.#options.onChange();
+  }
+
+  async #forever(): Promise<void> {
+    const { log, onChange, ...options } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await follow({
+          ...options,
+          signal,
+          onApplied: (lsn) => {
+            this.#applied = lsn;
+            this.#problem = null;
+            this.#notice();
+          },
+        });
+      } catch (error) {
+        if (signal.aborted) return;
+        const problem = toCleaveError(error);
+        if (this.#problem?.message !== problem.message)
+          log.warn({ code: problem.code, err: error }, problem.message);
+        this.#problem = problem;
+        onChange();
+        const pauseMs = LASTING.has(problem.code) ? LASTING_RETRY_MS : RETRY_MS;
+        await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+/** What the source of a move keeps: a publication for each target, which makes its logical slot itself when it copies. */
+import type { OrganizationId } from "../../../../protocol/ids.ts";
+import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Duty } from "../../../../protocol/ports/store.ts";
+import { readSchema } from "../analysis/schema.ts";
+import type { Database } from "../connection.ts";
+import { type Moving, planMove } from "../logical/moved-tables.ts";
+import { type SourceReplication, slotsOf } from "../replication.ts";
+import { dropSlots } from "../slots.ts";
+import { moveEvidence } from "./evidence.ts";
+import { dropPublication, ensurePublication } from "./publication.ts";
+import { HASHING_SETTINGS } from "./rows.ts";
+import { readTouched } from "./touched.ts";
+
+export function logicalReplication(ownership: Ownership): SourceReplication {
+  /** Read while nothing is fenced, since reading a catalog takes as long as there are tables. */
+  let moving: Moving | null = null;
+  const plan = async (db: Database, duty: Duty): Promise<Moving> => {
+    const schema = await readSchema(db);
+    return planMove(schema, schema, ownership, [...duty.assignments.keys()] as OrganizationId[]);
+  };
+  /** A slot that was never seen may not be made yet; one that was is needed until the end. */
+  const seen = new Set<string>();
+  return {
+    logical: true,
+    prepare: async (db, duty) => {
+      for (const name of slotsOf(duty)) await ensurePublication(db, name, ownership);
+      moving = await plan(db, duty);
+    },
+    missing: (duty, present) => {
+      for (const { name } of present) seen.add(name);
+      return slotsOf(duty).filter((name) => seen.has(name) && !present.some((slot) => slot.name === name));
+    },
+    evidence: async (db, duty, _position, fence) => {
+      moving ??= await plan(db, duty);
+      const { rows } = await readTouched(db, duty.migrationId, fence.verified);
+      await db.query("BEGIN READ ONLY");
+      try {
+        await db.query(HASHING_SETTINGS.replaceAll("SET ", "SET LOCAL "));
+        const { digest, details } = await moveEvidence(db, moving, fence, rows);
+        return { digest, details: { ...details, lsn: fence.lsn } };
+      } finally {
+        await db.query("ROLLBACK").catch(() => undefined);
+      }
+    },
+    remove: async (db, duty, clock, signal) => {
+      await dropSlots(db, slotsOf(duty), clock, signal);
+      for (const name of slotsOf(duty)) await dropPublication(db, name);
+    },
+  };
+}

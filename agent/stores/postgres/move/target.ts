@@ -1,0 +1,319 @@
+/** A move's target: copies the organizations' rows, follows, compares, and serves them; or removes them again. */
+import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import type { Epoch } from "../../../../protocol/ids.ts";
+import type { Duty } from "../../../../protocol/ports/store.ts";
+import { readSchema } from "../analysis/schema.ts";
+import { Background } from "../background.ts";
+import type { PeerPostgres } from "../config.ts";
+import { type Database, WarmConnection } from "../connection.ts";
+import type { PostgresStoreOptions } from "../context.ts";
+import { readMarker } from "../guard/fence.ts";
+import { installGuard, removeGuard } from "../guard/install.ts";
+import { releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
+import { lagBytes, readPosition } from "../lineage.ts";
+import { type Moving, planMove } from "../logical/moved-tables.ts";
+import { slotName } from "../slots.ts";
+import type { StatusBoard } from "../status-board.ts";
+import { applySession, ensureApplyRole } from "./apply-role.ts";
+import { moveEvidence } from "./evidence.ts";
+import { Follower } from "./follower.ts";
+import { HASHING_SETTINGS } from "./rows.ts";
+import { dropOrigin, ensureCopied, removeMoved } from "./seed.ts";
+import { readTouched } from "./touched.ts";
+import { Verifier } from "./verifier.ts";
+
+const LOOK_EVERY_MS = 250;
+const HANGS_AFTER_MS = 5_000;
+/** Where the marker did not come by the stream: after a restart it may have been applied before. */
+const MARKER_EVERY_MS = 10;
+
+interface Following {
+  readonly moving: Moving;
+  readonly follower: Follower;
+  readonly verifier: Verifier;
+}
+
+export class MoveTarget {
+  readonly #options: PostgresStoreOptions;
+  readonly #board: StatusBoard;
+  readonly #own: WarmConnection;
+  /** For comparing and for positions, with settings of its own. */
+  readonly #reading: WarmConnection;
+  #source: WarmConnection | null = null;
+  #following: Following | null = null;
+  readonly #watch: Background;
+  #duty: Duty;
+
+  constructor(options: PostgresStoreOptions, board: StatusBoard, duty: Duty) {
+    this.#options = options;
+    this.#board = board;
+    this.#duty = duty;
+    const { config, clock } = options;
+    this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => this.#greet(db));
+    this.#reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
+    this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#look());
+  }
+
+  async reach(duty: Duty, signal: AbortSignal): Promise<void> {
+    this.#duty = duty;
+    this.#board.lagBoundBytes = duty.settings.lagBounds.postgresBytes;
+    switch (duty.goal) {
+      case "seed":
+      case "follow":
+        return this.#follow(duty, signal);
+      case "match":
+        return this.#match(duty, signal);
+      case "activate":
+        return this.#activate(duty);
+      case "open":
+        return this.#open(duty);
+      case "release":
+        return this.#release(duty, signal);
+      default:
+        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+    }
+  }
+
+  /** Ends what waits for a server that does not answer. */
+  cut(): void {
+    for (const connection of [this.#own, this.#reading, this.#source]) connection?.reset();
+  }
+
+  async close(): Promise<void> {
+    await this.#stop();
+    for (const connection of [this.#own, this.#reading, this.#source]) connection?.close();
+  }
+
+  async #greet(db: Database): Promise<void> {
+    const { podId, config } = this.#options;
+    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
+    const position = await readPosition(async (text) => (await db.query(text)).rows);
+    if (position.clusterName !== podId || position.inRecovery)
+      throw new CleaveError(
+        "POSTGRES_IDENTITY",
+        `the server on ${config.host}:${config.port} is ${position.clusterName || "nameless"}${position.inRecovery ? ", a standby" : ""}, and has to be the primary of ${podId}`,
+      );
+  }
+
+  #peer(duty: Duty): PeerPostgres {
+    const peer = this.#options.peers[duty.sourcePodId];
+    if (peer !== undefined) return peer;
+    throw new CleaveError("CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`);
+  }
+
+  #sourceOf(duty: Duty): WarmConnection {
+    this.#source ??= new WarmConnection(
+      this.#peer(duty),
+      { applicationName: `cleave-${this.#options.podId}`, queryTimeoutMs: HANGS_AFTER_MS },
+      hashing,
+    );
+    return this.#source;
+  }
+
+  async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#guard(duty, signal);
+    const { verifier } = await this.#start(duty, signal);
+    verifier.paused = false;
+    this.#board.set({ evidence: null, reached: true, progress: null });
+  }
+
+  /** Before the first row comes, so that nobody else can write to the organizations here. */
+  async #guard(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { ownership } = this.#options;
+    const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
+    await this.#own.use(async (db) => {
+      await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+      await ensureApplyRole(db);
+      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, logical: true };
+      await stageRoutes(db, staging, { signal });
+    });
+  }
+
+  async #start(duty: Duty, signal: AbortSignal): Promise<Following> {
+    if (this.#following !== null) return this.#following;
+    const options = this.#options;
+    const source = this.#peer(duty);
+    const slot = slotName(duty.migrationId, duty.podId);
+    const session = applySession(duty.migrationId, duty.podId);
+    const theirs = await this.#sourceOf(duty).use((db) => readSchema(db));
+    const ours = await this.#own.use((db) => readSchema(db));
+    const moving = planMove(theirs, ours, options.ownership, organizationsOf(duty));
+    await this.#own.use((db) =>
+      ensureCopied({ options, source, board: this.#board, session }, duty, moving, db, signal),
+    );
+    const { config, log } = options;
+    const follower = new Follower({
+      source,
+      target: config,
+      moving,
+      slot,
+      publication: slot,
+      session,
+      log,
+      onChange: () => undefined,
+    });
+    follower.start();
+    const verifier = new Verifier({
+      migrationId: duty.migrationId,
+      source,
+      target: config,
+      moving,
+      schema: ours,
+      setup: session.setup,
+      applied: (lsn, until) => follower.reached(lsn, until),
+      log,
+      onChange: () => this.#tell(),
+    });
+    verifier.start();
+    this.#following = { moving, follower, verifier };
+    this.#watch.start();
+    return this.#following;
+  }
+
+  async #stop(): Promise<void> {
+    const following = this.#following;
+    this.#following = null;
+    await this.#watch.stop();
+    await Promise.all([following?.follower.stop(), following?.verifier.stop()]);
+  }
+
+  /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
+  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+    const epoch = epochOf(duty);
+    if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
+    const { moving, follower, verifier } = await this.#start(duty, signal);
+    verifier.paused = true;
+    const source = this.#sourceOf(duty);
+    const marker = await this.#awaitMarker(source, duty, epoch, signal);
+    await follower.reached(marker.lsn, signal);
+    const { rows } = await source.use((db) => readTouched(db, duty.migrationId, marker.verified));
+    const digest = await this.#reading.use((db) => moveEvidence(db, moving, marker, rows));
+    // Before it is said, so that an activation after a restart knows that it was matched.
+    await this.#own.use((db) =>
+      db.query(
+        "INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        [duty.migrationId, epoch, marker.token, marker.verified],
+      ),
+    );
+    this.#board.set({ evidence: { epoch, ...digest }, reached: true });
+  }
+
+  /** The source's marker, and a position behind it. */
+  async #awaitMarker(
+    source: WarmConnection,
+    duty: Duty,
+    epoch: Epoch,
+    signal: AbortSignal,
+  ): Promise<{ readonly token: string; readonly verified: string | null; readonly lsn: string }> {
+    for (;;) {
+      signal.throwIfAborted();
+      const [row] = await source.query<{ token: string; verified: string | null; lsn: string }>(
+        "SELECT token, verified, pg_catalog.pg_current_wal_flush_lsn()::text AS lsn FROM cleave.marker WHERE migration_id = $1 AND epoch = $2",
+        [duty.migrationId, epoch],
+      );
+      if (row !== undefined) return row;
+      await this.#options.clock.sleep(MARKER_EVERY_MS, signal);
+    }
+  }
+
+  /** Rule 7: closed still, and from here on to the copy as well. Needs nothing of the source, which may be dead by now. */
+  async #activate(duty: Duty): Promise<void> {
+    const epoch = epochOf(duty);
+    if ((await this.#own.use((db) => readMarker(db, duty.migrationId, epoch))) === null)
+      throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
+    await this.#stop();
+    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
+    this.#board.set({ reached: true, lag: null, verified: true });
+  }
+
+  async #open(duty: Duty): Promise<void> {
+    await this.#stop();
+    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epochOf(duty)));
+    this.#board.set({ reached: true, lag: null, verified: true });
+    // After the window; the source drops the slot.
+    const slot = slotName(duty.migrationId, duty.podId);
+    void this.#own.use((db) => dropOrigin(db, slot)).catch(() => undefined);
+  }
+
+  /** The source need not be there for this. */
+  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#stop();
+    const { podId } = this.#options;
+    const phase = duty.shares[podId];
+    invariant(phase === "source", `${podId} may be authoritative (${phase}), so nothing is removed`);
+    const { migrationId } = duty;
+    await this.#own.use(async (db) => {
+      if (!(await isStaged(db, migrationId))) return;
+      await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
+      const schema = await readSchema(db);
+      const moving = planMove(schema, schema, this.#options.ownership, organizationsOf(duty));
+      const session = applySession(migrationId, podId);
+      await removeMoved({ options: this.#options, session }, duty, moving, db);
+      signal.throwIfAborted();
+      if (!(await releaseRoutes(db, migrationId)).guardNeeded) await removeGuard(db, { signal });
+    });
+    this.#board.set({
+      reached: true,
+      progress: null,
+      lag: null,
+      verified: false,
+      evidence: null,
+      stragglers: [],
+    });
+  }
+
+  /** How far behind, and what keeps it from going on. */
+  async #look(): Promise<void> {
+    const following = this.#following;
+    if (following === null) return;
+    try {
+      const [row] = await this.#sourceOf(this.#duty).query<{ lsn: string }>(
+        "SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn",
+      );
+      const { position } = following.follower;
+      const amount =
+        position === null || row === undefined ? null : lagBytes(position as never, row.lsn as never);
+      this.#board.set({ lag: { amount, unit: "bytes" } });
+      this.#tell();
+      // Kept open for the match and the opening.
+      await Promise.all([this.#own.query("SELECT 1"), this.#reading.query("SELECT 1")]);
+    } catch (error) {
+      this.#board.set({ lag: { amount: null, unit: "bytes" } });
+      this.#board.problem(error as CleaveError);
+    }
+  }
+
+  #tell(): void {
+    const following = this.#following;
+    if (following === null) return;
+    const { follower, verifier } = following;
+    const { problem } = follower;
+    const problems = [
+      ...(problem === null ? [] : [{ code: problem.code, message: problem.message.slice(0, 2_000) }]),
+      ...verifier.problems(),
+    ];
+    this.#board.set({ verified: verifier.verified && problem === null, problems });
+  }
+}
+
+async function hashing(db: Database): Promise<void> {
+  await db.query(HASHING_SETTINGS);
+}
+
+async function isStaged(db: Database, migrationId: string): Promise<boolean> {
+  const { rows } = await db.query<{ present: boolean }>(
+    "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
+  );
+  if (!rows[0]?.present) return false;
+  const { rowCount } = await db.query("SELECT FROM cleave.share WHERE migration_id = $1", [migrationId]);
+  return (rowCount ?? 0) > 0;
+}
+
+function organizationsOf({ assignments, podId }: Duty) {
+  return [...assignments].flatMap(([organization, target]) => (target === podId ? [organization] : []));
+}
+
+function epochOf(duty: Duty): Epoch {
+  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
+  return duty.epoch;
+}

@@ -1,0 +1,43 @@
+/** What a source keeps for its targets to replicate from; the same for every kind of migration but for these steps. */
+import type { Evidence } from "../../../protocol/evidence.ts";
+import type { Clock } from "../../../protocol/ports/clock.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { Database } from "./connection.ts";
+import type { RaisedFence } from "./guard/fence.ts";
+import type { ServerPosition } from "./lineage.ts";
+import { dropSlots, ensureSlots, type SlotState, slotName } from "./slots.ts";
+import { evidenceDigest } from "./target.ts";
+
+export interface SourceReplication {
+  /** Rows that writers change are noted, to be compared one by one. */
+  readonly logical: boolean;
+  /** Makes what targets need before they begin to copy. Idempotent. */
+  prepare(db: Database, duty: Duty): Promise<void>;
+  /** Names of slots that are not there although a target needs them. */
+  missing(duty: Duty, present: readonly SlotState[]): readonly string[];
+  /** What the source says of the fence that is up. `db` may be used freely. */
+  evidence(
+    db: Database,
+    duty: Duty,
+    position: ServerPosition,
+    fence: RaisedFence,
+  ): Promise<Pick<Evidence, "digest" | "details">>;
+  /** Removes what was made for these targets. Idempotent. */
+  remove(db: Database, duty: Duty, clock: Clock, signal: AbortSignal): Promise<void>;
+}
+
+export function slotsOf(duty: Duty): string[] {
+  return duty.targetPodIds.map((target) => slotName(duty.migrationId, target));
+}
+
+/** Of a split: targets are standbys, each with a physical slot. */
+export const physicalReplication: SourceReplication = {
+  logical: false,
+  prepare: (db, duty) => ensureSlots(db, slotsOf(duty)),
+  missing: (duty, present) => slotsOf(duty).filter((name) => !present.some((slot) => slot.name === name)),
+  evidence: async (_db, _duty, position, { token, lsn }) => ({
+    digest: evidenceDigest(position, token),
+    details: { lsn, timeline: position.timeline },
+  }),
+  remove: (db, duty, clock, signal) => dropSlots(db, slotsOf(duty), clock, signal),
+};
