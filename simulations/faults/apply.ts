@@ -48,7 +48,7 @@ export class Faults {
     for (const host of this.#cluster.hosts.values()) {
       host.pausedUntil = Math.min(host.pausedUntil, world.now);
       host.slowMs = 0;
-      host.nothingDeliveredUntil = 0;
+      host.nothingDeliveredUntil = host.nothingHeardUntil = 0;
       // Clocks are kept in step again, as a time service does.
       host.skewMs = Math.max(-50, Math.min(50, host.skewMs));
     }
@@ -203,6 +203,9 @@ export class Faults {
         };
       case "delivery-stall":
         if (host) host.nothingDeliveredUntil = until;
+        return null;
+      case "reports-stall":
+        if (host) host.nothingHeardUntil = until;
         return null;
       case "slot-loss":
         if (this.#cluster.pod(SOURCE).postgres.hasSlotFor(target))

@@ -5,6 +5,7 @@ import type { Fault } from "./fault.ts";
 
 const SHARE = 0.25;
 const DELIVERY_SHARE = 0.08;
+const REPORTS_SHARE = 0.08;
 
 /** Some more often than the others, because less of what they do is seen. */
 const KINDS = [
@@ -51,7 +52,34 @@ export function drawRare(
   hosts: readonly string[],
   whenOf: (chance: Chance) => Fault["when"],
 ): Fault[] {
-  return [...drawOne(chance, hosts, whenOf), ...drawDelivery(chance.fork("delivery"), hosts, whenOf)];
+  return [
+    ...drawOne(chance, hosts, whenOf),
+    ...drawDelivery(chance.fork("delivery"), hosts, whenOf),
+    ...drawReports(chance.fork("reports"), hosts, whenOf),
+  ];
+}
+
+/**
+ * A process that hears no reports goes on with old ones. Often a coordinator that has heard everything of a fence which
+ * nobody could decide on, and hears nothing of what came after.
+ */
+function drawReports(
+  chance: Chance,
+  hosts: readonly string[],
+  whenOf: (chance: Chance) => Fault["when"],
+): Fault[] {
+  if (!chance.chance(REPORTS_SHARE)) return [];
+  const forMs = 3_000 + chance.next() * 9_000;
+  const fault = { kind: "reports-stall", forMs, amount: 0 } as const;
+  if (chance.chance(0.3))
+    return [{ ...fault, target: chance.pick(hosts), when: whenOf(chance.fork("when")) }];
+  const begin = { on: "FenceRaised", nth: chance.pick([1, 1, 1, 2]), afterMs: 0 } as const;
+  const mute = { kind: "mute", when: begin, forMs: chance.whole(1_000, 5_000), amount: 0 } as const;
+  return [
+    { ...mute, target: "c1" },
+    { ...mute, target: "c2" },
+    { ...fault, target: chance.pick(["c1", "c2"]), when: { ...begin, afterMs: chance.whole(40, 400) } },
+  ];
 }
 
 /** Mostly the source, just when it gives organizations away: what it does not hear of, it must not deny. */

@@ -55,6 +55,8 @@ export const RARE_KINDS = [
   "rotten-disk",
   /** `target` is answered by the log, and delivered nothing new: its consumer is gone. */
   "delivery-stall",
+  /** No report reaches `target`, everything else does: its subscription is gone. */
+  "reports-stall",
   /** Writes of files on `target` take `amount` ms more, and cannot be ended. */
   "late-writes",
 ] as const;

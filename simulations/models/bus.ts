@@ -66,7 +66,7 @@ export class BusServer {
       const to = listener.run.host.id;
       const ms = heldMs + this.#network.delayMs(LOG, to);
       this.#world.after(ms, `report to ${to}`, () => {
-        if (!this.#network.reaches(LOG, to)) return;
+        if (!this.#network.reaches(LOG, to) || listener.run.host.nothingHeardUntil > this.#world.now) return;
         listener.run.after(0, "report", () => {
           // Unsubscribed while it was on its way.
           if (!this.#listeners.has(listener)) return;

@@ -16,6 +16,8 @@ export class Host {
   pausedUntil = 0;
   /** Its subscription to the log says nothing until then. */
   nothingDeliveredUntil = 0;
+  /** No report reaches it until then. */
+  nothingHeardUntil = 0;
   /** Processes that were started here. */
   lives = 0;
   #slowMs = 0;

@@ -33,6 +33,8 @@ export const answerFromThePast = toAll("log-stale");
 export const loseAnswers = toAll("log-lost-answers", 0.8);
 /** The log answers it, but nothing new is delivered. */
 export const stopDelivery = to("delivery-stall");
+/** No report reaches it. */
+export const stopReports = to("reports-stall");
 export const deliverAgain = toAll("log-redelivery", 0.5);
 export const loseReports = toAll("bus-loss", 1);
 export const shuffleReports = toAll("bus-shuffle", 900);

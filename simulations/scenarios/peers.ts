@@ -29,6 +29,7 @@ import {
   silence,
   stallReplay,
   stopDelivery,
+  stopReports,
 } from "./happenings.ts";
 import { given, type NamedStory } from "./story.ts";
 
@@ -233,6 +234,18 @@ export const PEER_STORIES: readonly NamedStory[] = [
       .when("fencing", crash("pod-101"), { afterMs: 5, forMs: 300 })
       .thenHeal(4_000)
       .expect("retaining"),
+  },
+  {
+    name: "old-evidence-at-a-new-fence",
+    about:
+      "a coordinator that heard everything of the first fence hears nothing of the second: that decides nothing",
+    story: given({ clients: 10, settings: { deadlineMs: 800 } })
+      .when("fencing", silence("c1"), { forMs: 1_500 })
+      .when("fencing", silence("c2"), { forMs: 1_500 })
+      .when("fencing", stopReports("c2"), { afterMs: 300, forMs: 8_000 })
+      .expect("retaining")
+      .decides("FenceRaised", "FenceLowered", "FenceRaised", "SourceDrained", "AuthorityTransferred")
+      .decidedBy("SourceDrained", /c1/),
   },
   {
     name: "an-answer-is-lost",
