@@ -8,6 +8,7 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
 import type { GitContext } from "./context.ts";
 import { type Hook, installHook } from "./hook-install.ts";
 import { parseOwner, type RepositoryEntry } from "./repository-entry.ts";
@@ -18,7 +19,7 @@ import {
   writeHead,
   writeHooks,
 } from "./repository-files.ts";
-import { checkRepositoryPath, INCOMING } from "./repository-path.ts";
+import { checkRepositoryPath, fileExists, INCOMING } from "./repository-path.ts";
 import { mustRunGit, runGit } from "./run-git.ts";
 import type { SourceFeed } from "./source-feed.ts";
 
@@ -50,8 +51,16 @@ export class Mirror {
   readonly #feed: SourceFeed;
   readonly #hook: Hook;
   readonly #migrationId: MigrationId;
+  /** Others' repositories are here too. */
+  readonly #shared: boolean;
 
-  constructor(context: GitContext, feed: SourceFeed, hook: Hook, migrationId: MigrationId) {
+  constructor(
+    context: GitContext,
+    feed: SourceFeed,
+    hook: Hook,
+    { migrationId, kind }: Pick<Duty, "migrationId" | "kind">,
+  ) {
+    this.#shared = kind === "move";
     this.#context = context;
     this.#feed = feed;
     this.#hook = hook;
@@ -125,6 +134,8 @@ export class Mirror {
       await installHook(directory, this.#hook);
       const target = join(this.#context.config.root, path);
       await mkdir(dirname(target), { recursive: true });
+      if (this.#shared && (await fileExists(target)) && !(await this.isOwn(path)))
+        throw new CleaveError("GIT_NOT_EMPTY", `${path} is here already, and is another repository`);
       // What is there instead is broken: nothing of it can be used.
       await this.#discard(path);
       await rename(directory, target);

@@ -111,7 +111,7 @@ export async function preflightTarget(
       await access(dirname(root), constants.W_OK | constants.X_OK);
       return [];
     });
-    if (entries.length > 0)
+    if (entries.length > 0 && duty.kind === "split")
       findings.push(finding("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(entries[0])}`));
     const place = (await fileExists(root)) ? root : dirname(root);
     await access(place, constants.W_OK | constants.X_OK);

@@ -30,6 +30,8 @@ export interface ReplicaOptions {
   readonly feed: SourceFeed;
   readonly mirror: Mirror;
   readonly migrationId: MigrationId;
+  /** Only the view's repositories are copied; else all, and the view's first. */
+  readonly selective: boolean;
   readonly view: InventoryView;
   readonly concurrency: number;
   readonly onChange: () => void;
@@ -185,7 +187,9 @@ export class Replica {
     }
     for (const entry of answer.entries) {
       if (!isRepositoryPath(entry.path)) continue;
-      this.#source.set(entry.path, entry);
+      const heard = this.#ofInterest(entry);
+      if (heard === null) continue;
+      this.#source.set(entry.path, heard);
       this.#consider(entry.path);
     }
     this.#next = answer.next;
@@ -201,6 +205,13 @@ export class Replica {
     this.#finalGeneration = answer.finalGeneration;
     this.#wakeWorkers();
     this.#notice();
+  }
+
+  /** One that went to somebody else is gone as far as this migration is concerned. */
+  #ofInterest(entry: RepositoryEntry): RepositoryEntry | null {
+    const { selective, view } = this.#options;
+    if (!selective || (view.covers(entry) && !entry.deleted)) return entry;
+    return this.#source.has(entry.path) ? { ...entry, deleted: true } : null;
   }
 
   async #goneAtSource(path: string): Promise<void> {

@@ -112,10 +112,14 @@ export class GitTarget implements Role {
     const feed = new SourceFeed(duty.sourcePodId, this.#context.peers[duty.sourcePodId]);
     await this.#claimRoot(duty);
     const hook = await writeHook(config.root, fence.directory);
-    const mirror = new Mirror(this.#context, feed, hook, duty.migrationId);
+    const mirror = new Mirror(this.#context, feed, hook, duty);
     await mirror.prepare();
     const { repositories } = await scanRoot(config.root, ignoring(config.ignore), signal);
-    await Promise.all(repositories.map((path) => inventory.refresh(path)));
+    await Promise.all(
+      repositories.map(async (path) => {
+        if (duty.kind === "split" || (await mirror.isOwn(path))) await inventory.refresh(path);
+      }),
+    );
     signal.throwIfAborted();
     this.#view ??= inventory.view(assignedOwners(duty));
     this.#replica = new Replica({
@@ -123,6 +127,7 @@ export class GitTarget implements Role {
       feed,
       mirror,
       migrationId: duty.migrationId,
+      selective: duty.kind === "move",
       view: this.#view,
       concurrency: duty.settings.rateLimits.gitConcurrency,
       onChange: this.#context.changed,
@@ -153,35 +158,43 @@ export class GitTarget implements Role {
     return join(this.#context.stateDirectory, `empty-before-${duty.migrationId}`);
   }
 
-  /** A new Pod is empty (rule 9): seen once, before anything was made here, and remembered. */
+  /**
+   * A new Pod is empty (rule 9): seen once, before anything was made here, and remembered. A Pod that organizations
+   * move to has others' repositories, of which none is touched: what is made here carries the migration's mark.
+   */
   async #claimRoot(duty: Duty): Promise<void> {
     const record = this.#record(duty);
     const { root } = this.#context.config;
     if ((await readFile(record, "utf8").catch(() => null)) === root) return;
     await mkdir(root, { recursive: true });
-    const [first] = await readdir(root);
+    const [first] = duty.kind === "move" ? [] : await readdir(root);
     if (first !== undefined)
       throw new CleaveError("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(first)}`);
     await mkdir(this.#context.stateDirectory, { recursive: true });
     await writeFile(record, root, { flush: true });
   }
 
-  /** Only what carries this migration's mark, and only where the root was empty before it. */
+  /** Only what carries this migration's mark, and only in the root that was looked at before it. */
   async #removeAll(duty: Duty): Promise<void> {
     const { config, fence, inventory } = this.#context;
     const record = this.#record(duty);
     if ((await readFile(record, "utf8").catch(() => null)) === config.root) {
       const { repositories, folders } = await scanRoot(config.root, ignoring(config.ignore));
+      const removed: string[] = [];
       for (const path of repositories) {
         const directory = inventory.gitDirectory(path);
         if (!(await isMirrorOf(directory, duty.migrationId))) continue;
+        removed.push(path);
         await rm(directory, { recursive: true, force: true });
         await fence.removeOwner(path);
         await inventory.refresh(path);
       }
       await rm(join(config.root, INCOMING), { recursive: true, force: true });
       // Deepest first; one that is not empty has something that is not ours.
-      const made = new Set([...folders, ...repositories.map((path) => dirname(path))]);
+      const made = new Set([
+        ...(duty.kind === "move" ? [] : folders),
+        ...removed.flatMap((path) => foldersOf(path)),
+      ]);
       for (const folder of [...made].sort((a, b) => b.length - a.length))
         if (folder !== "" && folder !== ".") await rmdir(join(config.root, folder)).catch(() => undefined);
     }
@@ -190,4 +203,10 @@ export class GitTarget implements Role {
     await fence.removeMigration(duty.migrationId);
     await rm(record, { force: true });
   }
+}
+
+/** `a/b` and `a` of `a/b/c.git`. */
+function foldersOf(path: string): string[] {
+  const folder = dirname(path);
+  return folder === "." ? [] : [folder, ...foldersOf(folder)];
 }

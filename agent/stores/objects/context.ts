@@ -35,14 +35,21 @@ export interface Role {
 }
 
 /**
- * The keys that evidence is about: those of the organizations that the migration assigns, and what all share.
- * Others go on changing on the source while it is fenced, so no two Pods could agree on them.
+ * The keys that evidence is about: those of the organizations that the migration assigns, and, where the target becomes
+ * a replica of the whole source, what all share. Others go on changing on the source while it is fenced, so no two Pods
+ * could agree on them.
  */
 export function scopeOf(duty: Duty, ownerLookup: OwnerLookup): (key: string) => boolean {
   return (key) => {
     const owner = ownerLookup.object(key);
-    return owner === null || owner.kind === "shared" || duty.assignments.has(owner.organizationId);
+    if (owner?.kind === "organization") return duty.assignments.has(owner.organizationId);
+    return duty.kind === "split";
   };
+}
+
+/** The keys that a move copies although they are nobody's alone: the target may have them, and others of its own. */
+export function sharedBy(duty: Duty, ownerLookup: OwnerLookup): (key: string) => boolean {
+  return (key) => duty.kind === "move" && ownerLookup.object(key)?.kind === "shared";
 }
 
 /** What both sides of a migration do first: enforce the phases, then name the routes. */

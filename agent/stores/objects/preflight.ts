@@ -2,8 +2,7 @@
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { ObjectBackend } from "./backend.ts";
-import type { ObjectsContext } from "./context.ts";
+import { type ObjectsContext, scopeOf } from "./context.ts";
 import { quoteKey } from "./keys.ts";
 import { PeerClient } from "./peer-client.ts";
 import type { SummaryAnswer } from "./peer-protocol.ts";
@@ -12,14 +11,21 @@ const MAX_NAMED = 5;
 /** What a copy needs beyond the objects' own bytes: blocks, folders, the inventory. */
 const ROOM_FACTOR = 1.05;
 
-/** Null when nothing is there, else what was found first. */
-export async function targetIsEmpty(backend: ObjectBackend): Promise<string | null> {
+/**
+ * Null when nothing is there, else what was found first. Of a move only what belongs to its organizations counts: the
+ * Pod has others' objects.
+ */
+export async function targetIsEmpty(
+  { backend, ownerLookup }: Pick<ObjectsContext, "backend" | "ownerLookup">,
+  duty: Duty,
+): Promise<string | null> {
   let found: string | null = null;
   const note = (name: string) => {
-    found ??= quoteKey(name);
+    if (duty.kind === "split") found ??= quoteKey(name);
   };
+  const counts = duty.kind === "split" ? () => true : scopeOf(duty, ownerLookup);
   const listing = backend.list({ onTemporary: note, onUnlistable: note });
-  for await (const { key } of listing) return quoteKey(key);
+  for await (const { key } of listing) if (counts(key)) return quoteKey(key);
   return found;
 }
 
@@ -81,12 +87,12 @@ export async function preflightTarget(
   const findings: Finding[] = [];
   try {
     await backend.checkAccess("write");
-    const found = await targetIsEmpty(backend);
+    const found = await targetIsEmpty(context, duty);
     if (found !== null)
       findings.push({
         store: "objects",
         severity: "error",
-        code: "OBJECTS_NOT_EMPTY",
+        code: duty.kind === "split" ? "OBJECTS_NOT_EMPTY" : "TARGET_HOLDS_ORGANIZATION",
         message: `${config.root} has ${found}`,
       });
   } catch (error) {
@@ -107,7 +113,8 @@ export async function preflightTarget(
   try {
     const { bytes, objects } = await client.summary(signal);
     const free = await backend.freeBytes();
-    if (free !== null && free < bytes * ROOM_FACTOR)
+    // How much of it a move copies is not known before.
+    if (duty.kind === "split" && free !== null && free < bytes * ROOM_FACTOR)
       findings.push({
         store: "objects",
         severity: "error",

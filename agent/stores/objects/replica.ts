@@ -33,6 +33,10 @@ export interface ReplicaOptions {
   readonly rateLimit: RateLimit;
   readonly concurrency: number;
   readonly inScope: (key: string) => boolean;
+  /** Copied too, and never removed: the target has its own of them. */
+  readonly isShared: (key: string) => boolean;
+  /** Only these two are copied; else everything. */
+  readonly selective: boolean;
   readonly onChange: () => void;
 }
 
@@ -102,7 +106,8 @@ export class Replica {
   caughtUpWith(epoch: Epoch): boolean {
     if (this.#final?.epoch !== epoch || this.#seen !== null || this.#remaining !== 0) return false;
     if (this.#since < this.#final.generation || this.#invalid.size > 0) return false;
-    for (const key of this.#pending.keys()) if (this.#options.inScope(key)) return false;
+    const { inScope, isShared } = this.#options;
+    for (const key of this.#pending.keys()) if (inScope(key) || isShared(key)) return false;
     return true;
   }
 
@@ -177,6 +182,7 @@ export class Replica {
       this.#invalid.clear();
     }
     for (const change of answer.entries) {
+      if (!this.#isWanted(change)) continue;
       this.#seen?.add(change.key);
       if (keyFault(change.key) !== null) {
         if (change.deleted) this.#invalid.delete(change.key);
@@ -202,14 +208,19 @@ export class Replica {
     this.#noteBase();
   }
 
+  #isWanted({ key, deleted }: Change): boolean {
+    const { selective, inScope, isShared } = this.#options;
+    return !selective || inScope(key) || (isShared(key) && !deleted);
+  }
+
   /** What the source did not name is not there any more. */
   #finishPass(seen: Set<string>): void {
-    const { inventory, inScope } = this.#options;
+    const { inventory, inScope, selective } = this.#options;
     this.#seen = null;
     // At a fence the source keeps back later changes of others, so only what is fenced can be said to be gone.
     this.#partial = this.#final !== null;
     for (const key of [...inventory.keys(), ...this.#pending.keys()])
-      if (!seen.has(key) && (!this.#partial || inScope(key)))
+      if (!seen.has(key) && ((!this.#partial && !selective) || inScope(key)))
         this.#enqueue({ key, bytes: 0, sha256: "", deleted: true });
   }
 
@@ -262,10 +273,12 @@ export class Replica {
   async #apply(key: string): Promise<void> {
     const change = this.#pending.get(key);
     if (change === undefined) return;
-    const { backend, inventory, onChange } = this.#options;
+    const { backend, inventory, onChange, isShared } = this.#options;
     try {
       if (this.#isApplied(change)) {
         // Came back to what is here already.
+      } else if (isShared(key) && inventory.get(key) !== undefined) {
+        throw new CleaveError("MISMATCH", `${quoteKey(key)} is shared, and has another content on this Pod`);
       } else if (change.deleted) {
         await backend.delete(key);
         inventory.delete(key);

@@ -10,6 +10,8 @@ export interface ScanOptions {
   readonly signal: AbortSignal;
   /** Reads one object into the inventory, or takes it out when it is gone. */
   readonly refresh: (key: string) => Promise<void>;
+  /** Other keys are passed over. */
+  readonly only?: (key: string) => boolean;
   readonly onKept?: (key: string) => void;
   readonly onProgress?: (done: number, total: number) => void;
   readonly onTemporary?: (name: string) => void;
@@ -21,7 +23,7 @@ export async function scanInto(
   backend: ObjectBackend,
   options: ScanOptions,
 ): Promise<Map<string, string>> {
-  const { signal, refresh, onKept, onProgress, onTemporary } = options;
+  const { signal, refresh, only, onKept, onProgress, onTemporary } = options;
   const unlistable = new Map<string, string>();
   const listed: ListedObject[] = [];
   const listing = backend.list({
@@ -30,7 +32,7 @@ export async function scanInto(
   });
   for await (const object of listing) {
     signal.throwIfAborted();
-    listed.push(object);
+    if (only?.(object.key) ?? true) listed.push(object);
   }
   let done = 0;
   onProgress?.(0, listed.length);

@@ -3,7 +3,7 @@ import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence, Problem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { InventoryDigest } from "../inventory-digest.ts";
-import { enforce, type ObjectsContext, type Role, scopeOf } from "./context.ts";
+import { enforce, type ObjectsContext, type Role, scopeOf, sharedBy } from "./context.ts";
 import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./copy-record.ts";
 import { hashObject } from "./hashing.ts";
 import { PeerClient } from "./peer-client.ts";
@@ -24,6 +24,7 @@ interface Copying {
 export class ObjectsTarget implements Role {
   readonly #context: ObjectsContext;
   readonly #inScope: (key: string) => boolean;
+  readonly #isShared: (key: string) => boolean;
   readonly #waiting = new Set<() => void>();
   #duty: Duty;
   #reached = false;
@@ -35,6 +36,11 @@ export class ObjectsTarget implements Role {
     this.#context = context;
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
+    this.#isShared = sharedBy(duty, context.ownerLookup);
+  }
+
+  get #selective(): boolean {
+    return this.#duty.kind === "move";
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -157,6 +163,8 @@ export class ObjectsTarget implements Role {
       rateLimit: new RateLimit(clock, settings.rateLimits.objectBytesPerSecond),
       concurrency: settings.rateLimits.objectConcurrency,
       inScope: this.#inScope,
+      isShared: this.#isShared,
+      selective: this.#selective,
       onChange,
     });
     const verification = new Verification({
@@ -167,6 +175,7 @@ export class ObjectsTarget implements Role {
       log,
       bytesPerSecond: config.verifyBytesPerSecond,
       pauseMs: config.verifyPauseSeconds * 1_000,
+      isForeign: this.#selective ? this.#inScope : () => true,
       onChange,
     });
     const scope = inventory.addScope(this.#inScope);
@@ -178,14 +187,17 @@ export class ObjectsTarget implements Role {
 
   /** @throws CleaveError OBJECTS_NOT_EMPTY when somebody else's objects are there (rule 9). */
   async #claimRoot(): Promise<void> {
-    const { stateDirectory, backend, config } = this.#context;
+    const { stateDirectory, config } = this.#context;
     const { migrationId } = this.#duty;
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.activated)
       throw new CleaveError("INTERNAL", "a target that was activated is asked to copy once more");
     if (record !== null) return;
-    const found = await targetIsEmpty(backend);
-    if (found !== null) throw new CleaveError("OBJECTS_NOT_EMPTY", `${config.root} has ${found}`);
+    const found = await targetIsEmpty(this.#context, this.#duty);
+    if (found !== null) {
+      const code = this.#selective ? "TARGET_HOLDS_ORGANIZATION" : "OBJECTS_NOT_EMPTY";
+      throw new CleaveError(code, `${config.root} has ${found}`);
+    }
     await writeCopyRecord(stateDirectory, { migrationId, emptyBefore: true, activated: false });
   }
 
@@ -195,6 +207,7 @@ export class ObjectsTarget implements Role {
     const inventory = await this.#context.inventory();
     await scanInto(inventory, backend, {
       signal,
+      only: (key) => !this.#selective || this.#inScope(key) || this.#isShared(key),
       refresh: async (key) => {
         // An unreadable copy counts as none and is replaced.
         const object = await hashObject(backend, key).catch(() => null);
@@ -215,10 +228,13 @@ export class ObjectsTarget implements Role {
       const temporaries: string[] = [];
       for await (const { key } of backend.list({ onTemporary: (name) => temporaries.push(name) })) {
         signal.throwIfAborted();
+        // What is shared stays: others may have begun to use it.
+        if (this.#selective && !this.#inScope(key)) continue;
         await backend.delete(key);
         inventory.delete(key);
       }
-      for (const name of temporaries) await backend.deleteTemporary(name);
+      // Where others write, temporary files may be theirs.
+      if (!this.#selective) for (const name of temporaries) await backend.deleteTemporary(name);
     }
     await fence.removeMigration(migrationId);
     await removeCopyRecord(stateDirectory, migrationId);

@@ -17,6 +17,8 @@ export interface VerificationOptions {
   readonly log: Logger;
   readonly bytesPerSecond: number;
   readonly pauseMs: number;
+  /** A key that must not be here unless it was copied. */
+  readonly isForeign: (key: string) => boolean;
   readonly onChange: () => void;
 }
 
@@ -107,12 +109,14 @@ export class Verification {
   }
 
   async #findForeign(): Promise<void> {
-    const { backend, inventory, replica, onChange } = this.#options;
+    const { backend, inventory, replica, isForeign, onChange } = this.#options;
     const foreign = new Map<string, string>();
-    const onUnlistable = (name: string, reason: string) => void foreign.set(name, reason);
+    const onUnlistable = (name: string, reason: string) => {
+      if (isForeign(name)) foreign.set(name, reason);
+    };
     for await (const { key } of backend.list({ onUnlistable })) {
       this.#ended.signal.throwIfAborted();
-      if (inventory.get(key) === undefined && !replica.isPending(key))
+      if (isForeign(key) && inventory.get(key) === undefined && !replica.isPending(key))
         foreign.set(key, "it is not in the inventory");
     }
     // What was just being written while it was listed is known by now.

@@ -115,6 +115,12 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
     );
   const functions = guardFunctions(options.ownership, options.defaultPodId, await readIdentities(client));
   await client.query(functions.map(createFunction).join("\n"));
+}
+
+/**
+ * After the triggers of tables: a Pod that serves nothing yet lets nobody alter anything, not even its own agent.
+ */
+async function createEventTriggers(client: ClientBase): Promise<void> {
   for (const { name, event, procedure } of EVENT_TRIGGERS) {
     const { rowCount } = await client.query(
       "SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = $1 AND evtenabled = 'A'",
@@ -153,6 +159,7 @@ export async function installGuard(db: Queryable, options: InstallOptions): Prom
       };
       await patiently(client, name, migrationId, repair, signal);
     }
+    await patiently(client, "the schema", migrationId, createEventTriggers, signal);
   });
 }
 
@@ -176,6 +183,8 @@ export async function removeGuard(
       "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
     );
     if (rows[0]?.present) await requireNothingProtected(client);
+    for (const { name } of EVENT_TRIGGERS)
+      await client.query(`DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)}`);
     const { rows: tables } = await client.query<{ schema: string; name: string; trigger: string }>(
       `SELECT n.nspname AS schema, c.relname AS name, t.tgname AS trigger FROM pg_catalog.pg_trigger t
          JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -192,12 +201,9 @@ export async function removeGuard(
         options.signal,
       );
     }
-    const events = EVENT_TRIGGERS.map(({ name }) => `DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)};`);
     const dropRest = async () => {
       await client.query(INSTALL_LOCK);
-      await client.query(
-        `${events.join("\n")} DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`,
-      );
+      await client.query(`DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`);
     };
     await patiently(client, "the schema", "removal", dropRest, options.signal);
   });

@@ -13,7 +13,7 @@ export async function findRows(db: Database, moving: Moving): Promise<string[]> 
   const found: string[] = [];
   for (const table of moving.tables) {
     const { rows } = await db.query<{ rows: number }>(
-      `SELECT count(*)::int AS rows FROM (SELECT FROM ${rowsOf(moving, table)} LIMIT 1000) AS some`,
+      `SELECT count(*)::int AS rows FROM (SELECT FROM ${rowsOf(moving, table)} LIMIT 1000) AS found`,
     );
     const count = rows[0]?.rows ?? 0;
     if (count > 0) found.push(`${table.name} has ${count === 1000 ? "1000 or more" : count} rows of them`);
@@ -95,7 +95,7 @@ export async function findCrossings(source: Database, moving: Moving, schema: Sc
         [inward, `rows of ${parent.name} are referred to by rows of ${table.name} that stay (${key.name})`],
       ] as const) {
         const { rows } = await source.query<{ rows: number }>(
-          `SELECT count(*)::int AS rows FROM (${query} LIMIT 1000) AS some`,
+          `SELECT count(*)::int AS rows FROM (${query} LIMIT 1000) AS found`,
         );
         const count = rows[0]?.rows ?? 0;
         if (count > 0) found.push(`${count === 1000 ? "1000 or more" : count} ${what}`);

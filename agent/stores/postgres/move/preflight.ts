@@ -119,7 +119,9 @@ async function checkResidents(
   const [schema = "", table = ""] = root.table.split(".");
   const { rows } = await target.query<{ id: string; total: number }>(
     `SELECT ${quoteIdentifier(root.key)}::text AS id, (count(*) OVER ())::int AS total
-       FROM ${quoteIdentifier(schema)}.${quoteIdentifier(table)} LIMIT ${NAMED}`,
+       FROM ${quoteIdentifier(schema)}.${quoteIdentifier(table)}
+      WHERE ${quoteIdentifier(root.key)}::text <> ALL ($1::text[]) LIMIT ${NAMED}`,
+    [[...duty.assignments.keys()]],
   );
   const [first] = rows;
   if (first === undefined) return [];

@@ -17,7 +17,7 @@ interface Sequence {
 const SEQUENCES = `
 SELECT tn.nspname || '.' || t.relname AS "table", a.attname AS "column", sn.nspname || '.' || s.relname AS name,
   format('%I.%I', sn.nspname, s.relname) AS quoted, q.seqmin::text AS min, q.seqmax::text AS max, q.seqincrement::text AS step,
-  COALESCE(pg_sequence_last_value(s.oid), q.seqstart)::text AS last
+  q.seqstart::text AS last
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
   JOIN pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_class t ON t.oid = d.refobjid JOIN pg_namespace tn ON tn.oid = t.relnamespace
   JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
@@ -27,21 +27,19 @@ ORDER BY 1, 2`;
 
 async function read(db: Database, tables: readonly string[]): Promise<Map<string, Sequence>> {
   const { rows } = await db.query<Record<keyof Sequence, string>>(SEQUENCES, [tables]);
-  return new Map(
-    rows.map(({ table, column, name, quoted, last, min, max, step }) => [
-      `${table}.${column}`,
-      {
-        table,
-        column,
-        name,
-        quoted,
-        last: BigInt(last),
-        min: BigInt(min),
-        max: BigInt(max),
-        step: BigInt(step),
-      },
-    ]),
-  );
+  // Of a sequence that was set and not asked yet only the sequence itself knows.
+  const lasts = rows.map(({ quoted }, at) => `SELECT ${at} AS at, last_value::text AS last FROM ${quoted}`);
+  const { rows: asked } =
+    lasts.length === 0
+      ? { rows: [] }
+      : await db.query<{ at: number; last: string }>(lasts.join(" UNION ALL "));
+  const lastOf = new Map(asked.map(({ at, last }) => [at, last]));
+  const known = rows.map((row, at): [string, Sequence] => {
+    const { table, column, name, quoted, last, min, max, step } = row;
+    const numbers = { last: BigInt(lastOf.get(at) ?? last), min: BigInt(min), max: BigInt(max) };
+    return [`${table}.${column}`, { table, column, name, quoted, ...numbers, step: BigInt(step) }];
+  });
+  return new Map(known);
 }
 
 /** What a sequence can give from now on: from the last value, in its direction, as far as it goes. */
