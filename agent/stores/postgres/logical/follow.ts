@@ -62,6 +62,8 @@ export async function follow(options: FollowOptions): Promise<void> {
     const applier = new Applier(db, moving, options.onMarker, options.session);
     let inTransaction = false;
     for (;;) {
+      // Whatever is here unread: a stream that is busy would never end otherwise.
+      if (signal.aborted) return;
       const message = await stream.next(either);
       if (message === null && signal.aborted) return;
       if (message === null)
