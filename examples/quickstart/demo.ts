@@ -1,5 +1,6 @@
 /**
- * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost. This file is the
+ * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost; `npm run demo -- move` moves
+ * organizations between two Pods instead. This file is the
  * story; each step is in its own file. Ends with 0 only if everything held.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
@@ -7,24 +8,26 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pc from "picocolors";
 import { type Ending, endAll } from "./cluster/endings.ts";
-import type { Layout } from "./cluster/layout.ts";
+import { type Layout, podsOfSplit } from "./cluster/layout.ts";
 import { prepareRun } from "./cluster/prepare.ts";
 import type { Processes } from "./cluster/processes.ts";
 import { parseOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { renderReport, writeReport } from "./report/report.ts";
 import { runDemo } from "./run-demo.ts";
+import { MOVE_PODS, runMove } from "./run-move.ts";
 
 const KEPT = "kept.json";
 
 async function main(): Promise<number> {
   const options = parseOptions(process.argv.slice(2));
   if ("stop" in options) return await stopKept(options.stop);
-  const { folder, layout, processes } = await prepareRun("cleave-demo-", options.pods);
+  const pods = options.story === "move" ? MOVE_PODS : podsOfSplit(options.pods);
+  const { folder, layout, processes } = await prepareRun("cleave-demo-", pods);
   const progress = new Progress();
   try {
     const report = await Promise.race([
-      runDemo({ options, layout, processes, progress }),
+      (options.story === "move" ? runMove : runDemo)({ options, layout, processes, progress }),
       interruption(),
       processes.failed,
     ]);

@@ -1,9 +1,10 @@
 /** The demo's flags. */
 import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, InvalidArgumentError, Option } from "commander";
 
 export interface DemoOptions {
+  readonly story: "split" | "move";
   /** New Pods. */
   readonly pods: number;
   readonly organizations: number;
@@ -37,6 +38,11 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
     .description(
       "Splits a Pod under traffic into several, on real servers of this machine, and proves that nothing was lost.",
     )
+    .addArgument(
+      new Argument("[story]", "split, or move: the busiest organization goes to a Pod that serves others")
+        .choices(["split", "move"])
+        .default("split"),
+    )
     .option("--pods <n>", "new Pods", positive, 2)
     .option("--organizations <n>", `organizations (default: ${DEFAULTS.organizations})`, positive)
     .option("--rows <n>", `rows of all tables together (default: ${DEFAULTS.rows})`, positive)
@@ -67,6 +73,7 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
   if (organizations < pods + 1)
     command.error(`error: ${pods} new Pods need at least ${pods + 1} organizations, so that one can stay`);
   return {
+    story: command.args[0] === "move" ? "move" : "split",
     pods,
     organizations,
     rows: number("rows"),

@@ -1,4 +1,4 @@
-/** The split itself, as an operator would do it: a plan, `cleave plan`, `cleave split`, and watching. */
+/** A migration as an operator would do it: a plan, `cleave split` or `cleave move`, and watching. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,21 +13,42 @@ const LOOK_EVERY_MS = 200;
 /** Nothing in the demo takes this long, at any size that fits a laptop. */
 const GIVE_UP_MS = 15 * 60_000;
 
-const STEPS: readonly { title: string; lifecycles: readonly MigrationStatus["lifecycle"][] }[] = [
+interface Step {
+  readonly title: string;
+  readonly lifecycles: readonly MigrationStatus["lifecycle"][];
+}
+
+const stepsOf = ({ copying }: Wording): readonly Step[] => [
   { title: "Checking every Pod before anything is changed", lifecycles: ["planned", "preflight"] },
-  { title: "Copying Pod 0 to the new Pods", lifecycles: ["seeding"] },
+  { title: copying, lifecycles: ["seeding"] },
   { title: "Following what changes, and comparing", lifecycles: ["following"] },
   { title: "Cutover", lifecycles: ["ready", "fencing", "matching", "transferring", "activating"] },
 ];
 
+/** What the steps are called. */
+export interface Wording {
+  readonly migration: string;
+  readonly copying: string;
+}
+
+export const SPLIT: Wording = { migration: MIGRATION, copying: "Copying Pod 0 to the new Pods" };
+
 /** Writes the plan of the demo: approval at the first consensus, since nobody sits in front of it. */
 export function writePlan(
   folder: string,
-  assignments: ReadonlyMap<string, readonly string[]>,
-  settlingMs: number,
+  options: {
+    readonly kind: "split" | "move";
+    readonly migration?: string;
+    /** Pod → organizations. */
+    readonly assignments: ReadonlyMap<string, readonly string[]>;
+    readonly settlingMs: number;
+  },
 ): string {
+  const { kind, assignments, settlingMs } = options;
+  const migration = options.migration ?? MIGRATION;
   const plan: PlanInput = {
-    migration: MIGRATION,
+    migration,
+    kind,
     source: "pod-0",
     assignments: [...assignments].map(([pod, organizations]) => ({ pod, organizations: [...organizations] })),
     settings: {
@@ -35,33 +56,35 @@ export function writePlan(
       cutover: { approval: "auto", drainGraceMs: 100, deadlineMs: 20_000 },
     },
   };
-  const file = join(folder, "plan.yaml");
+  const file = join(folder, migration === MIGRATION ? "plan.yaml" : `${migration}.yaml`);
   writeFileSync(file, stringify(plan));
   return file;
 }
 
-/** Shows the migration's steps until the new Pods serve. `onFollowing` runs beside the step of that name. */
-export async function watchSplit(
+/** Shows the migration's steps until the targets serve. `onFollowing` runs beside the step of that name. */
+export async function watchMigration(
   coordinator: Coordinator,
   progress: Progress,
-  onFollowing: () => Promise<void>,
+  wording: Wording,
+  onFollowing: () => Promise<void> = () => Promise.resolve(),
 ): Promise<void> {
   const end = performance.now() + GIVE_UP_MS;
-  const look = async () => await coordinator.migration(MIGRATION);
-  for (const [at, { title, lifecycles }] of STEPS.entries()) {
-    const later = STEPS.slice(at + 1).flatMap((step) => step.lifecycles);
+  const look = async () => await coordinator.migration(wording.migration);
+  const steps = stepsOf(wording);
+  for (const [at, { title, lifecycles }] of steps.entries()) {
+    const later = steps.slice(at + 1).flatMap((step) => step.lifecycles);
     await progress.step(title, async (detail) => {
       const beside = lifecycles.includes("following") ? onFollowing() : Promise.resolve();
       for (;;) {
         const migration = await look();
         if (migration.lifecycle === "retaining" || later.includes(migration.lifecycle)) break;
         if (migration.lifecycle === "refused" || migration.lifecycle === "aborted")
-          throw new Error(`the split was ${migration.lifecycle}: ${why(migration)}`);
+          throw new Error(`${wording.migration} was ${migration.lifecycle}: ${why(migration)}`);
         if (migration.lifecycle === "ready" && migration.possibleCommands.includes("approve")) {
           const gaveUp = migration.attempts >= 3 && migration.reason !== null;
           if (gaveUp) throw new Error(`the cutover did not succeed: ${why(migration)}`);
         }
-        if (performance.now() > end) throw new Error(`the split waits for: ${why(migration)}`);
+        if (performance.now() > end) throw new Error(`${wording.migration} waits for: ${why(migration)}`);
         detail(migration.waitingFor[0] ?? migration.lifecycle);
         await sleep(LOOK_EVERY_MS);
       }

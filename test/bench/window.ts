@@ -9,6 +9,7 @@
  * Figures are medians over the rounds; `failed-requests` counts over all of them.
  */
 import { Command } from "commander";
+import { podsOfSplit } from "../../examples/quickstart/cluster/layout.ts";
 import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
 import type { DemoOptions } from "../../examples/quickstart/options.ts";
 import { Progress } from "../../examples/quickstart/progress.ts";
@@ -54,6 +55,7 @@ const large = {
 
 async function split(sizes: typeof small, seed: number): Promise<Report> {
   const options: DemoOptions = {
+    story: "split",
     ...sizes,
     pods,
     rate,
@@ -69,7 +71,7 @@ async function split(sizes: typeof small, seed: number): Promise<Report> {
     readsPerWrite: 0.05,
     settlingMs: 3_000,
   };
-  const { layout, processes } = await prepareRun("cleave-bench-", pods);
+  const { layout, processes } = await prepareRun("cleave-bench-", podsOfSplit(pods));
   const progress = new Progress();
   try {
     return await Promise.race([runDemo({ options, layout, processes, progress }), processes.failed]);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
-import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
+import { type Layout, podsOfSplit } from "../../examples/quickstart/cluster/layout.ts";
 import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
 import type { DemoOptions } from "../../examples/quickstart/options.ts";
@@ -13,6 +13,7 @@ import type { Report } from "../../examples/quickstart/report/report.ts";
 import { runDemo } from "../../examples/quickstart/run-demo.ts";
 
 export const SMALL: DemoOptions = {
+  story: "split",
   pods: 2,
   organizations: 4,
   rows: 2_000,
@@ -44,7 +45,7 @@ export interface SmallSplit {
 
 /** Runs it and ends everything. When it fails, the logs of all processes are kept and the error names them. */
 export async function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
-  const { layout, processes } = await prepareRun("cleave-e2e-", options?.pods ?? SMALL.pods);
+  const { layout, processes } = await prepareRun("cleave-e2e-", podsOfSplit(options?.pods ?? SMALL.pods));
   // Nobody reads it; a stream that is read by nobody must not fill up.
   const progress = new Progress(new PassThrough().resume());
   let coordinator: Coordinator | undefined;

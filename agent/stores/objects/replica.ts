@@ -1,6 +1,6 @@
 /** A target's copy of a source's objects: asks for changes, applies them, and knows how far it is. */
 import { Readable } from "node:stream";
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { CleaveError, invariant, toCleaveError } from "../../../protocol/errors.ts";
 import type { Problem } from "../../../protocol/evidence.ts";
 import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
@@ -90,6 +90,12 @@ export class Replica {
   get final(): { readonly epoch: Epoch; readonly generation: number; readonly digest: string } | null {
     return this.#final;
   }
+  /** Objects that are here as the source has them, about: for people. */
+  get done(): number {
+    return this.#options.selective
+      ? Math.max(0, (this.#source?.objects ?? 0) - this.#pending.size - (this.#remaining ?? 0))
+      : this.#options.inventory.size;
+  }
   isPending(key: string): boolean {
     return this.#pending.has(key);
   }
@@ -131,8 +137,10 @@ export class Replica {
 
   /** The copy on this Pod is not what it was when it was written: take it anew. */
   repair(key: string, why: string): void {
-    const entry = this.#options.inventory.get(key);
+    const { inventory, inScope, isShared, selective } = this.#options;
+    const entry = inventory.get(key);
     if (entry === undefined || this.#pending.has(key)) return;
+    invariant(!selective || inScope(key) || isShared(key), `${quoteKey(key)} is no copy of this migration`);
     this.#options.log.warn({ key }, `the copy of an object is ${why}; it is copied again`);
     this.#failures.set(key, { code: "MISMATCH", message: `the copy of ${quoteKey(key)} is ${why}` });
     this.#options.inventory.delete(key);

@@ -44,7 +44,7 @@ export async function scanInto(
     onProgress?.(done, listed.length);
   });
   const keys = new Set(listed.map(({ key }) => key));
-  const gone = [...inventory.keys()].filter((key) => !keys.has(key));
+  const gone = [...inventory.keys()].filter((key) => !keys.has(key) && (only?.(key) ?? true));
   await forEachParallel(gone, HASH_CONCURRENCY, refresh);
   return unlistable;
 }

@@ -39,6 +39,8 @@ export class ObjectsTarget implements Role {
     this.#isShared = sharedBy(duty, context.ownerLookup);
   }
 
+  readonly #isCopy = (key: string): boolean => !this.#selective || this.#inScope(key) || this.#isShared(key);
+
   get #selective(): boolean {
     return this.#duty.kind === "move";
   }
@@ -175,11 +177,13 @@ export class ObjectsTarget implements Role {
       log,
       bytesPerSecond: config.verifyBytesPerSecond,
       pauseMs: config.verifyPauseSeconds * 1_000,
+      isCopy: this.#isCopy,
       isForeign: this.#selective ? this.#inScope : () => true,
       onChange,
     });
     const scope = inventory.addScope(this.#inScope);
-    const copying = { replica, verification, client, scope, done: () => inventory.size };
+    const done = () => replica.done;
+    const copying = { replica, verification, client, scope, done };
     this.#copying = copying;
     replica.start();
     return copying;
@@ -207,7 +211,7 @@ export class ObjectsTarget implements Role {
     const inventory = await this.#context.inventory();
     await scanInto(inventory, backend, {
       signal,
-      only: (key) => !this.#selective || this.#inScope(key) || this.#isShared(key),
+      only: this.#isCopy,
       refresh: async (key) => {
         // An unreadable copy counts as none and is replaced.
         const object = await hashObject(backend, key).catch(() => null);

@@ -17,6 +17,8 @@ export interface VerificationOptions {
   readonly log: Logger;
   readonly bytesPerSecond: number;
   readonly pauseMs: number;
+  /** What this migration copied: others' objects on this Pod are theirs to change. */
+  readonly isCopy: (key: string) => boolean;
   /** A key that must not be here unless it was copied. */
   readonly isForeign: (key: string) => boolean;
   readonly onChange: () => void;
@@ -83,13 +85,13 @@ export class Verification {
   }
 
   async #pass(): Promise<void> {
-    const { backend, inventory, clock, bytesPerSecond, replica } = this.#options;
+    const { backend, inventory, clock, bytesPerSecond, replica, isCopy } = this.#options;
     const { signal } = this.#ended;
     const limit = new RateLimit(clock, bytesPerSecond);
     for (const key of [...inventory.keys()]) {
       signal.throwIfAborted();
       const expected = inventory.get(key);
-      if (expected === undefined || replica.isPending(key)) continue;
+      if (expected === undefined || !isCopy(key) || replica.isPending(key)) continue;
       let actual: Awaited<ReturnType<typeof hashObject>> | "unreadable";
       try {
         actual = await hashObject(backend, key, (bytes) => limit.take(bytes, signal));

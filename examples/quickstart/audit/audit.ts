@@ -7,7 +7,13 @@ import type { PodLayout } from "../cluster/layout.ts";
 import type { TrafficRepository } from "../traffic/git.ts";
 import { expectations, type LedgerEntry } from "../traffic/ledger.ts";
 import { compare } from "./acknowledged.ts";
-import { type Contents, contentsOf, differences, type RepositoryPlace } from "./baseline.ts";
+import {
+  type Contents,
+  contentsOf,
+  differences,
+  type OrganizationContents,
+  type RepositoryPlace,
+} from "./baseline.ts";
 import { type Check, checkOf } from "./check.ts";
 import {
   checkIdentities,
@@ -21,6 +27,8 @@ import {
 import { foundOn, objectKey } from "./found.ts";
 
 export interface AuditInput {
+  /** After a split every Pod has a copy of everything; after a move, the target only what went to it. */
+  readonly kind: "split" | "move";
   readonly pods: readonly PodLayout[];
   /** Organization → the Pod that serves it now; all organizations. */
   readonly authorityOf: ReadonlyMap<string, string>;
@@ -49,19 +57,23 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
   const contents = await auditContents(input, detail);
   detail("what must be refused");
   const accesses = forbiddenAccesses(input.pods, input.authorityOf);
+  const copies = accesses.filter(({ pod }) => hasCopies(input, pod));
   const dormant = input.repositories.flatMap(({ organization, path }) =>
-    accesses.filter((access) => access.organization === organization).map((access) => ({ access, path })),
+    copies.filter((access) => access.organization === organization).map((access) => ({ access, path })),
   );
   const refused = [
     await checkIdentities(input.pods),
     await tryGuards(input.pods, input.authorityOf),
-    await tryApplications(accesses),
-    await trySql(accesses),
+    await tryApplications(copies),
+    await trySql(copies),
     await tryGit(onePerOrganization(dormant)),
     await tryObjects(accesses, (organization, name) => objectKey(organization, `traffic/${name}`)),
   ];
   return { ...counts, checks: [...writes, ...contents, ...refused] };
 }
+
+const hasCopies = ({ kind, sourcePodId }: AuditInput, pod: PodLayout) =>
+  kind === "split" || pod.podId === sourcePodId;
 
 async function auditWrites(input: AuditInput): Promise<AuditResult> {
   const expected = expectations(input.ledger);
@@ -107,6 +119,10 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
     detail(`every organization whole, ${pod.podId}`);
     const actual = await contentsOf(pod, input.ownership, input.repositories, input.trafficRun);
     for (const [organization, podId] of input.authorityOf) {
+      if (podId !== pod.podId && !hasCopies(input, pod)) {
+        dormant.push(...strays(actual.get(organization)).map((thing) => `${pod.podId} has ${thing}`));
+        continue;
+      }
       const expected = input.baseline.get(organization);
       compared += expected?.size ?? 0;
       const faults = differences(expected, actual.get(organization)).map(
@@ -115,9 +131,12 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
       const group = podId !== pod.podId ? dormant : podId === input.sourcePodId ? stayed : moved;
       group.push(...faults);
     }
-    dormant.push(
-      ...differences(input.baseline.get(""), actual.get("")).map((thing) => `${pod.podId}, shared: ${thing}`),
-    );
+    if (hasCopies(input, pod))
+      dormant.push(
+        ...differences(input.baseline.get(""), actual.get("")).map(
+          (thing) => `${pod.podId}, shared: ${thing}`,
+        ),
+      );
   }
   return [
     checkOf(
@@ -128,6 +147,11 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
     checkOf("organizations that stayed are untouched", stayed, "equal to before"),
     checkOf("dormant copies and shared data are as they were", dormant, "equal to before"),
   ];
+}
+
+/** What a Pod has of an organization that it never served. */
+function strays(contents: OrganizationContents | undefined): string[] {
+  return [...(contents ?? [])].flatMap(([thing, digest]) => (digest === "missing" ? [] : [thing]));
 }
 
 /** One repository of each organization on each wrong Pod: each try costs three processes. */

@@ -38,9 +38,13 @@ export interface Layout {
   readonly pods: readonly PodLayout[];
 }
 
-/** @param newPods how many are added to `pod-0`: `pod-100`, `pod-101`, … */
-export async function makeLayout(folder: string, newPods: number): Promise<Layout> {
-  const ids = ["pod-0", ...Array.from({ length: newPods }, (_, i) => `pod-${100 + i}`)];
+/** The Pods of a split: `pod-0`, and so many new ones. */
+export function podsOfSplit(newPods: number): string[] {
+  return ["pod-0", ...Array.from({ length: newPods }, (_, i) => `pod-${100 + i}`)];
+}
+
+/** The first of `ids` is the default Pod. */
+export async function makeLayout(folder: string, ids: readonly string[]): Promise<Layout> {
   const perPod = 4;
   const ports = await freePorts(3 + ids.length * perPod);
   const next = () => ports.pop() as number;

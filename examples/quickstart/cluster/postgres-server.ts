@@ -1,4 +1,4 @@
-/** Pod 0's PostgreSQL: initialised and started as an operator would have it, ready to be replicated from. */
+/** A serving Pod's PostgreSQL: initialised and started as an operator would have it, ready to be replicated from. */
 import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,6 @@ const SETTINGS = {
   max_connections: "100",
   max_wal_senders: "20",
   max_replication_slots: "20",
-  wal_level: "replica",
   max_wal_size: "1GB",
 };
 
@@ -50,6 +49,8 @@ export async function startPostgres(options: {
   readonly dataDirectory: string;
   readonly logFile: string;
   readonly address: PostgresAddress;
+  /** What a move's source streams needs more in the WAL than a standby does. */
+  readonly walLevel?: "replica" | "logical";
 }): Promise<void> {
   const { address, dataDirectory, logFile, podId } = options;
   const binaries = await locateBinaries();
@@ -72,7 +73,12 @@ export async function startPostgres(options: {
   await startServer({
     binaries,
     dataDirectory,
-    settings: { ...SETTINGS, cluster_name: podId, port: String(address.port) },
+    settings: {
+      ...SETTINGS,
+      wal_level: options.walLevel ?? "replica",
+      cluster_name: podId,
+      port: String(address.port),
+    },
     logFile,
     runAs,
     signal: AbortSignal.timeout(60_000),

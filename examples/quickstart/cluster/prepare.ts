@@ -13,11 +13,11 @@ export interface PreparedRun {
 }
 
 /** @param prefix how the folder's name begins, in the system's folder for temporary files */
-export async function prepareRun(prefix: string, pods: number): Promise<PreparedRun> {
+export async function prepareRun(prefix: string, podIds: readonly string[]): Promise<PreparedRun> {
   const folder = mkdtempSync(join(tmpdir(), prefix));
   // PostgreSQL's system user has to pass through it.
   chmodSync(folder, 0o711);
-  const layout = await makeLayout(folder, pods);
+  const layout = await makeLayout(folder, podIds);
   mkdirSync(layout.logs);
   const processes = new Processes(layout.logs);
   processes.add({ kind: "folder", path: folder });

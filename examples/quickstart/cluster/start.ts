@@ -16,26 +16,35 @@ import { listening, waitFor } from "./waiting.ts";
 const ROOT = join(import.meta.dirname, "../../..");
 const WITHIN_MS = 30_000;
 
-/** NATS, Pod 0's PostgreSQL with an empty database, and the folders of all Pods. */
-export async function startServers(layout: Layout, processes: Processes): Promise<void> {
-  const [source, ...targets] = layout.pods as [PodLayout, ...PodLayout[]];
+/**
+ * NATS, the folders of all Pods, and the PostgreSQL of those that serve already, each with an empty database. The
+ * others are new.
+ */
+export async function startServers(
+  layout: Layout,
+  processes: Processes,
+  serving: readonly PodLayout[],
+  walLevel: "replica" | "logical" = "replica",
+): Promise<void> {
   for (const pod of layout.pods) {
     for (const folder of [pod.folder, pod.gitRoot, pod.objectsRoot, pod.stateDirectory])
       mkdirSync(folder, { recursive: true, mode: 0o711 });
   }
   // A new Pod is empty: its agent fills this folder.
-  for (const pod of targets) await folderForPostgres(pod.dataDirectory);
+  for (const pod of layout.pods) if (!serving.includes(pod)) await folderForPostgres(pod.dataDirectory);
   const nats = processes.start({
     name: "nats",
     command: program("nats-server"),
     args: ["-js", "-sd", join(layout.folder, "nats"), "-a", "127.0.0.1", "-p", String(layout.natsPort)],
   });
-  await startPostgres({
-    podId: source.podId,
-    dataDirectory: source.dataDirectory,
-    logFile: source.postgresLog,
-    address: source.postgres,
-  });
+  for (const pod of serving)
+    await startPostgres({
+      podId: pod.podId,
+      dataDirectory: pod.dataDirectory,
+      logFile: pod.postgresLog,
+      address: pod.postgres,
+      walLevel,
+    });
   await waitFor("nats-server", () => listening(layout.natsPort), {
     withinMs: WITHIN_MS,
     failed: nats.failed,

@@ -14,7 +14,8 @@ export interface Percentiles {
 
 export interface Report {
   readonly ok: boolean;
-  /** Pods after the split. */
+  readonly kind: "split" | "move";
+  /** Pods afterwards. */
   readonly pods: number;
   readonly organizations: number;
   readonly movedOrganizations: number;
@@ -42,6 +43,7 @@ export interface Report {
 }
 
 export interface Measured {
+  readonly kind: "split" | "move";
   readonly pods: number;
   readonly organizations: number;
   readonly movedOrganizations: number;
@@ -82,6 +84,7 @@ export function makeReport(measured: Measured): Report {
       zeros.every((count) => count === 0) &&
       checks.every((check) => check.ok) &&
       measured.acknowledgedWrites > 0,
+    kind: measured.kind,
     pods: measured.pods,
     organizations: measured.organizations,
     movedOrganizations: measured.movedOrganizations,
@@ -122,7 +125,7 @@ export function renderReport(report: Report): string {
   const three = ({ p50, p99, max }: Percentiles) => `${ms(p50)} / ${ms(p99)} / ${ms(max)}`;
   const zero = (count: number) => (count === 0 ? pc.green("0") : pc.red(String(count)));
   table.push(
-    ["Pods after the split", report.pods],
+    [`Pods after the ${report.kind}`, report.pods],
     ["organizations, of which moved", `${report.organizations}, ${report.movedOrganizations}`],
     ["read-only per organization, p50 / p99 / max", three(report.readOnlyMs)],
     ["… from last to first answer (upper bound)", three(report.gapMs)],
@@ -143,7 +146,7 @@ export function renderReport(report: Report): string {
   );
   const verdict = report.ok
     ? pc.green(pc.bold("Nothing was lost."))
-    : pc.red(pc.bold("The split did not hold what it promises; see the marks above."));
+    : pc.red(pc.bold(`The ${report.kind} did not hold what it promises; see the marks above.`));
   return [table.toString(), `phases: ${phases}`, "", ...checks, "", verdict].join("\n");
 }
 

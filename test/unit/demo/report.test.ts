@@ -4,6 +4,7 @@ import { phasesOf } from "../../../examples/quickstart/report/phases.ts";
 import { type Measured, makeReport, renderReport } from "../../../examples/quickstart/report/report.ts";
 
 const measured: Measured = {
+  kind: "split",
   pods: 3,
   organizations: 4,
   movedOrganizations: 1,
