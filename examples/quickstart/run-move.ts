@@ -35,7 +35,7 @@ import { windowsOf } from "./traffic/windows.ts";
 export const MOVE_PODS = ["pod-0", "pod-1"] as const;
 /** What the smaller Pod serves already when the busiest organization comes. */
 const COHORT = "move-a-cohort";
-const BUSIEST = "move-the-busiest";
+export const BUSIEST = "move-the-busiest";
 const SCHEMA_FILE = join(import.meta.dirname, "sample-pod/schema.sql");
 
 export interface MoveContext extends StepContext {

@@ -43,7 +43,13 @@ export class Saboteur {
   readonly killedAt: Lifecycle[] = [];
 
   /** @param name of the process */
-  constructor(layout: Layout, processes: Processes, name: string, kills: readonly Kill[]) {
+  constructor(
+    layout: Layout,
+    processes: Processes,
+    name: string,
+    kills: readonly Kill[],
+    migration: string = MIGRATION,
+  ) {
     this.#processes = processes;
     this.#name = name;
     this.#link = new NatsLink(
@@ -60,7 +66,7 @@ export class Saboteur {
     });
     const ports = { log, blobs: new NatsBlobs(this.#link, 1), clock: systemClock };
     this.#follower = new LogFollower(ports, "saboteur", (state) => {
-      const lifecycle = state.migrations[MIGRATION as MigrationId]?.lifecycle ?? null;
+      const lifecycle = state.migrations[migration as MigrationId]?.lifecycle ?? null;
       if (lifecycle === this.#lifecycle) return;
       this.#lifecycle = lifecycle;
       for (const kill of kills) {

@@ -11,6 +11,8 @@ import type { DemoOptions } from "../../examples/quickstart/options.ts";
 import { Progress } from "../../examples/quickstart/progress.ts";
 import type { Report } from "../../examples/quickstart/report/report.ts";
 import { runDemo } from "../../examples/quickstart/run-demo.ts";
+import { MOVE_PODS, runMove } from "../../examples/quickstart/run-move.ts";
+import type { StepContext } from "../../examples/quickstart/steps.ts";
 
 export const SMALL: DemoOptions = {
   story: "split",
@@ -44,25 +46,53 @@ export interface SmallSplit {
 }
 
 /** Runs it and ends everything. When it fails, the logs of all processes are kept and the error names them. */
-export async function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
-  const { layout, processes } = await prepareRun("cleave-e2e-", podsOfSplit(options?.pods ?? SMALL.pods));
+export function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+  const pods = podsOfSplit(options?.pods ?? SMALL.pods);
+  return run(pods, afterwards, (context, started) =>
+    runDemo({
+      ...context,
+      options: { ...SMALL, ...options },
+      beforeSplit: async (coordinator, planFile) => {
+        started(coordinator);
+        const { layout, processes } = context;
+        await beforeSplit?.({ coordinator, planFile, layout, processes });
+      },
+    }),
+  );
+}
+
+/** The same of a move; `beforeSplit` is called before the busiest organization is moved. */
+export function smallMove({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+  return run(MOVE_PODS, afterwards, (context, started) =>
+    runMove({
+      ...context,
+      options: { ...SMALL, story: "move", ...options },
+      beforeMove: async (coordinator, planFile) => {
+        started(coordinator);
+        const { layout, processes } = context;
+        await beforeSplit?.({ coordinator, planFile, layout, processes });
+      },
+    }),
+  );
+}
+
+async function run(
+  pods: readonly string[],
+  afterwards: SmallSplit["afterwards"],
+  demo: (
+    context: Omit<StepContext, "options">,
+    started: (coordinator: Coordinator) => void,
+  ) => Promise<Report>,
+): Promise<Report> {
+  const { layout, processes } = await prepareRun("cleave-e2e-", pods);
   // Nobody reads it; a stream that is read by nobody must not fill up.
   const progress = new Progress(new PassThrough().resume());
   let coordinator: Coordinator | undefined;
   try {
-    const report = await Promise.race([
-      runDemo({
-        options: { ...SMALL, ...options },
-        layout,
-        processes,
-        progress,
-        beforeSplit: async (running, planFile) => {
-          coordinator = running;
-          await beforeSplit?.({ coordinator: running, planFile, layout, processes });
-        },
-      }),
-      processes.failed,
-    ]);
+    const started = (running: Coordinator) => {
+      coordinator = running;
+    };
+    const report = await Promise.race([demo({ layout, processes, progress }, started), processes.failed]);
     if (coordinator) await afterwards?.(coordinator, layout);
     const failed = report.evidence.filter((check) => !check.ok);
     if (failed.length > 0)
