@@ -65,6 +65,18 @@ export function busContract(name: string, makeWorld: () => Promise<BusWorld>): v
       expect(b.got.find((r) => r.podId === "pod-0")).toMatchObject(report("pod-0", 1));
     });
 
+    it("carries a problem whose code only a newer version knows: the report is read all the same", async () => {
+      const { bus, got, bad } = await listening();
+      await heard(bus, "pod-0", got);
+      const problems = [{ code: "OF_TOMORROW", message: "nobody here knows it" }];
+      const git = { goal: "follow", reached: false, progress: null, lag: null, verified: false } as const;
+      const stores = { git: { ...git, evidence: null, problems, stragglers: [] } };
+      const migrations = { "split-1": { stores, preflight: null, dormantEpoch: 0 } };
+      bus.publishReport({ ...report("pod-1", 1), migrations });
+      await eventually(() => expect(got.find((r) => r.podId === "pod-1")).toMatchObject({ migrations }));
+      expect(bad).toEqual([]);
+    });
+
     it("gives nothing after unsubscribing", async () => {
       const [a, b] = [await listening(), await listening()];
       await heard(a.bus, "pod-0", b.got);

@@ -1,4 +1,5 @@
 /** Every mutant still fits the code it changes. That each is caught takes minutes: `npm run simulate -- --mutants`. */
+import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { MUTANTS } from "../../simulations/mutants/all.ts";
 import { applyEdit, checkMutant } from "../../simulations/mutants/mutant.ts";
@@ -10,6 +11,13 @@ it.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))("%s fits", (_na
 it("names are unique, and there are enough", () => {
   expect(new Set(MUTANTS.map((mutant) => mutant.name)).size).toBe(MUTANTS.length);
   expect(MUTANTS.length).toBeGreaterThanOrEqual(25);
+});
+
+it("each has its row in docs/simulation.md, and no row is of one that is gone", () => {
+  const page = readFileSync(new URL("../../docs/simulation.md", import.meta.url), "utf8");
+  const table = page.slice(page.indexOf("## Mutants"), page.indexOf("## What was found"));
+  const rows = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, name]) => name);
+  expect(rows.sort()).toEqual(MUTANTS.map(({ name }) => name).sort());
 });
 
 it("an edit that does not fit, or fits twice, is an error", () => {
