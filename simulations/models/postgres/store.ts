@@ -146,7 +146,16 @@ export class ModelPostgresStore extends ModelStore {
     const graceMs = duty.settings.cutover.drainGraceMs;
     const token = `${this.run.host.id}-${Math.floor(this.#parts.chance.next() * 1e9)}`;
     let outcome: { token: string } | Error | null = null;
-    const fence = server.queueFence(migrationId, () => {
+    const { starts } = server;
+    const fence = server.queueFence(migrationId, () => flip());
+    const flip = () => {
+      // The lock of flips: a change whose commit is on its way, though its agent may be gone, comes first.
+      if (server.administering > 0) {
+        this.run.world.after(0.5, `${server.podId} flip waits`, () => {
+          if (server.starts === starts) flip();
+        });
+        return;
+      }
       const shares = [...(server.state.shares.get(migrationId) ?? [])].filter(([target]) =>
         targetPodIds.includes(target as never),
       );
@@ -178,8 +187,7 @@ export class ModelPostgresStore extends ModelStore {
         { type: "marker", migrationId, epoch, token },
       ];
       server.administer(changes, () => finish({ token }));
-    });
-    const { starts } = server;
+    };
     let stragglers = 0;
     try {
       while (outcome === null) {
@@ -232,6 +240,7 @@ export class ModelPostgresStore extends ModelStore {
   async #setShares(duty: Duty, signal: AbortSignal, all?: "source"): Promise<void> {
     const server = this.#own;
     server.requirePrimary("shares");
+    while (server.administering > 0) await this.run.clock.sleep(0.5, signal);
     const staged = server.state.shares.get(duty.migrationId);
     invariant(staged !== undefined, `no share of ${duty.migrationId} is staged in this database`);
     const wanted = Object.entries(duty.shares).map(([target, phase]) => [target, all ?? phase] as const);

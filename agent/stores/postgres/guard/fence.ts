@@ -5,7 +5,7 @@ import type { ClientBase } from "pg";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
-import { literal, lockKeys } from "./names.ts";
+import { flipLockKeys, literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
 import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
 import { setShares } from "./staging.ts";
@@ -170,6 +170,7 @@ DECLARE
   targets CONSTANT text[] := ${textArray(targetPodIds)};
   migration CONSTANT text := ${literal(migrationId)};
 BEGIN
+  PERFORM pg_catalog.pg_advisory_xact_lock(${flipLockKeys("migration")});
   SELECT * INTO later FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
     AND (s.epoch > ${epoch} OR s.phase IN ('transferred', 'opened') OR (s.epoch = ${epoch} AND s.phase <> 'fenced'));
   IF FOUND THEN

@@ -11,6 +11,15 @@ export function lockKeys(migration: string): string {
 }
 
 /**
+ * SQL for the two keys of the lock that every change of a migration's shares takes before it looks at them. The server goes
+ * on with a commit whose agent died or gave up waiting, so whoever comes next could compare with shares that are about to
+ * be others. Taken behind the migration's lock, where both are needed; nobody waits for that one while holding this.
+ */
+export function flipLockKeys(migration: string): string {
+  return `${LOCK_CLASS + 1}, pg_catalog.hashtext(${migration})`;
+}
+
+/**
  * BEFORE triggers fire in the order of their names, and this one has to see the row as the others leave it:
  * `~` sorts behind every ASCII letter (the catalog check looks for names that sort behind it).
  */

@@ -4,7 +4,7 @@ import type { Assignments } from "../../../../protocol/assignments.ts";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
-import { lockKeys } from "./names.ts";
+import { flipLockKeys, lockKeys } from "./names.ts";
 import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
 import { inTransaction, type Queryable } from "./queryable.ts";
 
@@ -109,6 +109,7 @@ export async function setShares(
   epoch: Epoch | null,
 ): Promise<void> {
   await inTransaction(db, async (client) => {
+    await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${flipLockKeys("$1::text")})`, [migrationId]);
     const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase; epoch: string | null }>(
       "SELECT target_pod_id, phase, epoch FROM cleave.share WHERE migration_id = $1",
       [migrationId],
