@@ -3,10 +3,10 @@
  * of JSON. Arguments: the mutant's name, the first seed, how many at most; or the name and `stories`.
  */
 import { mutantNamed } from "./all.ts";
-import { loadMutant } from "./mutant.ts";
+import { loadMutant, UNHARMED } from "./mutant.ts";
 
 const [name = "", first = "1", most = "1"] = process.argv.slice(2);
-loadMutant(mutantNamed(name));
+if (name !== UNHARMED) loadMutant(mutantNamed(name));
 if (first === "stories") await tellStories();
 else await runSeeds();
 process.exit();

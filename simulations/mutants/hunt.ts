@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import type { Mutant } from "./mutant.ts";
+import { type Mutant, UNHARMED } from "./mutant.ts";
 
 export interface Catch {
   /** Runs, the one that failed included. */
@@ -27,6 +27,8 @@ export interface HuntOptions {
   /** At which a hunt gives up. */
   readonly mostSeeds: number;
   readonly onHunted: (hunted: Hunted) => void;
+  /** A seed failed, and does so without any mutant. */
+  readonly onGuilty: (failure: Catch) => void;
 }
 
 /** Hunts start far from each other, and from the seeds that everything else uses. */
@@ -48,14 +50,31 @@ export async function huntMutants(mutants: readonly Mutant[], options: HuntOptio
 }
 
 /** A mutant that one hunt misses is left to the stories: no other hunt would find it surely. */
-async function huntOne(mutant: Mutant, { hunts, mostSeeds }: HuntOptions): Promise<Hunted> {
+async function huntOne(mutant: Mutant, options: HuntOptions): Promise<Hunted> {
   const catches: (Catch | null)[] = [];
-  for (let hunt = 0; hunt < hunts; hunt++) {
-    const found = await runChild(mutant.name, String(FIRST_SEED + hunt * BETWEEN), String(mostSeeds));
+  for (let hunt = 0; hunt < options.hunts; hunt++) {
+    const found = await huntOnce(mutant, FIRST_SEED + hunt * BETWEEN, options);
     catches.push(found);
     if (found === null) return { mutant, catches, story: await runChild(mutant.name, "stories") };
   }
   return { mutant, catches, story: null };
+}
+
+/** A seed that fails without the mutant too is a find of its own, and no catch: the hunt goes on behind it. */
+async function huntOnce(
+  { name }: Mutant,
+  first: number,
+  { mostSeeds, onGuilty }: HuntOptions,
+): Promise<Catch | null> {
+  for (let from = first; from < first + mostSeeds; ) {
+    const found = await runChild(name, String(from), String(first + mostSeeds - from));
+    if (found === null) return null;
+    const alone = await runChild(UNHARMED, String(found.seed), "1");
+    if (alone === null) return { ...found, tried: found.seed - first + 1 };
+    onGuilty(alone);
+    from = found.seed + 1;
+  }
+  return null;
 }
 
 /** Every hunt found it, or a story does. */

@@ -9,6 +9,9 @@ import { pathToFileURL } from "node:url";
 
 const ROOT = join(import.meta.dirname, "../..");
 
+/** In place of a mutant's name: the program as it is. */
+export const UNHARMED = "unharmed";
+
 export interface Edit {
   /** Relative to the project. */
   readonly file: string;
