@@ -1,10 +1,11 @@
 /** Two live servers with the same schema, of which one organization's rows are copied and followed. */
 import type pg from "pg";
 import { readSchema } from "../../agent/stores/postgres/analysis/schema.ts";
-import { copyRows, createSlot, removeRows } from "../../agent/stores/postgres/logical/copy.ts";
+import { BaseCopy, type BaseCopyOptions } from "../../agent/stores/postgres/logical/base-copy.ts";
 import { differences, digestsOf } from "../../agent/stores/postgres/logical/digest.ts";
 import { createOrigin, follow } from "../../agent/stores/postgres/logical/follow.ts";
 import { type Moving, planMove } from "../../agent/stores/postgres/logical/moved-tables.ts";
+import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { OrganizationId } from "../../protocol/ids.ts";
 import type { Ownership } from "../../protocol/ownership.ts";
 import { Cluster, DATABASE, PASSWORD, USER } from "./postgres.ts";
@@ -60,7 +61,20 @@ export class LogicalPods {
   }
 
   /** Publication and slot, one snapshot, all rows of it. @returns how many */
-  async copy(organizations: readonly string[], concurrency = 3): Promise<number> {
+  async copy(organizations: readonly string[], options: Partial<BaseCopyOptions> = {}): Promise<number> {
+    const copy = await this.baseCopy(organizations, options);
+    try {
+      return await this.run(copy);
+    } finally {
+      copy.close();
+    }
+  }
+
+  /** The publication, and a copy that was not begun. */
+  async baseCopy(
+    organizations: readonly string[],
+    options: Partial<BaseCopyOptions> = {},
+  ): Promise<BaseCopy> {
     const [here, there] = [await this.source.connect(), await this.target.connect()];
     try {
       const [from, to] = [await readSchema(here), await readSchema(there)];
@@ -70,23 +84,32 @@ export class LogicalPods {
       await here.query(
         `CREATE PUBLICATION ${SLOT} FOR TABLE ${tables}, cleave.marker WITH (publish_via_partition_root = true)`,
       );
-      const snapshot = await createSlot(endpointOf(this.source), SLOT);
-      try {
-        await createOrigin(there, SLOT, snapshot.consistentLsn);
-        await removeRows(endpointOf(this.target), this.moving);
-        return await copyRows({
-          source: endpointOf(this.source),
-          target: endpointOf(this.target),
-          moving: this.moving,
-          snapshot,
-          concurrency,
-          signal: AbortSignal.timeout(60_000),
-        });
-      } finally {
-        snapshot.release();
-      }
     } finally {
       await Promise.all([here.end(), there.end()]);
+    }
+    return new BaseCopy({
+      source: endpointOf(this.source),
+      target: endpointOf(this.target),
+      moving: this.moving,
+      slot: SLOT,
+      clock: systemClock,
+      concurrency: 3,
+      ...options,
+    });
+  }
+
+  /** One attempt; when it has come to its end, following goes on from there. @returns rows */
+  async run(copy: BaseCopy): Promise<number> {
+    const lsn = await copy.run(AbortSignal.timeout(60_000));
+    const there = await this.target.connect();
+    try {
+      await createOrigin(there, SLOT, lsn);
+      const { rows } = await there.query<{ rows: string }>(
+        "SELECT COALESCE(sum(rows), 0) AS rows FROM cleave.copied",
+      );
+      return Number(rows[0]?.rows);
+    } finally {
+      await there.end();
     }
   }
 
