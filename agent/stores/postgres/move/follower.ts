@@ -21,6 +21,12 @@ export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMa
   readonly onChange: () => void;
 };
 
+/** The row that the source's fence writes. */
+export interface Marker {
+  readonly token: string;
+  readonly verified: string | null;
+}
+
 export class Follower {
   readonly #options: FollowerOptions;
   readonly #stopping = new AbortController();
@@ -28,6 +34,7 @@ export class Follower {
   #running: Promise<void> | null = null;
   #applied: string | null = null;
   #problem: CleaveError | null = null;
+  readonly #markers = new Map<string, Marker>();
 
   constructor(options: FollowerOptions) {
     this.#options = options;
@@ -52,20 +59,31 @@ export class Follower {
     return this.#problem;
   }
 
+  /** The marker of a fence, once it came by this stream and everything before it is durable here. */
+  marker(migrationId: string, epoch: number): Marker | null {
+    return this.#markers.get(`${migrationId} ${epoch}`) ?? null;
+  }
+
+  /** Resolves when something was applied, and at once when the signal aborts. */
+  async news(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const go = () => {
+        this.#waiting.delete(go);
+        signal.removeEventListener("abort", go);
+        resolve();
+      };
+      this.#waiting.add(go);
+      signal.addEventListener("abort", go, { once: true });
+    });
+  }
+
   /** Resolves when everything up to `lsn` is durable here. @throws the signal's reason. */
   async reached(lsn: string, signal: AbortSignal): Promise<void> {
     const wanted = parseLsn(lsn);
     while (this.#applied === null || parseLsn(this.#applied) < wanted) {
       signal.throwIfAborted();
-      await new Promise<void>((resolve) => {
-        const go = () => {
-          this.#waiting.delete(go);
-          signal.removeEventListener("abort", go);
-          resolve();
-        };
-        this.#waiting.add(go);
-        signal.addEventListener("abort", go, { once: true });
-      });
+      await this.news(signal);
       if (this.#stopping.signal.aborted)
         throw new CleaveError("COMMAND_NOT_POSSIBLE", "the change stream was stopped");
     }
@@ -84,6 +102,10 @@ export class Follower {
         await follow({
           ...options,
           signal,
+          onMarker: ({ migration_id: migration, epoch, token, verified }) => {
+            if (migration && epoch && token)
+              this.#markers.set(`${migration} ${epoch}`, { token, verified: verified ?? null });
+          },
           onApplied: (lsn) => {
             this.#applied = lsn;
             this.#problem = null;

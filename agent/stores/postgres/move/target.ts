@@ -16,7 +16,7 @@ import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { moveEvidence } from "./evidence.ts";
-import { Follower } from "./follower.ts";
+import { Follower, type Marker } from "./follower.ts";
 import { HASHING_SETTINGS } from "./rows.ts";
 import { dropOrigin, ensureCopied, removeMoved } from "./seed.ts";
 import { readTouched } from "./touched.ts";
@@ -24,8 +24,8 @@ import { Verifier } from "./verifier.ts";
 
 const LOOK_EVERY_MS = 250;
 const HANGS_AFTER_MS = 5_000;
-/** Where the marker did not come by the stream: after a restart it may have been applied before. */
-const MARKER_EVERY_MS = 10;
+/** For a marker that does not come by the stream. */
+const ASK_EVERY_MS = 50;
 
 interface Following {
   readonly moving: Moving;
@@ -184,8 +184,7 @@ export class MoveTarget {
     const { moving, follower, verifier } = await this.#start(duty, signal);
     verifier.paused = true;
     const source = this.#sourceOf(duty);
-    const marker = await this.#awaitMarker(source, duty, epoch, signal);
-    await follower.reached(marker.lsn, signal);
+    const marker = await this.#awaitMarker(follower, duty, epoch, signal);
     const { rows } = await source.use((db) => readTouched(db, duty.migrationId, marker.verified));
     const digest = await this.#reading.use((db) => moveEvidence(db, moving, marker, rows));
     // Before it is said, so that an activation after a restart knows that it was matched.
@@ -198,21 +197,25 @@ export class MoveTarget {
     this.#board.set({ evidence: { epoch, ...digest }, reached: true });
   }
 
-  /** The source's marker, and a position behind it. */
-  async #awaitMarker(
-    source: WarmConnection,
-    duty: Duty,
-    epoch: Epoch,
-    signal: AbortSignal,
-  ): Promise<{ readonly token: string; readonly verified: string | null; readonly lsn: string }> {
+  /**
+   * The marker of the fence, when it was applied here. It comes by the stream; what a former stream brought (before a
+   * restart of this agent) is asked of the source, with a position behind it that has to be reached.
+   */
+  async #awaitMarker(follower: Follower, duty: Duty, epoch: Epoch, signal: AbortSignal): Promise<Marker> {
     for (;;) {
       signal.throwIfAborted();
-      const [row] = await source.query<{ token: string; verified: string | null; lsn: string }>(
+      const heard = follower.marker(duty.migrationId, epoch);
+      if (heard !== null) return heard;
+      const [row] = await this.#sourceOf(duty).query<Marker & { readonly lsn: string }>(
         "SELECT token, verified, pg_catalog.pg_current_wal_flush_lsn()::text AS lsn FROM cleave.marker WHERE migration_id = $1 AND epoch = $2",
         [duty.migrationId, epoch],
       );
-      if (row !== undefined) return row;
-      await this.#options.clock.sleep(MARKER_EVERY_MS, signal);
+      if (row !== undefined) {
+        await follower.reached(row.lsn, signal);
+        return row;
+      }
+      const pause = AbortSignal.any([signal, AbortSignal.timeout(ASK_EVERY_MS)]);
+      while (!pause.aborted && follower.marker(duty.migrationId, epoch) === null) await follower.news(pause);
     }
   }
 

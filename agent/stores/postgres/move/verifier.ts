@@ -51,6 +51,7 @@ export class Verifier {
   readonly #options: VerifierOptions;
   readonly #stopping = new AbortController();
   readonly #differences = new Map<string, Difference>();
+  readonly #open = new Set<Database>();
   #running: Promise<unknown> | null = null;
   #passes = 0;
   #problem: OwnProblem | null = null;
@@ -69,8 +70,10 @@ export class Verifier {
     ]);
   }
 
+  /** At once, whatever a statement under way has still to read: the read-only window may be waiting. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error("the comparison is stopped"));
+    for (const db of this.#open) discard(db);
     await this.#running;
   }
 
@@ -95,6 +98,8 @@ export class Verifier {
       let made: Connections | null = null;
       try {
         made = await this.#connect();
+        for (const db of Object.values(made) as Database[]) this.#open.add(db);
+        signal.throwIfAborted();
         const { applied, moving } = this.#options;
         const sides = { ...made, moving, signal, applied: (lsn: string) => applied(lsn, signal) };
         for (;;) {
@@ -108,7 +113,10 @@ export class Verifier {
         this.#tell({ code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       } finally {
-        for (const db of Object.values(made ?? {}) as Database[]) discard(db);
+        for (const db of Object.values(made ?? {}) as Database[]) {
+          this.#open.delete(db);
+          discard(db);
+        }
       }
     }
   }
