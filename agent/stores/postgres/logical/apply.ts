@@ -11,9 +11,9 @@
 import type pg from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
-import { type ApplySession, beginApplying } from "./copy.ts";
 import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
+import { type ApplySession, beginApplying } from "./session.ts";
 
 /** Rows of one statement at most. */
 const BATCH_ROWS = 500;

@@ -1,84 +1,55 @@
-/** The base copy: one snapshot of the source, several tables at once, straight from server to server. */
-import { pipeline } from "node:stream/promises";
-import pg from "pg";
+/** The base copy: one snapshot of the source, several ranges of rows at once, straight from server to server. */
+import { once } from "node:events";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
-import { CleaveError } from "../../../../protocol/errors.ts";
+import { invariant } from "../../../../protocol/errors.ts";
 import { ownedCondition } from "../analysis/selection.ts";
-import { type Endpoint, passwordOf } from "../config.ts";
-import { connect, describeEndpoint, discard, toPostgresError } from "../connection.ts";
-import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
+import type { Endpoint } from "../config.ts";
+import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
+import {
+  forgetCopy,
+  noteCopied,
+  type RangeState,
+  rangesOf,
+  readRanges,
+  tableOf,
+  writeRanges,
+} from "./copy-journal.ts";
+import { firstValues, LineCursor } from "./copy-lines.ts";
+import type { MovedTable, Moving } from "./moved-tables.ts";
+import {
+  copiedColumns,
+  DIVISION,
+  type Division,
+  divide,
+  isDivisible,
+  type KeyText,
+  rowsOfRange,
+} from "./ranges.ts";
+import { RateLimit } from "./rate.ts";
+import {
+  APPLY_SETTINGS,
+  type ApplySession,
+  atTheGate,
+  beginApplying,
+  NO_TIMEOUTS,
+  settingsSql,
+} from "./session.ts";
+import { joinSnapshot, type Snapshot } from "./snapshot.ts";
 import { CANONICAL_SETTINGS } from "./wal-stream.ts";
 
-/** A slot and what was in the database at the moment from which it streams. */
-export interface Snapshot {
-  /** The stream begins with the first transaction that committed after this. */
-  readonly consistentLsn: string;
-  readonly name: string;
-  /** The snapshot can be joined until then. */
-  release(): void;
-}
+// Where callers look for it.
+export type { ApplySession } from "./session.ts";
+export { createSlot } from "./snapshot.ts";
 
-/** @throws CleaveError POSTGRES_SETTING when the server refuses (wal_level, no free slot). */
-export async function createSlot(source: Endpoint, slot: string): Promise<Snapshot> {
-  const client = new pg.Client({
-    host: source.host,
-    port: source.port,
-    database: source.database,
-    user: source.user,
-    password: (await passwordOf(source)) ?? "",
-    application_name: slot,
-    connectionTimeoutMillis: 3_000,
-    ...({ replication: "database" } as object),
-  });
-  client.on("error", () => undefined);
-  try {
-    await client.connect();
-    const { rows } = await client.query<{ consistent_point: string; snapshot_name: string }>(
-      `CREATE_REPLICATION_SLOT ${quoteIdentifier(slot)} LOGICAL pgoutput (SNAPSHOT 'export')`,
-    );
-    const row = rows[0];
-    if (row === undefined) throw new CleaveError("INTERNAL", "the server made a slot without a word");
-    return { consistentLsn: row.consistent_point, name: row.snapshot_name, release: () => discard(client) };
-  } catch (error) {
-    discard(client);
-    const known = toPostgresError(error, describeEndpoint(source));
-    throw known.code === "INTERNAL"
-      ? new CleaveError("POSTGRES_SETTING", `${describeEndpoint(source)}: ${(error as Error).message}`, {
-          cause: error,
-        })
-      : known;
-  }
-}
+/** One transaction on the target has about so much, so a kill costs no more than that of each range under way. */
+const CHUNK_BYTES = 32 * 1024 * 1024;
 
-/** Triggers and foreign keys of the target see nothing of what is applied; they are checked before the fence. */
-export const APPLY_SETTINGS = Object.entries({
-  ...CANONICAL_SETTINGS,
-  session_replication_role: "replica",
-  search_path: "pg_catalog",
-  synchronous_commit: "on",
-})
-  .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
-  .join("; ");
-
-/** Of connections that write to the target. */
-export interface ApplySession {
-  /** SQL that is run once, after `APPLY_SETTINGS`. */
-  readonly setup: string;
-  /** SQL at the beginning of every transaction that writes: it fails (CL409) when this copy may not write any more. */
-  readonly gate: string;
-}
-
-/** SQL that begins a transaction that writes to the target. */
-export function beginApplying(session: ApplySession | undefined): string {
-  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
-  return session === undefined ? begin : `${begin}; ${session.gate}`;
-}
-
-/** What the gate says is no fault of the server. */
-export function atTheGate(error: unknown): unknown {
-  const { code, message } = error as { code?: string; message?: string };
-  return code === "CL409" ? new CleaveError("COMMAND_NOT_POSSIBLE", message ?? "", { cause: error }) : error;
+export interface CopyProgress {
+  readonly rows: number;
+  readonly bytes: number;
+  /** What the source's statistics say there is; both may turn out more. */
+  readonly estimatedRows: number;
+  readonly estimatedBytes: number;
 }
 
 export interface CopyOptions {
@@ -89,79 +60,259 @@ export interface CopyOptions {
   readonly concurrency: number;
   readonly session?: ApplySession;
   readonly signal: AbortSignal;
-  /** After each table, with its number of rows. */
+  /** Under this name the target remembers what is done; without it a copy that was cut off has to begin anew. */
+  readonly record?: string;
+  /** Of all ranges together; null for as fast as it goes. */
+  readonly bytesPerSecond?: number | null;
+  /** Waited for before each transaction on the target: whoever knows that the source suffers lets it pass later. */
+  readonly throttle?: () => Promise<void>;
+  readonly division?: Division;
+  readonly chunkBytes?: number;
+  /** When a table is there whole, with its number of rows; not for one that an earlier attempt has completed. */
   readonly onTable?: (table: string, rows: number) => void;
+  readonly onProgress?: (progress: CopyProgress) => void;
 }
 
 /**
- * Copies the organizations' rows of every table. Each table is one transaction on the target, so it is there whole or
- * not at all; and a table comes after those by which its rows' owners are found, so that whatever a copy that was cut
- * off has left can be told from the rows of others, and removed (`removeRows`).
- * @returns the number of rows. @throws what either server says; the signal's reason.
+ * Copies the organizations' rows of every table, or what an earlier attempt from the same snapshot has left. Each range
+ * is copied in order of the table's key, in transactions that remember how far they came. A table comes after those by
+ * which its rows' owners are found, so whatever a copy that was given up has left can be told from the rows of others,
+ * and removed (`removeRows`).
+ * @returns the number of rows of all attempts. @throws what either server says; the signal's reason.
  */
 export async function copyRows(options: CopyOptions): Promise<number> {
-  let rows = 0;
-  const deepest = Math.max(0, ...options.moving.tables.map(({ depth }) => depth));
-  for (let depth = 0; depth <= deepest; depth++)
-    rows += await copyLevel(
-      options,
-      options.moving.tables.filter((table) => table.depth === depth),
-    );
-  return rows;
+  return await new Copy(options).run();
 }
 
-async function copyLevel(options: CopyOptions, tables: readonly MovedTable[]): Promise<number> {
-  const { moving, signal } = options;
-  const waiting = [...tables];
-  const concurrency = Math.min(options.concurrency, waiting.length);
-  let rows = 0;
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
-  const worker = async () => {
-    const source = await connect(options.source, { applicationName: "cleave-copy" });
-    const target = await connect(options.target, { applicationName: "cleave-copy" });
-    const cut = () => {
-      discard(source);
-      discard(target);
-    };
-    either.addEventListener("abort", cut, { once: true });
+class Copy {
+  readonly #options: CopyOptions;
+  readonly #rate: RateLimit;
+  readonly #failed = new AbortController();
+  readonly #either: AbortSignal;
+  readonly #remaining = new Map<string, { ranges: number; rows: number }>();
+  #progress: CopyProgress = { rows: 0, bytes: 0, estimatedRows: 0, estimatedBytes: 0 };
+
+  constructor(options: CopyOptions) {
+    this.#options = options;
+    this.#rate = new RateLimit(options.bytesPerSecond ?? null);
+    this.#either = AbortSignal.any([options.signal, this.#failed.signal]);
+  }
+
+  async run(): Promise<number> {
+    const { moving, target, signal } = this.#options;
     try {
-      await source.query(settingsOf(CANONICAL_SETTINGS));
-      await source.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-      await source.query(`SET TRANSACTION SNAPSHOT ${quoteLiteral(options.snapshot.name)}`);
-      await target.query(APPLY_SETTINGS);
-      if (options.session) await target.query(options.session.setup);
-      for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
-        either.throwIfAborted();
-        const count = await copyTable(source, target, moving, table, options.session);
-        rows += count;
-        options.onTable?.(table.name, count);
+      const ranges = await this.#ranges();
+      for (const { table, rows, bytes, done, estimatedRows, estimatedBytes } of ranges) {
+        const known = this.#remaining.get(table) ?? { ranges: 0, rows: 0 };
+        this.#remaining.set(table, { ranges: known.ranges + (done ? 0 : 1), rows: known.rows + rows });
+        this.#add({ rows, bytes, estimatedRows, estimatedBytes });
       }
+      const levels = Map.groupBy(ranges, (range) => tableOf(moving, range).depth);
+      for (const depth of [...levels.keys()].sort((a, b) => a - b))
+        await this.#level(levels.get(depth) ?? []);
     } catch (error) {
-      failed.abort(error);
+      signal.throwIfAborted();
+      throw toPostgresError(atTheGate(error), describeEndpoint(target));
+    }
+    return this.#progress.rows;
+  }
+
+  #add(more: Partial<CopyProgress>): void {
+    const { rows, bytes, estimatedRows, estimatedBytes } = this.#progress;
+    this.#progress = {
+      rows: rows + (more.rows ?? 0),
+      bytes: bytes + (more.bytes ?? 0),
+      estimatedRows: estimatedRows + (more.estimatedRows ?? 0),
+      estimatedBytes: estimatedBytes + (more.estimatedBytes ?? 0),
+    };
+    this.#options.onProgress?.(this.#progress);
+  }
+
+  /** What an earlier attempt has left, or all of it. */
+  async #ranges(): Promise<readonly RangeState[]> {
+    const { moving, snapshot, record, division = DIVISION } = this.#options;
+    return this.#connected(async (source, target) => {
+      const begun = record === undefined ? null : await readRanges(target, record, snapshot);
+      if (begun !== null) return begun;
+      const plans = [];
+      for (const table of moving.tables) plans.push(await divide(source, moving, table, division));
+      const ranges = rangesOf(plans);
+      if (record !== undefined) await writeRanges(target, record, snapshot, ranges);
+      return ranges;
+    });
+  }
+
+  async #level(ranges: readonly RangeState[]): Promise<void> {
+    const waiting = ranges.filter(({ done }) => !done);
+    const worker = () =>
+      this.#connected(async (source, target) => {
+        for (let range = waiting.shift(); range !== undefined; range = waiting.shift())
+          await this.#range(source, target, range);
+      });
+    const workers = Math.min(this.#options.concurrency, waiting.length);
+    const results = await Promise.allSettled(Array.from({ length: workers }, worker));
+    // The first failure: the others were cut because of it.
+    if (this.#failed.signal.aborted) throw this.#failed.signal.reason;
+    const rejected = results.find((result) => result.status === "rejected");
+    if (rejected !== undefined) throw rejected.reason;
+  }
+
+  /** On connections of its own, the source's within the snapshot. */
+  async #connected<T>(work: (source: Database, target: Database) => Promise<T>): Promise<T> {
+    const opened: Database[] = [];
+    const cut = () => {
+      for (const db of opened) discard(db);
+    };
+    this.#either.addEventListener("abort", cut, { once: true });
+    try {
+      this.#either.throwIfAborted();
+      const open = async (endpoint: Endpoint) => {
+        const db = await connect(endpoint, { applicationName: "cleave-copy" });
+        opened.push(db);
+        this.#either.throwIfAborted();
+        return db;
+      };
+      const source = await open(this.#options.source);
+      const target = await open(this.#options.target);
+      // Sorting a range in memory, and no compiling of plans that are run once.
+      await source.query(
+        settingsSql({ ...CANONICAL_SETTINGS, ...NO_TIMEOUTS, work_mem: "64MB", jit: "off" }),
+      );
+      await joinSnapshot(source, this.#options.snapshot.name);
+      await target.query(APPLY_SETTINGS);
+      if (this.#options.session) await target.query(this.#options.session.setup);
+      return await work(source, target);
+    } catch (error) {
+      this.#failed.abort(error);
       throw error;
     } finally {
-      either.removeEventListener("abort", cut);
+      this.#either.removeEventListener("abort", cut);
       cut();
     }
-  };
-  const results = await Promise.allSettled(Array.from({ length: concurrency }, worker));
-  signal.throwIfAborted();
-  // The first failure: the others were cut because of it.
-  if (failed.signal.aborted)
-    throw toPostgresError(atTheGate(failed.signal.reason), describeEndpoint(options.target));
-  const rejected = results.find((result) => result.status === "rejected");
-  if (rejected !== undefined) throw rejected.reason;
-  return rows;
+  }
+
+  /** One range, from where it was left, in one transaction or several. */
+  async #range(source: Database, target: Database, range: RangeState): Promise<void> {
+    const { moving, chunkBytes = CHUNK_BYTES } = this.#options;
+    const table = tableOf(moving, range);
+    const out = source.query(
+      copyTo(`COPY (${rowsOfRange(moving, table, range.range, range.upto)}) TO STDOUT`),
+    );
+    // It may fail once more when its connection is cut, and by then nobody listens.
+    out.on("error", () => undefined);
+    const chunks = new ChunkWriter(target, table, this.#options);
+    const cursor = new LineCursor();
+    let state = range;
+    for await (const data of out as AsyncIterable<Buffer>) {
+      await this.#rate.take(data.length, this.#either);
+      await chunks.begin();
+      // A table whose parts cannot be named is one transaction, whatever its size.
+      const full = isDivisible(table) && chunks.bytes + data.length >= chunkBytes;
+      const last = cursor.take(data, full);
+      if (last === null) {
+        await chunks.write(data);
+        continue;
+      }
+      await chunks.write(data.subarray(0, last.end));
+      state = await this.#commit(chunks, state, firstValues(last.line, table.key.length), false);
+      if (last.end < data.length) {
+        await chunks.begin();
+        await chunks.write(data.subarray(last.end));
+      }
+    }
+    await chunks.begin();
+    await this.#commit(chunks, state, null, true);
+    const remaining = this.#remaining.get(table.name);
+    invariant(remaining !== undefined, `${table.name} is copied without having been planned`);
+    remaining.ranges -= 1;
+    if (remaining.ranges === 0) this.#options.onTable?.(table.name, remaining.rows);
+  }
+
+  async #commit(
+    chunks: ChunkWriter,
+    state: RangeState,
+    upto: KeyText | null,
+    done: boolean,
+  ): Promise<RangeState> {
+    const copied = await chunks.commit(state, upto, done);
+    const remaining = this.#remaining.get(state.table);
+    if (remaining) remaining.rows += copied.rows;
+    this.#add(copied);
+    return { ...state, upto: upto ?? state.upto, done, rows: state.rows + copied.rows };
+  }
 }
 
-const settingsOf = (settings: Readonly<Record<string, string>>) =>
-  Object.entries(settings)
-    .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
-    .join("; ");
+/** Writes lines of COPY into a table of the target, in transactions that remember how far they came. */
+class ChunkWriter {
+  readonly #db: Database;
+  readonly #table: MovedTable;
+  readonly #options: CopyOptions;
+  #into: ReturnType<typeof copyFrom> | null = null;
+  #failure: unknown = null;
+  #bytes = 0;
 
-/** Removes the organizations' rows from the target, children first. For a copy that was cut off or given up. */
-export async function removeRows(target: Endpoint, moving: Moving, session?: ApplySession): Promise<number> {
+  constructor(db: Database, table: MovedTable, options: CopyOptions) {
+    this.#db = db;
+    this.#table = table;
+    this.#options = options;
+  }
+
+  /** Of the transaction that is open. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  async begin(): Promise<void> {
+    if (this.#into !== null) return;
+    const { throttle, session } = this.#options;
+    await throttle?.();
+    await this.#db.query(beginApplying(session));
+    const columns = copiedColumns(this.#table).join(", ");
+    this.#into = this.#db.query(copyFrom(`COPY ${this.#table.quoted} (${columns}) FROM STDIN`));
+    // Between two writes nobody waits for it.
+    this.#into.on("error", (error) => {
+      this.#failure ??= error;
+    });
+  }
+
+  async write(data: Buffer): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    this.#bytes += data.length;
+    if (this.#into?.write(data) !== false) return;
+    if (this.#failure !== null) throw this.#failure;
+    await once(this.#into, "drain");
+  }
+
+  async commit(
+    state: RangeState,
+    upto: KeyText | null,
+    done: boolean,
+  ): Promise<{ readonly rows: number; readonly bytes: number }> {
+    const into = this.#into;
+    invariant(into !== null, "a transaction of the copy ends that was not begun");
+    if (this.#failure !== null) throw this.#failure;
+    into.end();
+    await once(into, "finish");
+    const copied = { rows: into.rowCount ?? 0, bytes: this.#bytes };
+    const { record } = this.#options;
+    if (record !== undefined) await noteCopied(this.#db, record, state, { ...copied, upto, done });
+    await this.#db.query("COMMIT");
+    this.#into = null;
+    this.#bytes = 0;
+    return copied;
+  }
+}
+
+/**
+ * Removes the organizations' rows from the target, children first. For a copy that was cut off or given up; with its
+ * `record`, what it remembers goes in the same transaction.
+ */
+export async function removeRows(
+  target: Endpoint,
+  moving: Moving,
+  session?: ApplySession,
+  record?: string,
+): Promise<number> {
   const db = await connect(target, { applicationName: "cleave-copy" });
   let rows = 0;
   try {
@@ -174,33 +325,12 @@ export async function removeRows(target: Endpoint, moving: Moving, session?: App
       );
       rows += result.rowCount ?? 0;
     }
+    if (record !== undefined) await forgetCopy(db, record);
     await db.query("COMMIT");
     return rows;
   } catch (error) {
     throw atTheGate(error);
   } finally {
     discard(db);
-  }
-}
-
-async function copyTable(
-  source: pg.Client,
-  target: pg.Client,
-  moving: Moving,
-  table: MovedTable,
-  session: ApplySession | undefined,
-): Promise<number> {
-  const columns = table.columns.map(({ quoted }) => quoted).join(", ");
-  const chosen = table.columns.map(({ quoted }) => `"row".${quoted}`).join(", ");
-  await target.query(beginApplying(session));
-  try {
-    const out = source.query(copyTo(`COPY (SELECT ${chosen} FROM ${rowsOf(moving, table)}) TO STDOUT`));
-    const into = target.query(copyFrom(`COPY ${table.quoted} (${columns}) FROM STDIN`));
-    await pipeline(out, into);
-    await target.query("COMMIT");
-    return into.rowCount ?? 0;
-  } catch (error) {
-    await target.query("ROLLBACK").catch(() => undefined);
-    throw error;
   }
 }

@@ -4,9 +4,9 @@ import type { Endpoint } from "../config.ts";
 import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import { Applier } from "./apply.ts";
-import { APPLY_SETTINGS, type ApplySession, atTheGate } from "./copy.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
+import { APPLY_SETTINGS, type ApplySession, atTheGate } from "./session.ts";
 import { WalStream } from "./wal-stream.ts";
 
 export interface FollowOptions {

@@ -67,8 +67,8 @@ export function planMove(
   }
   if (differences.length > 0) throw new CleaveError("SCHEMA_DIFFERS", differences.slice(0, 20).join("; "));
   const root = source.get(ownership.root.table);
-  const keyType = root?.columns.get(ownership.root.key)?.type;
-  if (keyType === undefined)
+  const keyType = whole(root?.columns.get(ownership.root.key)?.type ?? "");
+  if (keyType === "")
     throw new CleaveError(
       "OWNERSHIP_RULE_INVALID",
       `${ownership.root.table} has no column ${ownership.root.key}`,
@@ -76,6 +76,12 @@ export function planMove(
   const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
   return { organizations, ownership, tables, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}` };
 }
+
+/** Without a length, `character` and `bit` are of one: a cast to them would cut values off. */
+const whole = (type: string) =>
+  type.replace(/^(character|bit)(?=$|\[)/, (name) =>
+    name === "bit" ? 'pg_catalog."bit"' : "pg_catalog.bpchar",
+  );
 
 const copied = (table: Table) => [...table.columns.values()].filter(({ generated }) => !generated);
 
@@ -111,7 +117,7 @@ function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ow
     name: source.name,
     quoted: target.quoted,
     columns: copied(target)
-      .map(({ name, type, fixed }) => ({ name, quoted: quoteIdentifier(name), type, fixed }))
+      .map(({ name, type, fixed }) => ({ name, quoted: quoteIdentifier(name), type: whole(type), fixed }))
       .sort((a, b) => (a.name < b.name ? -1 : 1)),
     key: key.columns,
     rule,

@@ -1,0 +1,45 @@
+/** How Cleave's own connections write a moving organization's rows to the target. */
+import { CleaveError } from "../../../../protocol/errors.ts";
+import { quoteLiteral } from "../guard/queryable.ts";
+import { CANONICAL_SETTINGS } from "./wal-stream.ts";
+
+export const settingsSql = (settings: Readonly<Record<string, string>>): string =>
+  Object.entries(settings)
+    .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
+    .join("; ");
+
+/** A copy takes as long as it takes, whatever an administrator thinks right for applications. */
+export const NO_TIMEOUTS = {
+  statement_timeout: "0",
+  lock_timeout: "0",
+  idle_in_transaction_session_timeout: "0",
+} as const;
+
+/** Triggers and foreign keys of the target see nothing of what is applied; they are checked before the fence. */
+export const APPLY_SETTINGS = settingsSql({
+  ...CANONICAL_SETTINGS,
+  ...NO_TIMEOUTS,
+  session_replication_role: "replica",
+  search_path: "pg_catalog",
+  synchronous_commit: "on",
+});
+
+/** Of connections that write to the target. */
+export interface ApplySession {
+  /** SQL that is run once, after `APPLY_SETTINGS`. */
+  readonly setup: string;
+  /** SQL at the beginning of every transaction that writes: it fails (CL409) when this copy may not write any more. */
+  readonly gate: string;
+}
+
+/** SQL that begins a transaction that writes to the target. */
+export function beginApplying(session: ApplySession | undefined): string {
+  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+  return session === undefined ? begin : `${begin}; ${session.gate}`;
+}
+
+/** What the gate says is no fault of the server. */
+export function atTheGate(error: unknown): unknown {
+  const { code, message } = error as { code?: string; message?: string };
+  return code === "CL409" ? new CleaveError("COMMAND_NOT_POSSIBLE", message ?? "", { cause: error }) : error;
+}
