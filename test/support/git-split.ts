@@ -35,6 +35,7 @@ export class GitSplit {
   target!: Side;
   /** `red` moves to pod-100, everything else stays. */
   readonly assignments = new Map([["red" as OrganizationId, pod100]]);
+  kind: Duty["kind"] = "split";
   settings = Settings.parse({ cutover: { drainGraceMs: 300 } });
   readonly #config: Partial<GitConfig>;
 
@@ -94,7 +95,7 @@ export class GitSplit {
   duty(side: Side, goal: Goal, phase: SharePhase, epoch: number | null = null): Duty {
     return {
       migrationId,
-      kind: "split",
+      kind: this.kind,
       role: side.podId === pod0 ? "source" : "target",
       goal,
       podId: side.podId,

@@ -163,6 +163,7 @@ export class ObjectPod {
 }
 
 export interface DutyOptions {
+  readonly kind?: Duty["kind"];
   readonly phase?: SharePhase;
   readonly epoch?: number;
   readonly settings?: PlanInput["settings"];
@@ -187,7 +188,7 @@ export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty 
   });
   return {
     migrationId: MIGRATION,
-    kind: "split",
+    kind: options.kind ?? "split",
     role: podId === SOURCE ? "source" : "target",
     goal,
     podId,
