@@ -22,7 +22,7 @@ export class MovePods {
   readonly source: Cluster;
   readonly target: Cluster;
   readonly ownership: Ownership;
-  readonly #organizations: readonly string[];
+  organizations: readonly string[];
   readonly #stores = new Map<PodId, PostgresStore>();
   readonly #folders = new Map<PodId, string>();
   migrationId = "move-1" as MigrationId;
@@ -36,7 +36,7 @@ export class MovePods {
     this.source = source;
     this.target = target;
     this.ownership = ownership;
-    this.#organizations = organizations;
+    this.organizations = organizations;
   }
 
   static async start(
@@ -101,7 +101,7 @@ export class MovePods {
       sourcePodId: FROM,
       targetPodIds: [TO],
       defaultPodId: FROM,
-      assignments: new Map(this.#organizations.map((id) => [id as OrganizationId, TO])),
+      assignments: new Map(this.organizations.map((id) => [id as OrganizationId, TO])),
       shares: { [TO]: options.phase ?? "source" } as Duty["shares"],
       epoch: (options.epoch ?? null) as Epoch | null,
       settings: Settings.parse({ cutover: { drainGraceMs: 200 } }),
