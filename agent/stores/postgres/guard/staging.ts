@@ -6,7 +6,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { flipLockKeys, lockKeys } from "./names.ts";
 import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
-import { inTransaction, type Queryable } from "./queryable.ts";
+import { inTransaction, isLockTimeout, type Queryable } from "./queryable.ts";
 
 export interface Staging {
   readonly migrationId: MigrationId;
@@ -99,7 +99,8 @@ export async function flipShares(
 /**
  * Enforces the shares of one migration; costs the same for any number of organizations. A change that takes away what
  * writers may have here is no business of this function but of `raiseFence`, which waits for them: should one be asked
- * for all the same (a lost step), it is made only if no writer is in flight.
+ * for all the same (a lost step), it is made only if no writer is in flight, or has ended within `waitMs`: where the
+ * copy of a move is the only one, its connection may be closed and its backend not gone yet.
  * @throws CleaveError DRAIN_INCOMPLETE in that case, with nothing changed.
  */
 export async function setShares(
@@ -107,6 +108,7 @@ export async function setShares(
   migrationId: MigrationId,
   shares: Readonly<Record<PodId, SharePhase>>,
   epoch: Epoch | null,
+  waitMs = 0,
 ): Promise<void> {
   await inTransaction(db, async (client) => {
     await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${flipLockKeys("$1::text")})`, [migrationId]);
@@ -130,18 +132,31 @@ export async function setShares(
       const before = staged.get(podId as PodId)?.phase;
       return before !== phase && (before === "source" || before === "opened");
     });
-    if (closes) await requireNoWriters(client, migrationId);
+    if (closes) await requireNoWriters(client, migrationId, waitMs);
     await flipShares(client, migrationId, Object.fromEntries(changes), epoch);
   });
 }
 
-async function requireNoWriters(client: ClientBase, migrationId: MigrationId): Promise<void> {
+async function requireNoWriters(client: ClientBase, migrationId: MigrationId, waitMs: number): Promise<void> {
+  if (waitMs > 0) {
+    await client.query(`SET LOCAL lock_timeout = ${waitMs}`);
+    try {
+      await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys("$1::text")})`, [migrationId]);
+      return;
+    } catch (error) {
+      if (isLockTimeout(error)) throw inFlight(migrationId);
+      throw error;
+    }
+  }
   const { rows } = await client.query<{ free: boolean }>(
     `SELECT pg_catalog.pg_try_advisory_xact_lock(${lockKeys("$1::text")}) AS free`,
     [migrationId],
   );
-  if (!rows[0]?.free)
-    throw new CleaveError("DRAIN_INCOMPLETE", `writers of ${migrationId} are in flight; it is tried again`);
+  if (!rows[0]?.free) throw inFlight(migrationId);
+}
+
+function inFlight(migrationId: MigrationId): CleaveError {
+  return new CleaveError("DRAIN_INCOMPLETE", `writers of ${migrationId} are in flight; it is tried again`);
 }
 
 /**

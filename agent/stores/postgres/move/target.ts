@@ -24,6 +24,8 @@ import { Verifier } from "./verifier.ts";
 
 const LOOK_EVERY_MS = 250;
 const HANGS_AFTER_MS = 5_000;
+/** What the copy had begun, of neighbours' changes that it was about to pass over. */
+const COPY_ENDS_WITHIN_MS = 2_000;
 /** For a marker that does not come by the stream. */
 const ASK_EVERY_MS = 50;
 
@@ -225,7 +227,7 @@ export class MoveTarget {
     if ((await this.#own.use((db) => readMarker(db, duty.migrationId, epoch))) === null)
       throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
     await this.#stop();
-    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
+    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch, COPY_ENDS_WITHIN_MS));
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
