@@ -1,28 +1,29 @@
 /**
- * Applies a source's change stream to the target: the organizations' changes and nothing else, transaction by
- * transaction, each with its position in the same commit (a replication origin), so that a kill at any moment neither
- * loses nor repeats one.
+ * Applies a source's change stream to the target: the organizations' changes and nothing else, in transactions that say
+ * in the same commit how far they came (a replication origin), so that a kill at any moment neither loses nor repeats
+ * one. A transaction of the target has one of the source, or several whole ones when they are there already.
  *
  * Whose a change is, is asked of the target itself, inside the same transaction: there the rows of these organizations
  * are as they were on the source at that point of the stream, so a row whose parents are theirs is theirs. A parent's
- * key that on the target belongs to somebody else's row leads to that owner, and the change is left alone. Runs of
- * inserts into one table are one statement.
+ * key that on the target belongs to somebody else's row leads to that owner, and the change is left alone. What a
+ * change tells by itself, by a column that names the organization, is not asked at all.
  */
 import type pg from "pg";
-import { CleaveError } from "../../../../protocol/errors.ts";
-import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
-import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
+import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import { quoteLiteral } from "../guard/queryable.ts";
+import type { Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
+import { type Change, type Kind, type Relation, type Run, Runs, runOf } from "./runs.ts";
 import { type ApplySession, beginApplying } from "./session.ts";
+import { type Misplaced, ownColumn, type Statement, statementOf } from "./statements.ts";
+import type { Traits } from "./traits.ts";
 
-/** Rows of one statement at most. */
-const BATCH_ROWS = 500;
-
-interface Relation {
-  readonly message: RelationMessage;
-  /** Null: no organization's table. */
-  readonly table: MovedTable | null;
-}
+/** Held in memory at most; then they go to the server, whatever is still to come of their transaction. */
+const HELD = { changes: 5_000, bytes: 4 * 1024 * 1024 } as const;
+/** Transactions of the source are applied together until then. */
+const GROUP = { changes: 10_000, ms: 50 } as const;
+/** Statements that the server keeps prepared. */
+const PREPARED = 1_000;
 
 export interface Applied {
   /** The position after which the source's next transaction begins. */
@@ -30,266 +31,307 @@ export interface Applied {
   readonly time: string;
 }
 
+export interface ApplierOptions {
+  readonly moving: Moving;
+  readonly traits: ReadonlyMap<string, Traits>;
+  /** Called with a row written to `cleave.marker` when everything up to its commit is durable here. */
+  readonly onMarker?: ((values: Readonly<Record<string, Value>>) => void) | undefined;
+  readonly session?: ApplySession | undefined;
+  /** Each transaction of the source by itself: to find the one that cannot be applied. */
+  readonly alone?: boolean;
+}
+
+/** What the stream told of a relation; without a table when it is no organization's. */
+interface Told {
+  readonly message: RelationMessage;
+  readonly relation: Relation | null;
+  /** Where in a row the organization is named, and whether the old row has it too; -1 when it is not. */
+  readonly own: number;
+  readonly ownInIdentity: boolean;
+  /** Where in a row its key is. */
+  readonly key: readonly number[];
+}
+
 export class Applier {
   readonly #db: pg.ClientBase;
-  readonly #moving: Moving;
-  readonly #byName: ReadonlyMap<string, MovedTable>;
-  readonly #relations = new Map<number, Relation>();
-  readonly #onMarker: (values: Readonly<Record<string, Value>>) => void;
-  #inserts: { relation: Relation; rows: (readonly Value[])[] } | null = null;
+  readonly #options: ApplierOptions;
+  readonly #organizations: ReadonlySet<string>;
+  readonly #told = new Map<number, Told>();
+  readonly #runs = new Runs();
+  readonly #names = new Map<string, string>();
   readonly #beginSql: string;
-  #writing = false;
+  /** Of the target's transaction, once it was begun. */
+  #begun: Promise<unknown> | null = null;
+  /** What the open transaction of the target has of the source: whole transactions, and up to where. */
+  #group: { transactions: number; changes: number; startedAt: number; end: Applied | null } | null = null;
   #marker: Readonly<Record<string, Value>> | null = null;
 
-  /**
-   * @param db a connection with `APPLY_SETTINGS` and the origin's session
-   * @param onMarker called with a row written to `cleave.marker` when everything up to its commit is durable here
-   */
-  constructor(
-    db: pg.ClientBase,
-    moving: Moving,
-    onMarker: (values: Readonly<Record<string, Value>>) => void = () => undefined,
-    session: ApplySession | undefined = undefined,
-  ) {
-    this.#beginSql = beginApplying(session);
+  /** @param db a connection that pipelines, with `APPLY_SETTINGS` and the origin's session */
+  constructor(db: pg.ClientBase, options: ApplierOptions) {
     this.#db = db;
-    this.#moving = moving;
-    this.#byName = new Map(moving.tables.map((table) => [table.name, table]));
-    this.#onMarker = onMarker;
+    this.#options = options;
+    this.#organizations = new Set(options.moving.organizations);
+    this.#beginSql = beginApplying(options.session);
+  }
+
+  /** Transactions of the source that were not committed here. */
+  get grouped(): number {
+    return this.#group?.transactions ?? 0;
   }
 
   /**
-   * Resolves with the position when the message was a commit and is durable on the target; else with null.
-   * @throws CleaveError MEMBERSHIP_CHANGED, SCHEMA_DIFFERS, CHANGE_NOT_APPLICABLE; then the transaction is rolled back.
+   * Takes the next message; `more` says that others are waiting behind it. Null, or a promise of null, when nothing was
+   * committed; else the position up to which everything is durable on the target.
+   * @throws CleaveError MEMBERSHIP_CHANGED, SCHEMA_DIFFERS, REPLICA_IDENTITY_MISSING, CHANGE_NOT_APPLICABLE; then the
+   * connection has to be given up, and the stream opened again from the origin's position.
    */
-  async apply(message: Message): Promise<Applied | null> {
+  apply(message: Message, more: boolean): Promise<Applied | null> | null {
     switch (message.tag) {
       case "begin":
-      case "other":
-        return null;
+        return this.#isLarge() ? this.settle() : null;
       case "relation":
         this.#relate(message);
         return null;
       case "insert":
-        await this.#insert(this.#relation(message.oid), message.values);
-        return null;
+        return this.#insert(this.#of(message.oid), message.values);
       case "update":
-        await this.#flush();
-        await this.#update(this.#relation(message.oid), message.old, message.values);
-        return null;
+        return this.#update(this.#of(message.oid), message.old, message.values);
       case "delete":
-        await this.#flush();
-        await this.#delete(this.#relation(message.oid), message.old);
-        return null;
-      case "truncate": {
-        const owned = message.oids.map((oid) => this.#relation(oid)).filter(({ table }) => table !== null);
-        if (owned.length === 0) return null;
-        throw new CleaveError(
-          "CHANGE_NOT_APPLICABLE",
-          `TRUNCATE of ${owned.map(({ table }) => table?.name).join(", ")} on the source: whose rows were removed is not in the stream`,
-        );
-      }
+        return this.#delete(this.#of(message.oid), message.old);
+      case "truncate":
+        return this.#truncate(message.oids);
       case "commit":
-        return await this.#commit(message.endLsn, message.time);
+        return this.#commit({ endLsn: message.endLsn, time: message.time }, more);
+      case "other":
+        return null;
     }
   }
 
-  /** Gives up what was begun; the stream has to be opened again from the origin's position. */
-  async rollback(): Promise<void> {
-    this.#inserts = null;
+  /** Commits what is complete. To be called between two transactions of the source alone. */
+  async settle(): Promise<Applied | null> {
+    const group = this.#group;
+    if (group === null) return null;
+    invariant(group.end !== null, "a transaction of the source is not complete");
+    await this.#flush();
+    const { endLsn, time } = group.end;
+    if (this.#begun !== null) {
+      // In the same transaction: the position is durable exactly when the changes are.
+      await this.#db.query(
+        `SELECT pg_catalog.pg_replication_origin_xact_setup(${quoteLiteral(endLsn)}, ${quoteLiteral(time)}); COMMIT`,
+      );
+      this.#begun = null;
+    }
+    this.#group = null;
+    const marker = this.#marker;
     this.#marker = null;
-    if (this.#writing) await this.#db.query("ROLLBACK");
-    this.#writing = false;
+    if (marker !== null) this.#options.onMarker?.(marker);
+    return group.end;
   }
 
-  #relation(oid: number): Relation {
-    const relation = this.#relations.get(oid);
-    if (relation === undefined)
+  #of(oid: number): Told {
+    const told = this.#told.get(oid);
+    if (told === undefined)
       throw new CleaveError("INTERNAL", `the stream changes the relation ${oid}, of which it has not told`);
-    return relation;
+    return told;
   }
 
   #relate(message: RelationMessage): void {
     const name = `${message.schema}.${message.name}`;
-    const table = this.#byName.get(name) ?? null;
-    if (table !== null) {
-      const known = new Set(table.columns.map((column) => column.name));
-      const differs = message.columns
-        .filter((column) => !known.has(column.name))
-        .map((column) => column.name);
-      if (differs.length > 0 || message.columns.length !== known.size)
-        throw new CleaveError(
-          "SCHEMA_DIFFERS",
-          `${name} was altered on the source while it was being moved${differs.length > 0 ? `: ${differs.join(", ")}` : ""}`,
-        );
+    const table = this.#options.moving.tables.find((one) => one.name === name);
+    const traits = this.#options.traits.get(name);
+    if (table === undefined || traits === undefined) {
+      this.#told.set(message.oid, { message, relation: null, own: -1, ownInIdentity: false, key: [] });
+      return;
     }
-    this.#relations.set(message.oid, { message, table });
-  }
-
-  async #begin(): Promise<void> {
-    if (this.#writing) return;
-    await this.#db.query(this.#beginSql);
-    this.#writing = true;
-  }
-
-  async #insert(relation: Relation, values: readonly Value[]): Promise<void> {
-    if (relation.table === null) return this.#other(relation, values);
-    // A batch is of one table alone, so a row's parents are applied before it.
-    if (this.#inserts !== null && this.#inserts.relation !== relation) await this.#flush();
-    this.#inserts ??= { relation, rows: [] };
-    this.#inserts.rows.push(values);
-    if (this.#inserts.rows.length >= BATCH_ROWS) await this.#flush();
-  }
-
-  #other({ message }: Relation, values: readonly Value[]): void {
-    if (message.schema !== "cleave" || message.name !== "marker") return;
-    this.#marker = Object.fromEntries(message.columns.map((column, at) => [column.name, values[at]]));
-  }
-
-  async #flush(): Promise<void> {
-    const batch = this.#inserts;
-    this.#inserts = null;
-    if (batch === null || batch.relation.table === null) return;
-    await this.#begin();
-    const { message, table } = batch.relation;
-    const columns = message.columns.map(({ name }) => quoteIdentifier(name));
-    const typed = message.columns.map(
-      (column) =>
-        `"given".${quoteIdentifier(column.name)}::${typeOf(table, column.name)} AS ${quoteIdentifier(column.name)}`,
-    );
-    const arrays = message.columns.map((_, at) => `$${at + 1}::pg_catalog.text[]`);
-    const chosen = columns.map((column) => `"row".${column}`).join(", ");
-    await this.#run(
-      table,
-      "insert",
-      `INSERT INTO ${table.quoted} (${columns.join(", ")}) OVERRIDING SYSTEM VALUE
-       SELECT ${chosen} FROM (SELECT ${typed.join(", ")} FROM ROWS FROM (${arrays.map((array) => `pg_catalog.unnest(${array})`).join(", ")}) AS "given" (${columns.join(", ")}) OFFSET 0) AS "row"
-       WHERE ${table.owner} = ANY (${this.#moving.texts})`,
-      message.columns.map((_, at) => batch.rows.map((row) => row[at] ?? null)),
-    );
-  }
-
-  async #update(relation: Relation, old: readonly Value[] | null, values: readonly Value[]): Promise<void> {
-    const { message, table } = relation;
-    if (table === null) return this.#other(relation, values);
-    await this.#begin();
-    const parameters: (string | null)[] = [];
-    const given = (value: Value, name: string) => {
-      parameters.push(value ?? null);
-      return `$${parameters.length}::pg_catalog.text::${typeOf(table, name)}`;
-    };
-    const sets = message.columns.flatMap((column, at) =>
-      values[at] === undefined || columnOf(table, column.name).fixed
-        ? []
-        : [`${quoteIdentifier(column.name)} = ${given(values[at], column.name)}`],
-    );
-    const where = table.key
-      .map((name) => `"row".${quoteIdentifier(name)} = ${given(valueAt(message, old ?? values, name), name)}`)
-      .join(" AND ");
-    const { rows, rowCount } = await this.#run(
-      table,
-      "update",
-      `UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} WHERE ${where} AND ${table.owner} = ANY (${this.#moving.texts}) RETURNING ${table.owner} AS owner`,
-      parameters,
-    );
-    if (rowCount === 1) {
-      const owner = (rows[0] as { owner: string | null }).owner;
-      if (owner !== null && this.#moving.organizations.includes(owner as never)) return;
-      throw membershipChanged(table, describe(message, values, table), `left for ${owner ?? "nobody known"}`);
-    }
-    // Somebody else's row, unless it has just become one of these organizations'.
-    const columns = message.columns.map((column) => ({
-      column,
-      value: valueAt(message, values, column.name),
-    }));
-    const next: (string | null)[] = [];
-    const list = columns.map(({ column, value }) => {
-      next.push(value ?? null);
-      return `$${next.length}::pg_catalog.text::${typeOf(table, column.name)} AS ${quoteIdentifier(column.name)}`;
-    });
-    const found = await this.#run(
-      table,
-      "update",
-      `SELECT ${table.owner} AS owner FROM (SELECT ${list.join(", ")}) AS "row"`,
-      next,
-    );
-    const after = (found.rows[0] as { owner: string | null } | undefined)?.owner ?? null;
-    if (after !== null && this.#moving.organizations.includes(after as never))
-      throw membershipChanged(table, describe(message, values, table), `came to ${after}`);
-  }
-
-  async #delete({ message, table }: Relation, old: readonly Value[]): Promise<void> {
-    if (table === null) return;
-    await this.#begin();
-    const parameters = table.key.map((name) => valueAt(message, old, name) ?? null);
-    const where = table.key
-      .map(
-        (name, at) => `"row".${quoteIdentifier(name)} = $${at + 1}::pg_catalog.text::${typeOf(table, name)}`,
-      )
-      .join(" AND ");
-    // A row whose parent was deleted by this very transaction has no owner any more; one of somebody else has.
-    await this.#run(
-      table,
-      "delete",
-      `DELETE FROM ${table.quoted} AS "row" WHERE ${where} AND COALESCE(${table.owner} = ANY (${this.#moving.texts}), true)`,
-      parameters,
-    );
-  }
-
-  async #commit(endLsn: string, time: string): Promise<Applied> {
-    await this.#flush();
-    if (this.#writing) {
-      // In the same transaction: the position is durable exactly when the changes are.
-      await this.#db.query(
-        `SELECT pg_catalog.pg_replication_origin_xact_setup(${quoteLiteral(endLsn)}, ${quoteLiteral(time)})`,
+    const known = new Set(table.columns.map((column) => column.name));
+    const differs = message.columns.filter((column) => !known.has(column.name)).map((column) => column.name);
+    if (differs.length > 0 || message.columns.length !== known.size)
+      throw new CleaveError(
+        "SCHEMA_DIFFERS",
+        `${name} was altered on the source while it was being moved${differs.length > 0 ? `: ${differs.join(", ")}` : ""}`,
       );
-      await this.#db.query("COMMIT");
-      this.#writing = false;
-    }
-    const marker = this.#marker;
-    this.#marker = null;
-    if (marker !== null) this.#onMarker(marker);
-    return { endLsn, time };
+    const at = (column: string) => message.columns.findIndex((one) => one.name === column);
+    const key = table.key.map(at);
+    // Else the key of a row that was deleted would be NULL in the stream, and the row would stay.
+    if (key.some((one) => message.columns[one]?.key !== true))
+      throw new CleaveError(
+        "REPLICA_IDENTITY_MISSING",
+        `the replica identity of ${name} on the source is without ${table.key.join(", ")}`,
+      );
+    const column = ownColumn(table);
+    const own = column === null ? -1 : at(column);
+    const ownInIdentity = message.columns[own]?.key === true;
+    this.#told.set(message.oid, {
+      message,
+      relation: { message, table, ...traits },
+      own,
+      ownInIdentity,
+      key,
+    });
   }
 
-  async #run(
-    table: MovedTable,
-    what: string,
-    text: string,
-    values: readonly unknown[],
-  ): Promise<pg.QueryResult> {
+  #insert(told: Told, values: readonly Value[]): Promise<null> | null {
+    if (told.relation === null) return this.#other(told, values);
+    if (told.own >= 0 && !this.#isTheirs(values[told.own])) return null;
+    return this.#add("insert", told.relation, keyOf(told, values), values);
+  }
+
+  #update(told: Told, old: readonly Value[] | null, values: readonly Value[]): Promise<null> | null {
+    const { relation, own, ownInIdentity } = told;
+    if (relation === null) return this.#other(told, values);
+    const before = old ?? values;
+    const key = keyOf(told, before);
+    if (own >= 0 && values[own] !== undefined && !this.#isTheirs(values[own])) {
+      if (ownInIdentity && !this.#isTheirs(before[own])) return null;
+      return this.#add("foreign", relation, key, values);
+    }
+    const rekeyed = told.key.some((at, index) => values[at] !== undefined && values[at] !== key[index]);
+    return this.#add(rekeyed ? "rekey" : "update", relation, key, values);
+  }
+
+  #delete(told: Told, old: readonly Value[]): Promise<null> | null {
+    const { relation, own, ownInIdentity } = told;
+    if (relation === null) return null;
+    if (ownInIdentity && !this.#isTheirs(old[own])) return null;
+    return this.#add("delete", relation, keyOf(told, old), []);
+  }
+
+  #truncate(oids: readonly number[]): null {
+    const owned = oids.flatMap((oid) => this.#of(oid).relation?.table.name ?? []);
+    if (owned.length === 0) return null;
+    throw new CleaveError(
+      "CHANGE_NOT_APPLICABLE",
+      `TRUNCATE of ${owned.join(", ")} on the source: whose rows were removed is not in the stream`,
+    );
+  }
+
+  #other({ message }: Told, values: readonly Value[]): null {
+    if (message.schema === "cleave" && message.name === "marker")
+      this.#marker = Object.fromEntries(message.columns.map((column, at) => [column.name, values[at]]));
+    return null;
+  }
+
+  #isTheirs(organization: Value): boolean {
+    return typeof organization === "string" && this.#organizations.has(organization);
+  }
+
+  #add(
+    kind: Kind,
+    relation: Relation,
+    key: readonly string[],
+    values: readonly Value[],
+  ): Promise<null> | null {
+    this.#runs.add({ relation, kind, key, values });
+    const group = this.#open();
+    group.changes += 1;
+    group.end = null;
+    return this.#runs.size >= HELD.changes || this.#runs.bytes >= HELD.bytes ? this.#flush() : null;
+  }
+
+  #open() {
+    this.#group ??= { transactions: 0, changes: 0, startedAt: performance.now(), end: null };
+    return this.#group;
+  }
+
+  #isLarge(): boolean {
+    const group = this.#group;
+    if (group === null) return false;
+    return group.changes >= GROUP.changes || performance.now() - group.startedAt >= GROUP.ms;
+  }
+
+  #commit(end: Applied, more: boolean): Promise<Applied | null> | null {
+    const group = this.#open();
+    group.end = end;
+    group.transactions += 1;
+    const waits = more && this.#marker === null && this.#options.alone !== true && !this.#isLarge();
+    return waits ? null : this.settle();
+  }
+
+  /** Sends everything that is held, and waits until the server has done it. */
+  async #flush(): Promise<null> {
+    const { runs, changes } = this.#runs.take();
+    if (runs.length === 0) return null;
+    if (changes.length === 1 || !runs.some(({ relation }) => relation.contested)) {
+      await this.#execute(runs);
+      return null;
+    }
     try {
-      return await this.#db.query(text, [...values]);
+      await this.#execute(runs, "window");
     } catch (error) {
-      const { code, detail, message } = error as { code?: string; detail?: string; message: string };
-      // Constraints (23), values that the target refuses (22), names and types (42): trying again would not help.
-      if (code !== undefined && /^(22|23|42)/.test(code))
-        throw new CleaveError(
-          "CHANGE_NOT_APPLICABLE",
-          `${what} in ${table.name}: ${message}${detail === undefined ? "" : ` (${detail})`}`,
-          { cause: error },
-        );
-      throw error;
+      if (!isTaken(error)) throw error;
+      // Rows gave each other a value that only one may have: in the order of the source they can.
+      await this.#db.query("ROLLBACK TO SAVEPOINT window");
+      await this.#execute(changes.map(runOf));
     }
+    return null;
+  }
+
+  /** One statement for each run, sent together, within a savepoint when that has a name. */
+  async #execute(runs: readonly Run[], savepoint: string | null = null): Promise<void> {
+    const sent = runs.flatMap((run) => {
+      const statement = statementOf(this.#options.moving, run);
+      return statement === null ? [] : [{ run, statement }];
+    });
+    if (sent.length === 0) return;
+    this.#begun ??= this.#db.query(this.#beginSql);
+    const before = [this.#begun, ...(savepoint === null ? [] : [this.#db.query(`SAVEPOINT ${savepoint}`)])];
+    const results = sent.map(({ statement }) => this.#send(statement));
+    const after = savepoint === null ? [] : [this.#db.query(`RELEASE SAVEPOINT ${savepoint}`)];
+    // After the first failure the server refuses the others, so it is the one that tells.
+    const settled = await Promise.allSettled([...before, ...results, ...after]);
+    for (const [at, result] of settled.entries()) {
+      const run = sent[at - before.length]?.run;
+      if (result.status === "rejected") throw run === undefined ? result.reason : inWords(run, result.reason);
+      if (run !== undefined) for (const row of result.value as Misplaced[]) throw misplaced(run, row);
+    }
+  }
+
+  async #send({ text, values }: Statement): Promise<Misplaced[]> {
+    const query = { text, values: [...values], ...this.#nameOf(text) };
+    return (await this.#db.query<Misplaced & pg.QueryResultRow>(query)).rows;
+  }
+
+  /** Of the first so many statements; who has more tables has them planned each time. */
+  #nameOf(text: string): { name?: string } {
+    const known = this.#names.get(text);
+    if (known !== undefined) return { name: known };
+    if (this.#names.size >= PREPARED) return {};
+    const name = `cleave ${this.#names.size}`;
+    this.#names.set(text, name);
+    return { name };
   }
 }
 
-function columnOf(table: MovedTable, name: string): MovedColumn {
-  const found = table.columns.find((column) => column.name === name);
-  if (found === undefined) throw new CleaveError("SCHEMA_DIFFERS", `${table.name} has no column ${name}`);
-  return found;
+/** unique_violation, exclusion_violation */
+const isTaken = (error: unknown) =>
+  error instanceof CleaveError && ["23505", "23P01"].includes((error.cause as { code?: string })?.code ?? "");
+
+function keyOf({ key, message }: Told, values: readonly Value[]): string[] {
+  return key.map((at) => {
+    const value = values[at];
+    if (typeof value === "string") return value;
+    throw new CleaveError("INTERNAL", `a change of ${message.schema}.${message.name} is without its key`);
+  });
 }
 
-const typeOf = (table: MovedTable, name: string) => columnOf(table, name).type;
-
-function valueAt(message: RelationMessage, values: readonly Value[], column: string): Value {
-  return values[message.columns.findIndex(({ name }) => name === column)];
-}
-
-function describe(message: RelationMessage, values: readonly Value[], table: MovedTable): string {
-  return table.key.map((name) => `${name} ${valueAt(message, values, name)}`).join(", ");
-}
-
-function membershipChanged(table: MovedTable, row: string, what: string): CleaveError {
+function misplaced(run: Run, { at, came, owner }: Misplaced): CleaveError {
+  const { table } = run.relation;
+  const change = run.changes[Number(at) - 1] as Change;
+  const row = table.key.map((name, index) => `${name} ${change.key[index]}`).join(", ");
+  const column = ownColumn(table);
+  const next =
+    owner ?? change.values[run.relation.message.columns.findIndex(({ name }) => name === column)] ?? null;
+  const what = came ? `came to ${next}` : `left for ${next ?? "nobody known"}`;
   return new CleaveError("MEMBERSHIP_CHANGED", `the row of ${table.name} with ${row} ${what}`);
+}
+
+function inWords(run: Run, error: unknown): unknown {
+  const { code, detail, message } = error as { code?: string; detail?: string; message: string };
+  // Constraints (23), values that the target refuses (22), names and types (42): trying again would not help.
+  if (code === undefined || !/^(22|23|42)/.test(code)) return error;
+  return new CleaveError(
+    "CHANGE_NOT_APPLICABLE",
+    `${run.kind} in ${run.relation.table.name}: ${message}${detail === undefined ? "" : ` (${detail})`}`,
+    { cause: error },
+  );
 }

@@ -1,12 +1,14 @@
 /** Follows a source's slot: from the origin's position on the target, until it is stopped or cannot go on. */
-import { CleaveError } from "../../../../protocol/errors.ts";
-import type { Endpoint } from "../config.ts";
-import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
+import pg from "pg";
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
+import { type Endpoint, passwordOf } from "../config.ts";
+import { cutWhenAborted, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import { Applier } from "./apply.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
-import { APPLY_SETTINGS, type ApplySession, atTheGate } from "./session.ts";
+import { APPLY_SETTINGS, type ApplySession, atTheGate, settingsSql } from "./session.ts";
+import { readTraits } from "./traits.ts";
 import { WalStream } from "./wal-stream.ts";
 
 export interface FollowOptions {
@@ -42,49 +44,123 @@ export async function originPosition(db: Database, name: string): Promise<string
   return rows[0]?.lsn ?? null;
 }
 
-/** Resolves when `signal` aborts. @throws whatever keeps it from going on; calling it again continues where it was. */
+/**
+ * Resolves when `signal` aborts. @throws whatever keeps it from going on; calling it again continues where it was.
+ * Everything before the transaction that could not be applied is on the target then.
+ */
 export async function follow(options: FollowOptions): Promise<void> {
-  const { source, target, moving, slot, publication, signal } = options;
-  const db = await connect(target, { applicationName: slot.slice(0, 63) });
-  let stream: WalStream | null = null;
+  const refused = { inGroup: false };
+  try {
+    await attempt(options, false, refused);
+  } catch (error) {
+    // One of several: the others are fine, and the one is to be named after them.
+    if (!refused.inGroup) throw error;
+    await attempt(options, true, refused);
+  }
+}
+
+async function attempt(options: FollowOptions, alone: boolean, refused: { inGroup: boolean }): Promise<void> {
+  const { target, slot, signal } = options;
+  const db = await connectPipelined(target, slot);
+  const cut = () => discard(db);
+  try {
+    await cutWhenAborted(signal, cut, () => applyAll(db, options, alone, refused));
+  } catch (error) {
+    if (signal.aborted) return;
+    throw toPostgresError(atTheGate(error), describeEndpoint(target));
+  } finally {
+    cut();
+  }
+}
+
+async function applyAll(
+  db: Database,
+  options: FollowOptions,
+  alone: boolean,
+  refused: { inGroup: boolean },
+): Promise<void> {
+  const { source, target, moving, slot, publication, session, signal, onApplied, onMarker } = options;
   // Nothing is asked of the target while nothing comes, so its loss would go unnoticed.
   const lost = new AbortController();
   db.once("end", () => lost.abort());
   const either = AbortSignal.any([signal, lost.signal]);
+  await db.query(APPLY_SETTINGS);
+  await db.query(PLANNER_SETTINGS);
+  const traits = await readTraits(db, moving);
+  const from = await originPosition(db, slot);
+  if (from === null)
+    throw new CleaveError("INTERNAL", `there is no replication origin ${slot} on the target`);
+  await db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`);
+  if (session) await db.query(session.setup);
+  const stream = await WalStream.open({ endpoint: source, slot, publication, from });
+  const applier = new Applier(db, { moving, traits, onMarker, session, alone });
+  const confirm = (lsn: string) => {
+    stream.confirm(lsn);
+    onApplied?.(lsn);
+  };
+  let inTransaction = false;
   try {
-    await db.query(APPLY_SETTINGS);
-    const from = await originPosition(db, slot);
-    if (from === null)
-      throw new CleaveError("INTERNAL", `there is no replication origin ${slot} on the target`);
-    await db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`);
-    if (options.session) await db.query(options.session.setup);
-    stream = await WalStream.open({ endpoint: source, slot, publication, from });
-    const applier = new Applier(db, moving, options.onMarker, options.session);
-    let inTransaction = false;
     for (;;) {
-      // Whatever is here unread: a stream that is busy would never end otherwise.
+      const message = stream.take() ?? (await stream.next(either));
       if (signal.aborted) return;
-      const message = await stream.next(either);
-      if (message === null && signal.aborted) return;
       if (message === null)
         throw new CleaveError("POSTGRES_UNREACHABLE", `${describeEndpoint(target)} ended the connection`);
       if (message.tag === "begin") inTransaction = true;
-      const applied = await applier.apply(message);
-      if (applied !== null) {
-        inTransaction = false;
-        stream.confirm(applied.endLsn);
-        options.onApplied?.(applied.endLsn);
-      }
+      if (message.tag === "commit") inTransaction = false;
+      const applying = applier.apply(message, stream.waiting > 0);
+      const applied = applying === null ? null : await applying;
+      if (applied !== null) confirm(applied.endLsn);
+      if (inTransaction || stream.waiting > 0) continue;
       // Between transactions, with nothing unread: what the server has passed over held nothing for this stream.
-      if (!inTransaction && stream.waiting === 0) {
-        stream.confirm(stream.sentUpTo);
-        options.onApplied?.(stream.sentUpTo);
-      }
+      const passed = stream.sentUpTo;
+      await applier.settle();
+      confirm(passed);
     }
   } catch (error) {
-    throw toPostgresError(atTheGate(error), describeEndpoint(target));
+    refused.inGroup = OF_A_TRANSACTION.has((error as CleaveError).code) && applier.grouped > 0;
+    throw error;
   } finally {
-    stream?.close();
-    discard(db);
+    stream.close();
   }
+}
+
+/** What a transaction itself is the reason of, so that those before it can be applied. */
+const OF_A_TRANSACTION: ReadonlySet<string> = new Set<ErrorCode>([
+  "MEMBERSHIP_CHANGED",
+  "SCHEMA_DIFFERS",
+  "CHANGE_NOT_APPLICABLE",
+]);
+
+/**
+ * Rows are found by their keys. Plans are made once, when a table may be empty, and serve for as long as it takes; so
+ * the planner must not think a look at all rows cheap.
+ */
+const PLANNER_SETTINGS = settingsSql({
+  plan_cache_mode: "force_generic_plan",
+  enable_seqscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+  jit: "off",
+});
+
+/** A connection on which the next statement does not wait for the answer to the last one. */
+async function connectPipelined(endpoint: Endpoint, slot: string): Promise<pg.Client> {
+  const client = new pg.Client({
+    host: endpoint.host,
+    port: endpoint.port,
+    database: endpoint.database,
+    user: endpoint.user,
+    password: (await passwordOf(endpoint)) ?? "",
+    application_name: slot.slice(0, 63),
+    connectionTimeoutMillis: 3_000,
+    keepAlive: true,
+    pipeline: true,
+  });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+  } catch (error) {
+    throw toPostgresError(error, describeEndpoint(endpoint));
+  }
+  return client;
 }

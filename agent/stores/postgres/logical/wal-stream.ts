@@ -11,8 +11,8 @@ import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
 import { decode, formatLsn, type Message, parseLsn } from "./pgoutput.ts";
 
 const STATUS_EVERY_MS = 1_000;
-/** Paused above the first, resumed below the second. */
-const QUEUE = { high: 2_000, low: 500 } as const;
+/** Paused when there is more of either than this, resumed below half of it. */
+const QUEUE = { messages: 10_000, bytes: 8 * 1024 * 1024 } as const;
 const XLOG_DATA = 0x77;
 const KEEPALIVE = 0x6b;
 
@@ -44,7 +44,10 @@ interface RawConnection {
 export class WalStream {
   readonly #client: pg.Client;
   readonly #connection: RawConnection;
-  readonly #queue: Message[] = [];
+  readonly #queue: { readonly message: Message; readonly bytes: number }[] = [];
+  /** What of the queue is read: taking the first element out of a long array is slow. */
+  #read = 0;
+  #bytes = 0;
   #confirmed: bigint;
   /** The server has nothing before this that was not sent. */
   #sentUpTo: bigint;
@@ -115,17 +118,28 @@ export class WalStream {
     });
   }
 
+  /** The next message when one is here. */
+  take(): Message | undefined {
+    const first = this.#queue[this.#read];
+    if (first === undefined) return undefined;
+    this.#read += 1;
+    this.#bytes -= first.bytes;
+    if (this.#read === this.#queue.length || this.#read > QUEUE.messages) {
+      this.#queue.splice(0, this.#read);
+      this.#read = 0;
+    }
+    if (this.#paused && this.waiting < QUEUE.messages / 2 && this.#bytes < QUEUE.bytes / 2) {
+      this.#paused = false;
+      this.#connection.stream.resume();
+    }
+    return first.message;
+  }
+
   /** The next message, or null when none has come before `signal` aborts. @throws what ended the stream. */
   async next(signal: AbortSignal): Promise<Message | null> {
     for (;;) {
-      const message = this.#queue.shift();
-      if (message !== undefined) {
-        if (this.#paused && this.#queue.length < QUEUE.low) {
-          this.#paused = false;
-          this.#connection.stream.resume();
-        }
-        return message;
-      }
+      const message = this.take();
+      if (message !== undefined) return message;
       if (this.#failure !== null) throw this.#failure;
       if (signal.aborted) return null;
       await new Promise<void>((resolve) => {
@@ -141,7 +155,7 @@ export class WalStream {
 
   /** Messages that are here and not read yet. */
   get waiting(): number {
-    return this.#queue.length;
+    return this.#queue.length - this.#read;
   }
 
   /** Everything up to `lsn` is durable on the target; told to the server at once when `now`. */
@@ -178,18 +192,14 @@ export class WalStream {
       if (chunk[0] === XLOG_DATA) {
         const end = chunk.readBigUInt64BE(9);
         if (end > this.#sentUpTo) this.#sentUpTo = end;
-        this.#queue.push(decode(chunk.subarray(25)));
-        if (!this.#paused && this.#queue.length > QUEUE.high) {
-          this.#paused = true;
-          this.#connection.stream.pause();
-        }
+        this.#push(decode(chunk.subarray(25)), chunk.length);
         this.#wake();
       } else if (chunk[0] === KEEPALIVE) {
         const end = chunk.readBigUInt64BE(1);
         if (end > this.#sentUpTo) {
           this.#sentUpTo = end;
           // Whoever reads gets to know that the server has passed over what is not of interest.
-          this.#queue.push({ tag: "other" });
+          this.#push({ tag: "other" }, 0);
         }
         this.#wake();
         if (chunk.readUInt8(17) === 1) this.#status();
@@ -197,6 +207,14 @@ export class WalStream {
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  #push(message: Message, bytes: number): void {
+    this.#queue.push({ message, bytes });
+    this.#bytes += bytes;
+    if (this.#paused || (this.waiting <= QUEUE.messages && this.#bytes <= QUEUE.bytes)) return;
+    this.#paused = true;
+    this.#connection.stream.pause();
   }
 
   #status(): void {

@@ -1,0 +1,163 @@
+/** The SQL of runs: rows come as one array of texts for each column, so a run of any length is the same statement. */
+import { quoteIdentifier } from "../guard/queryable.ts";
+import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
+import type { Value } from "./pgoutput.ts";
+import type { Change, Relation, Run } from "./runs.ts";
+
+export interface Statement {
+  /** The same for every run of this relation, kind and shape. */
+  readonly text: string;
+  /** The arrays, as PostgreSQL reads them. */
+  readonly values: readonly string[];
+}
+
+/** A row that joined or left these organizations; `at` counts from 1. */
+export interface Misplaced {
+  readonly at: string;
+  readonly came: boolean;
+  readonly owner: string | null;
+}
+
+/**
+ * Null when there is nothing to do. Of an update, a rekey and a foreign run the statement returns rows of `Misplaced`.
+ */
+export function statementOf(moving: Moving, run: Run): Statement | null {
+  switch (run.kind) {
+    case "insert":
+      return insert(moving, run);
+    case "update":
+    case "rekey":
+      return update(moving, run);
+    case "delete":
+      return remove(moving, run);
+    case "foreign":
+      return left(moving, run);
+  }
+}
+
+const isTheirs = (moving: Moving, owner: string) => `${owner} = ANY (${moving.texts})`;
+
+/** Whose a row is says a column of its own, whose text is the organization's id exactly as it is written. */
+const EXACT: ReadonlySet<string> = new Set([
+  "smallint",
+  "integer",
+  "bigint",
+  "uuid",
+  "text",
+  "character varying",
+]);
+
+/** The column that names the organization, when the change alone tells it; else null. */
+export function ownColumn(table: MovedTable): string | null {
+  if (!("organization" in table.rule)) return null;
+  const { organization } = table.rule;
+  const type = table.columns.find(({ name }) => name === organization)?.type;
+  return type !== undefined && EXACT.has(type) ? organization : null;
+}
+
+/** The columns of a relation in the order in which the stream has them. */
+function columnsOf({ message, table }: Relation): readonly MovedColumn[] {
+  return message.columns.map(({ name }) => {
+    const column = table.columns.find((one) => one.name === name);
+    if (column === undefined) throw new Error(`${table.name} has no column ${name}`);
+    return column;
+  });
+}
+
+/** Typed rows made of arrays, with `at` counting them from 1. Parameters begin with `$1`. */
+function given(
+  columns: readonly { readonly quoted: string; readonly type: string }[],
+  absent: readonly MovedColumn[],
+) {
+  const arrays = columns.map((_, at) => `pg_catalog.unnest($${at + 1}::pg_catalog.text[])`);
+  const typed = [
+    ...columns.map(({ quoted, type }) => `"texts".${quoted}::${type} AS ${quoted}`),
+    ...absent.map(({ quoted, type }) => `NULL::${type} AS ${quoted}`),
+  ];
+  const names = columns.map(({ quoted }) => quoted);
+  return `SELECT ${typed.join(", ")}, "texts"."cleave at" FROM ROWS FROM (${arrays.join(", ")}) WITH ORDINALITY AS "texts" (${names.join(", ")}, "cleave at") OFFSET 0`;
+}
+
+function insert(moving: Moving, { relation, changes }: Run): Statement {
+  const { table } = relation;
+  const columns = columnsOf(relation);
+  const names = columns.map(({ quoted }) => quoted);
+  const theirs = ownColumn(table) === null ? ` WHERE ${isTheirs(moving, table.owner)}` : "";
+  return {
+    text: `INSERT INTO ${table.quoted} (${names.join(", ")}) OVERRIDING SYSTEM VALUE
+SELECT ${names.map((name) => `"row".${name}`).join(", ")} FROM (${given(columns, [])}) AS "row"${theirs}`,
+    values: columns.map((_, at) => arrayOf(changes.map(({ values }) => values[at]))),
+  };
+}
+
+const oldKey = (table: MovedTable) =>
+  table.key.map((name, at) => ({ quoted: quoteIdentifier(`cleave old ${at}`), type: typeOf(table, name) }));
+
+function update(moving: Moving, run: Run): Statement | null {
+  const { relation, changes, kind } = run;
+  const { table } = relation;
+  const first = changes[0]?.values ?? [];
+  const columns = columnsOf(relation);
+  const sent = columns.filter((_, at) => first[at] !== undefined);
+  const absent = columns.filter((_, at) => first[at] === undefined);
+  const changed = sent.filter(({ name, fixed }) => !fixed && (kind === "rekey" || !table.key.includes(name)));
+  if (changed.length === 0) return null;
+  const keys = oldKey(table);
+  const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
+  const sets = changed.map(({ quoted }) => `${quoted} = "given".${quoted}`);
+  // The second part of the answer sees the tables as they were before the update; it asks for parents alone.
+  return {
+    text: `WITH "given" AS MATERIALIZED (${given([...sent, ...keys], absent)}), "changed" AS (
+UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} FROM "given" WHERE ${matches.join(" AND ")} AND ${isTheirs(moving, table.owner)}
+RETURNING "given"."cleave at", ${table.owner} AS "cleave owner")
+SELECT "cleave at"::text AS at, false AS came, "cleave owner" AS owner FROM "changed" WHERE NOT COALESCE(${isTheirs(moving, '"cleave owner"')}, false)
+UNION ALL SELECT "row"."cleave at"::text, true, ${table.owner} FROM "given" AS "row"
+WHERE "row"."cleave at" NOT IN (SELECT "changed"."cleave at" FROM "changed") AND ${isTheirs(moving, table.owner)}`,
+    values: [
+      ...columns.flatMap((_, at) =>
+        first[at] === undefined ? [] : [arrayOf(changes.map(({ values }) => values[at]))],
+      ),
+      ...keyArrays(table, changes),
+    ],
+  };
+}
+
+/** A row whose parent is gone already has no owner any more; somebody else's has, unless it is nobody's as well. */
+function remove(moving: Moving, { relation, changes }: Run): Statement {
+  const { table } = relation;
+  const keys = oldKey(table);
+  const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
+  const theirs = isTheirs(moving, table.owner);
+  return {
+    text: `DELETE FROM ${table.quoted} AS "row" USING (${given(keys, [])}) AS "given" WHERE ${matches.join(" AND ")} AND ${"organization" in table.rule ? theirs : `COALESCE(${theirs}, true)`}`,
+    values: keyArrays(table, changes),
+  };
+}
+
+function left(moving: Moving, { relation, changes }: Run): Statement {
+  const { table } = relation;
+  const keys = oldKey(table);
+  const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
+  return {
+    text: `SELECT "given"."cleave at"::text AS at, false AS came, NULL::text AS owner FROM (${given(keys, [])}) AS "given" JOIN ${table.quoted} AS "row" ON ${matches.join(" AND ")} WHERE ${isTheirs(moving, table.owner)}`,
+    values: keyArrays(table, changes),
+  };
+}
+
+const typeOf = (table: MovedTable, name: string): string =>
+  table.columns.find((column) => column.name === name)?.type ?? "text";
+
+const keyArrays = (table: MovedTable, changes: readonly Change[]): string[] =>
+  table.key.map((_, at) => arrayOf(changes.map(({ key }) => key[at])));
+
+/** https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO */
+function arrayOf(values: readonly Value[]): string {
+  let text = "{";
+  for (const [at, value] of values.entries()) {
+    if (at > 0) text += ",";
+    if (value === null || value === undefined) text += "NULL";
+    else if (/["\\]/.test(value)) text += `"${value.replaceAll(/["\\]/g, "\\$&")}"`;
+    else text += `"${value}"`;
+  }
+  return `${text}}`;
+}

@@ -1,0 +1,274 @@
+/** Changes gathered into runs leave what the same changes leave one by one, whatever they are and wherever it is cut. */
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import {
+  type Change,
+  type Relation,
+  type Run,
+  Runs,
+  runOf,
+} from "../../agent/stores/postgres/logical/runs.ts";
+
+/** A small model of what the statements do: rows by table and key, whose owner is found through their parents. */
+interface Row {
+  /** The organization for `projects` and `labels`, else the parent's key. */
+  readonly of: string;
+  readonly value: string;
+}
+type Tables = Map<string, Map<string, Row>>;
+
+const PARENT: Record<string, string | null> = {
+  projects: null,
+  labels: null,
+  issues: "projects",
+  notes: "issues",
+};
+const NAMES = Object.keys(PARENT);
+const ancestors = (table: string): string[] => {
+  const parent = PARENT[table];
+  return parent ? [parent, ...ancestors(parent)] : [];
+};
+
+const relations: Record<string, Relation> = Object.fromEntries(
+  NAMES.map((name) => [
+    name,
+    {
+      table: { name },
+      ancestors: new Set(ancestors(name)),
+      contested: name === "labels",
+      ambiguous: false,
+    } as unknown as Relation,
+  ]),
+);
+
+const empty = (): Tables => new Map(NAMES.map((name) => [name, new Map()]));
+const copyOf = (tables: Tables): Tables => new Map([...tables].map(([name, rows]) => [name, new Map(rows)]));
+const rowsOf = (tables: Tables, table: string) => tables.get(table) as Map<string, Row>;
+
+function ownerOf(tables: Tables, table: string, row: Row): string | null {
+  const parent = PARENT[table];
+  if (!parent) return row.of;
+  const found = rowsOf(tables, parent).get(row.of);
+  return found === undefined ? null : ownerOf(tables, parent, found);
+}
+
+const OURS = "ours";
+class Taken extends Error {}
+
+const rowOf = ({ values }: Change): Row => ({ of: values[1] as string, value: values[2] as string });
+
+/** As the SQL of a run does it on the target, where only rows of OURS are. */
+function applyRun(tables: Tables, { relation, kind, changes }: Run): void {
+  const name = relation.table.name;
+  const rows = rowsOf(tables, name);
+  const before = copyOf(tables);
+  const ours = (row: Row) => ownerOf(before, name, row) === OURS;
+  for (const change of changes) {
+    const key = change.key[0] as string;
+    const present = rowsOf(before, name).get(key);
+    const isOurs = present !== undefined && ours(present);
+    if (kind === "insert" && ours(rowOf(change))) {
+      if (present) throw new Error(`${name} ${key} is there already`);
+      rows.set(key, rowOf(change));
+    } else if (kind === "update") {
+      if (isOurs) rows.set(key, rowOf(change));
+      else if (ours(rowOf(change))) throw new Error(`${name} ${key} came`);
+    } else if (kind === "rekey") {
+      if (!isOurs) continue;
+      rows.delete(key);
+      rows.set(change.values[0] as string, rowOf(change));
+    } else if (kind === "delete" && present && (isOurs || ownerOf(before, name, present) === null))
+      rows.delete(key);
+    else if (kind === "foreign" && isOurs) throw new Error(`${name} ${key} left`);
+    // One row after the other: that is when the server looks.
+    if (name === "labels") {
+      const values = [...rows.values()].map(({ value }) => value);
+      if (new Set(values).size < values.length) throw new Taken();
+    }
+  }
+}
+
+const applyOneByOne = (tables: Tables, changes: readonly Change[]) => {
+  for (const change of changes) applyRun(tables, runOf(change));
+};
+
+/** As the applier does it. */
+function applyTogether(tables: Tables, changes: readonly Change[]): Tables {
+  const runs = new Runs();
+  for (const change of changes) runs.add(change);
+  const taken = runs.take();
+  expect(taken.changes).toEqual(changes);
+  const attempt = copyOf(tables);
+  try {
+    for (const run of taken.runs) applyRun(attempt, run);
+    return attempt;
+  } catch (error) {
+    if (!(error instanceof Taken)) throw error;
+    const again = copyOf(tables);
+    applyOneByOne(again, taken.changes);
+    return again;
+  }
+}
+
+/** A source on which every step is possible: what it does to itself, and what its stream says of it. */
+class Source {
+  readonly tables = empty();
+  readonly changes: Change[] = [];
+  #next = 0;
+
+  #say(kind: Change["kind"], table: string, key: string, row: Row | null, newKey = key): void {
+    const values = row === null ? [] : [newKey, row.of, row.value];
+    const foreign = !PARENT[table] && kind === "update" && row?.of !== OURS;
+    // Whose a project is, an insert tells by itself.
+    if (!PARENT[table] && kind === "insert" && row?.of !== OURS) return;
+    this.changes.push({
+      relation: relations[table] as Relation,
+      kind: foreign ? "foreign" : kind,
+      key: [key],
+      values,
+    });
+  }
+
+  #pick(table: string, seed: number): string | undefined {
+    const keys = [...rowsOf(this.tables, table).keys()];
+    return keys[seed % Math.max(1, keys.length)];
+  }
+
+  step({ what, table, a, b }: Step): void {
+    const rows = rowsOf(this.tables, table);
+    const parent = PARENT[table];
+    const of = parent ? this.#pick(parent, a) : a % 3 === 0 ? "others" : OURS;
+    const key = this.#pick(table, b);
+    if (what === "insert" && of !== undefined) {
+      // A key that was there before may come again.
+      const free = b % 3 === 0 ? [0, 1, 2, 3].map((n) => `k${n}`).find((k) => !rows.has(k)) : undefined;
+      this.#next += 1;
+      const [made, row] = [free ?? `n${this.#next}`, { of, value: `v${this.#next}` }];
+      rows.set(made, row);
+      this.#say("insert", table, made, row);
+    } else if (key === undefined) return;
+    else if (what === "update") this.#set(table, key, { value: `w${a}` });
+    else if (what === "delete") this.#remove(table, key);
+    else if (what === "rekey") this.#rekey(table, key);
+    else if (what === "exchange") this.#exchange(key, this.#pick("labels", a));
+    else if (what === "move") this.#move(table, key, a);
+  }
+
+  #set(table: string, key: string, change: Partial<Row>): void {
+    const row = { ...(rowsOf(this.tables, table).get(key) as Row), ...change };
+    if (table === "labels" && [...rowsOf(this.tables, table).values()].some((one) => one.value === row.value))
+      return;
+    rowsOf(this.tables, table).set(key, row);
+    this.#say("update", table, key, row);
+  }
+
+  /** As a foreign key that cascades: the parent first. */
+  #remove(table: string, key: string): void {
+    rowsOf(this.tables, table).delete(key);
+    this.#say("delete", table, key, null);
+    for (const child of NAMES.filter((name) => PARENT[name] === table))
+      for (const [name, row] of [...rowsOf(this.tables, child)])
+        if (row.of === key) this.#remove(child, name);
+  }
+
+  /** Of a row without children. */
+  #rekey(table: string, key: string): void {
+    if (NAMES.some((name) => PARENT[name] === table)) return;
+    const row = rowsOf(this.tables, table).get(key) as Row;
+    this.#next += 1;
+    const made = `r${this.#next}`;
+    rowsOf(this.tables, table).delete(key);
+    rowsOf(this.tables, table).set(made, row);
+    if (PARENT[table] || row.of === OURS) this.#say("rekey", table, key, row, made);
+    else this.#say("update", table, key, row);
+  }
+
+  /** Two labels give each other the value that only one may have, by way of a third. */
+  #exchange(one: string | undefined, other: string | undefined): void {
+    const rows = rowsOf(this.tables, "labels");
+    if (one === undefined || other === undefined || one === other || !rows.has(one) || !rows.has(other))
+      return;
+    const [first, second] = [rows.get(one) as Row, rows.get(other) as Row];
+    this.#next += 1;
+    this.#set("labels", one, { value: `x${this.#next}` });
+    this.#set("labels", other, { value: first.value });
+    this.#set("labels", one, { value: second.value });
+  }
+
+  /** To another parent of the same organization. */
+  #move(table: string, key: string, seed: number): void {
+    const parent = PARENT[table];
+    if (!parent) return;
+    const owner = ownerOf(this.tables, table, rowsOf(this.tables, table).get(key) as Row);
+    const choices = [...rowsOf(this.tables, parent)].filter(
+      ([, row]) => ownerOf(this.tables, parent, row) === owner,
+    );
+    const next = choices[seed % Math.max(1, choices.length)];
+    if (next) this.#set(table, key, { of: next[0] });
+  }
+}
+
+interface Step {
+  readonly what: "insert" | "update" | "delete" | "rekey" | "exchange" | "move";
+  readonly table: string;
+  readonly a: number;
+  readonly b: number;
+}
+const kinds: Step["what"][] = [
+  "insert",
+  "insert",
+  "insert",
+  "update",
+  "update",
+  "delete",
+  "rekey",
+  "exchange",
+  "move",
+];
+const step = fc.record({
+  what: fc.constantFrom(...kinds),
+  table: fc.constantFrom(...NAMES),
+  a: fc.nat(30),
+  b: fc.nat(30),
+});
+
+const ours = (tables: Tables) =>
+  Object.fromEntries(
+    NAMES.map((name) => [
+      name,
+      [...rowsOf(tables, name)].filter(([, row]) => ownerOf(tables, name, row) === OURS).sort(),
+    ]),
+  );
+const everything = (tables: Tables) =>
+  Object.fromEntries(NAMES.map((name) => [name, [...rowsOf(tables, name)].sort()]));
+
+it("in any window, with exchanged values, returning keys and cascades", () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120, size: "max" }), fc.integer({ min: 1, max: 40 }), (steps, window) => {
+      const source = new Source();
+      for (const one of steps) source.step(one);
+      const expected = empty();
+      applyOneByOne(expected, source.changes);
+      expect(ours(expected)).toEqual(ours(source.tables));
+      let target = empty();
+      for (let at = 0; at < source.changes.length; at += window)
+        target = applyTogether(target, source.changes.slice(at, at + window));
+      expect(everything(target)).toEqual(ours(source.tables));
+    }),
+    { numRuns: 3_000 },
+  );
+});
+
+it("as few runs as there can be of a usual mix", () => {
+  const source = new Source();
+  for (let n = 0; n < 300; n++)
+    for (const table of NAMES) {
+      source.step({ what: "insert", table, a: 1 + 3 * n, b: 1 });
+      source.step({ what: "update", table, a: n, b: n });
+    }
+  const runs = new Runs();
+  for (const change of source.changes) runs.add(change);
+  expect(runs.size).toBeGreaterThan(2_000);
+  expect(runs.take().runs.length).toBeLessThan(30);
+  expect(runs.size).toBe(0);
+});
