@@ -1,6 +1,4 @@
 /** Two Pods that serve, as PostgreSQL alone sees them, of which one takes an organization over from the other. */
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PostgresConfig } from "../../agent/stores/postgres/config.ts";
 import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
@@ -24,7 +22,6 @@ export class MovePods {
   readonly ownership: Ownership;
   organizations: readonly string[];
   readonly #stores = new Map<PodId, PostgresStore>();
-  readonly #folders = new Map<PodId, string>();
   migrationId = "move-1" as MigrationId;
 
   private constructor(
@@ -71,8 +68,6 @@ export class MovePods {
       password: string;
       database: string;
     };
-    const folder = this.#folders.get(podId) ?? mkdtempSync(join(tmpdir(), "cleave-move-"));
-    this.#folders.set(podId, folder);
     const store = createPostgresStore({
       podId,
       config: PostgresConfig.parse({ ...endpoint, port: cluster.port, dataDirectory: cluster.dataDirectory }),
@@ -80,7 +75,7 @@ export class MovePods {
       ownership: this.ownership,
       clock: systemClock,
       log: silentLogger,
-      stateDirectory: folder,
+      stateDirectory: join(cluster.folder, "state"),
     });
     this.#stores.set(podId, store);
     return store;

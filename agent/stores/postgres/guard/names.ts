@@ -52,6 +52,16 @@ export function guardFunctionName(table: string): string {
   return `guard_${createHash("sha256").update(table).digest("hex").slice(0, 24)}`;
 }
 
+/** Where a move's target remembers how far its copy is; made with the guard, which lets nobody alter a Pod that does not serve yet. */
+export const COPY_TABLES = `
+CREATE TABLE IF NOT EXISTS cleave.copying (migration text PRIMARY KEY, snapshot text NOT NULL, lsn text NOT NULL);
+CREATE TABLE IF NOT EXISTS cleave.copied (
+  migration text, "table" text, range text,
+  upto text, done boolean NOT NULL DEFAULT false, rows int8 NOT NULL DEFAULT 0, bytes int8 NOT NULL DEFAULT 0,
+  estimated_rows int8 NOT NULL, estimated_bytes int8 NOT NULL,
+  PRIMARY KEY (migration, "table", range));
+`;
+
 export const CREATE_SCHEMA = `
 CREATE SCHEMA IF NOT EXISTS cleave;
 REVOKE ALL ON SCHEMA cleave FROM PUBLIC;
@@ -106,6 +116,7 @@ CREATE TABLE IF NOT EXISTS cleave.touched (
 );
 -- The snapshot whose touched rows were equal on both Pods. Frozen by the fence, like everything else.
 CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snapshot text NOT NULL);
+${COPY_TABLES}
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

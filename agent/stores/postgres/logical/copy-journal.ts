@@ -4,18 +4,12 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Database } from "../connection.ts";
+import { COPY_TABLES } from "../guard/names.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { KeyText, Range, TablePlan } from "./ranges.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-const TABLES = `
-CREATE SCHEMA IF NOT EXISTS cleave;
-CREATE TABLE IF NOT EXISTS cleave.copying (migration text PRIMARY KEY, snapshot text NOT NULL, lsn text NOT NULL);
-CREATE TABLE IF NOT EXISTS cleave.copied (
-  migration text, "table" text, range text,
-  upto text, done boolean NOT NULL DEFAULT false, rows int8 NOT NULL DEFAULT 0, bytes int8 NOT NULL DEFAULT 0,
-  estimated_rows int8 NOT NULL, estimated_bytes int8 NOT NULL,
-  PRIMARY KEY (migration, "table", range));`;
+const TABLES = `CREATE SCHEMA IF NOT EXISTS cleave; ${COPY_TABLES}`;
 
 /** A part of a table, and how far it is copied. */
 export interface RangeState {

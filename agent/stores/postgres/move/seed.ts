@@ -5,10 +5,11 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import type { PeerPostgres } from "../config.ts";
 import { connect, type Database, discard } from "../connection.ts";
 import type { PostgresStoreOptions } from "../context.ts";
-import { type ApplySession, copyRows, createSlot, removeRows } from "../logical/copy.ts";
+import { BaseCopy } from "../logical/base-copy.ts";
+import { type ApplySession, removeRows } from "../logical/copy.ts";
 import { createOrigin, originPosition } from "../logical/follow.ts";
 import type { Moving } from "../logical/moved-tables.ts";
-import { dropSlots, slotName } from "../slots.ts";
+import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { hasPublication } from "./publication.ts";
 
@@ -22,58 +23,51 @@ export interface MoveSeed {
   readonly session: ApplySession;
 }
 
-/**
- * Copies what is not copied yet. The origin is made when the copy is complete, so its being there says that it is; a
- * copy that was cut off is removed and made anew from another snapshot. Idempotent.
- */
-export async function ensureCopied(
-  seed: MoveSeed,
-  duty: Duty,
-  moving: Moving,
-  own: Database,
-  signal: AbortSignal,
-): Promise<void> {
-  const { options, source, board, session } = seed;
-  const slot = slotName(duty.migrationId, duty.podId);
-  if ((await originPosition(own, slot)) !== null) return;
-  const db = await connect(source, { applicationName: "cleave-seed" });
-  const cut = () => discard(db);
-  signal.addEventListener("abort", cut, { once: true });
-  try {
-    // A stream looks its publication up as it was at each change, so the slot comes after it.
-    while (!(await hasPublication(db, slot))) await sleep(LOOK_EVERY_MS, undefined, { signal });
-    await dropSlots(db, [slot], options.clock, signal);
-    signal.throwIfAborted();
-    await removeRows(options.config, moving, session);
-    const total = moving.tables.length;
-    let done = 0;
-    board.set({ progress: { done, total, unit: "tables" } });
-    const snapshot = await createSlot(source, slot);
+/** Made once for each start of the agent: it holds the snapshot while the copy is tried again. */
+export class Seeding {
+  readonly #seed: MoveSeed;
+  readonly #slot: string;
+  readonly #copy: BaseCopy;
+
+  constructor(seed: MoveSeed, duty: Duty, moving: Moving) {
+    const { options, source, board, session } = seed;
+    this.#seed = seed;
+    this.#slot = slotName(duty.migrationId, duty.podId);
+    this.#copy = new BaseCopy({
+      source,
+      target: options.config,
+      moving,
+      session,
+      slot: this.#slot,
+      concurrency: CONCURRENCY,
+      clock: options.clock,
+      bytesPerSecond: duty.settings.rateLimits.baseBackupBytesPerSecond,
+      onProgress: ({ bytes, estimatedBytes }) =>
+        board.set({ progress: { done: bytes, total: Math.max(bytes, estimatedBytes), unit: "bytes" } }),
+      onRestart: (reason) => options.log.warn({ migrationId: duty.migrationId }, reason),
+    });
+  }
+
+  /** Copies what is not copied yet. The origin is made when the copy is complete, so its being there says that it is. */
+  async run(own: Database, signal: AbortSignal): Promise<void> {
+    if ((await originPosition(own, this.#slot)) !== null) return;
+    await this.#publication(signal);
+    const consistentLsn = await this.#copy.run(signal);
+    await createOrigin(own, this.#slot, consistentLsn);
+  }
+
+  close(): void {
+    this.#copy.close();
+  }
+
+  /** A stream looks its publication up as it was at each change, so the slot comes after it. */
+  async #publication(signal: AbortSignal): Promise<void> {
+    const db = await connect(this.#seed.source, { applicationName: "cleave-seed" });
     try {
-      await copyRows({
-        source,
-        target: options.config,
-        moving,
-        snapshot,
-        session,
-        concurrency: CONCURRENCY,
-        signal,
-        onTable: () => {
-          done += 1;
-          board.set({ progress: { done, total, unit: "tables" } });
-        },
-      });
-      signal.throwIfAborted();
-      await createOrigin(own, slot, snapshot.consistentLsn);
+      while (!(await hasPublication(db, this.#slot))) await sleep(LOOK_EVERY_MS, undefined, { signal });
     } finally {
-      snapshot.release();
+      discard(db);
     }
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", cut);
-    cut();
   }
 }
 
@@ -85,7 +79,7 @@ export async function removeMoved(
   own: Database,
 ): Promise<void> {
   const slot = slotName(duty.migrationId, duty.podId);
-  await removeRows(seed.options.config, moving, seed.session);
+  await removeRows(seed.options.config, moving, seed.session, slot);
   await dropOrigin(own, slot);
 }
 

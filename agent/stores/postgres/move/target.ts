@@ -18,7 +18,7 @@ import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { moveEvidence } from "./evidence.ts";
 import { Follower, type Marker } from "./follower.ts";
 import { HASHING_SETTINGS } from "./rows.ts";
-import { dropOrigin, ensureCopied, removeMoved } from "./seed.ts";
+import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
 import { readTouched } from "./touched.ts";
 import { Verifier } from "./verifier.ts";
 
@@ -42,6 +42,7 @@ export class MoveTarget {
   /** For comparing and for positions, with settings of its own. */
   readonly #reading: WarmConnection;
   #source: WarmConnection | null = null;
+  #seeding: Seeding | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
   #duty: Duty;
@@ -140,9 +141,8 @@ export class MoveTarget {
     const theirs = await this.#sourceOf(duty).use((db) => readSchema(db));
     const ours = await this.#own.use((db) => readSchema(db));
     const moving = planMove(theirs, ours, options.ownership, organizationsOf(duty));
-    await this.#own.use((db) =>
-      ensureCopied({ options, source, board: this.#board, session }, duty, moving, db, signal),
-    );
+    const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, moving);
+    await this.#own.use((db) => seeding.run(db, signal));
     const { config, log } = options;
     const follower = new Follower({
       source,
@@ -172,7 +172,14 @@ export class MoveTarget {
     return this.#following;
   }
 
+  #seedingOf(seed: MoveSeed, duty: Duty, moving: Moving): Seeding {
+    this.#seeding ??= new Seeding(seed, duty, moving);
+    return this.#seeding;
+  }
+
   async #stop(): Promise<void> {
+    this.#seeding?.close();
+    this.#seeding = null;
     const following = this.#following;
     this.#following = null;
     await this.#watch.stop();
