@@ -302,3 +302,86 @@ describe("a plan is refused before anything moves", () => {
     );
   });
 });
+
+describe("what an operator has to look at is said", () => {
+  it("when WAL that the target needs is gone", async () => {
+    await pods.source.configure("max_slot_wal_keep_size = 1MB\nmin_wal_size = 32MB\nmax_wal_size = 32MB");
+    await pods.source.query("SELECT pg_reload_conf()");
+    await pods.follow();
+    // The target's agent is away for long.
+    await pods.restart(TO);
+    for (let n = 0; n < 4; n++) {
+      await pods.source.query(
+        "INSERT INTO users SELECT g, 'n ' || g FROM generate_series(1000000 + $1 * 1000, 1000500 + $1 * 1000) g",
+        [n],
+      );
+      await pods.source.query("SELECT pg_switch_wal()");
+      await pods.source.query("CHECKPOINT");
+    }
+    await eventually(() => {
+      expect(
+        pods
+          .status(FROM)
+          .problems.map(({ message }) => message)
+          .join(),
+      ).toMatch(/WAL that a target needs is gone/);
+    });
+  });
+
+  it("when a value is refused by the target, while copying and while following", async () => {
+    await pods.target.query("ALTER TABLE issues ADD CONSTRAINT polite CHECK (title NOT LIKE 'rude%')");
+    const here = await client("source");
+    await here.query("INSERT INTO issues (id, project_id, title) VALUES (900001, 1, 'rude from the start')");
+    await pods.reach(FROM, "prepare");
+    await expect(pods.reach(TO, "seed")).rejects.toMatchObject({
+      code: "CHANGE_NOT_APPLICABLE",
+      message: expect.stringMatching(/public\.issues.*polite/s),
+    });
+    await here.query("UPDATE issues SET title = 'kind' WHERE id = 900001");
+    await pods.follow();
+    await here.query("UPDATE issues SET title = 'rude again' WHERE id = 900001");
+    await eventually(() => {
+      expect(pods.status(TO).problems.find(({ code }) => code === "CHANGE_NOT_APPLICABLE")?.message).toMatch(
+        /public\.issues.*polite/s,
+      );
+    });
+    expect(pods.status(TO).verified).toBe(false);
+  });
+
+  it.each([
+    ["TRUNCATE", "TRUNCATE settings", "CHANGE_NOT_APPLICABLE", /TRUNCATE of public\.settings/],
+    [
+      "DDL",
+      "ALTER TABLE settings ADD COLUMN more int; UPDATE settings SET more = 1",
+      "SCHEMA_DIFFERS",
+      /public\.settings was altered/,
+    ],
+    [
+      "a project that is given away",
+      "UPDATE projects SET org_id = 3 WHERE id = 4",
+      "MEMBERSHIP_CHANGED",
+      /public\.projects with id 4 left for 3/,
+    ],
+  ])("after %s on the source", async (_name, sql, code, message) => {
+    await pods.follow();
+    await pods.source.query(sql);
+    await eventually(() => {
+      const problem = pods.status(TO).problems.find((one) => one.code === code);
+      expect(problem?.message, JSON.stringify(pods.status(TO).problems)).toMatch(message);
+    });
+    // The way back is open, and nothing stays.
+    await Promise.all([pods.reach(FROM, "release"), pods.reach(TO, "release")]);
+    expect(await pods.target.query("SELECT count(*)::int AS n FROM projects")).toEqual([{ n: 0 }]);
+  });
+
+  it("when the server at the configured address is not the Pod's", async () => {
+    const store = pods.storeAt(TO, pods.source);
+    const duty = pods.duty(TO, "seed");
+    const findings = await store.preflight(duty, "start", AbortSignal.timeout(20_000));
+    expect(findings.find(({ code }) => code === "POSTGRES_IDENTITY")?.message).toMatch(/"pod-0", not pod-1/);
+    await expect(store.reach(duty, AbortSignal.timeout(20_000))).rejects.toMatchObject({
+      code: "POSTGRES_IDENTITY",
+    });
+    await store.close();
+  });
+});

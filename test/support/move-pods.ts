@@ -60,7 +60,13 @@ export class MovePods {
   store(podId: PodId): PostgresStore {
     const known = this.#stores.get(podId);
     if (known) return known;
-    const cluster = podId === FROM ? this.source : this.target;
+    const store = this.storeAt(podId, podId === FROM ? this.source : this.target);
+    this.#stores.set(podId, store);
+    return store;
+  }
+
+  /** With that server as the Pod's own; the caller closes it. */
+  storeAt(podId: PodId, cluster: Cluster): PostgresStore {
     const { host, user, password, database } = this.source.connection;
     const endpoint = { host, user, password, database } as {
       host: string;
@@ -68,7 +74,7 @@ export class MovePods {
       password: string;
       database: string;
     };
-    const store = createPostgresStore({
+    return createPostgresStore({
       podId,
       config: PostgresConfig.parse({ ...endpoint, port: cluster.port, dataDirectory: cluster.dataDirectory }),
       peers: { [FROM]: { ...endpoint, port: this.source.port } } as never,
@@ -77,8 +83,6 @@ export class MovePods {
       log: silentLogger,
       stateDirectory: join(cluster.folder, "state"),
     });
-    this.#stores.set(podId, store);
-    return store;
   }
 
   async restart(podId: PodId): Promise<void> {

@@ -52,7 +52,12 @@ export class Seeding {
   async run(own: Database, signal: AbortSignal): Promise<void> {
     if ((await originPosition(own, this.#slot)) !== null) return;
     await this.#publication(signal);
-    const consistentLsn = await this.#copy.run(signal);
+    const consistentLsn = await this.#copy.run(signal).catch((error: unknown) => {
+      const refused = refusedValue(error);
+      // Whoever corrects the row corrects it for the next snapshot.
+      if (refused !== null) this.#copy.close();
+      throw refused ?? error;
+    });
     await createOrigin(own, this.#slot, consistentLsn);
   }
 
@@ -69,6 +74,15 @@ export class Seeding {
       discard(db);
     }
   }
+}
+
+/** What the target itself refuses (constraints, values, types) stays refused, however often it is tried. */
+function refusedValue(error: unknown): CleaveError | null {
+  const cause = (error as { cause?: unknown }).cause ?? error;
+  const { code, schema, table, message } = cause as Record<string, string | undefined>;
+  if (code === undefined || !/^(22|23|42)/.test(code)) return null;
+  const where = table === undefined ? "" : ` ${schema ?? "public"}.${table}`;
+  return new CleaveError("CHANGE_NOT_APPLICABLE", `copying${where}: ${message}`, { cause: error });
 }
 
 /** Removes the organizations' rows and the origin: for a move that was aborted. */
