@@ -3,34 +3,14 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { loadOwnership } from "../../agent/stores/create-stores.ts";
-import { type AuditResult, audit } from "./audit/audit.ts";
-import { contentsOf, type RepositoryPlace } from "./audit/baseline.ts";
-import { query } from "./audit/found.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
 import type { PodLayout } from "./cluster/layout.ts";
-import { startApplications, startCleave, startRouter, startServers } from "./cluster/start.ts";
-import { phasesOf } from "./report/phases.ts";
-import { makeReport, type Report } from "./report/report.ts";
+import { startServers } from "./cluster/start.ts";
+import { play } from "./play.ts";
+import type { Report } from "./report/report.ts";
 import { isolate, numberApart } from "./sample-pod/isolate.ts";
 import { watchMigration, writePlan } from "./split.ts";
-import {
-  beginTraffic,
-  consensusEvidence,
-  ledgerFile,
-  makeData,
-  OWNERSHIP_FILE,
-  organizationsOf,
-  routerStats,
-  type StepContext,
-  showTraffic,
-  sumOf,
-  trafficChecks,
-  trafficRepositoriesOf,
-} from "./steps.ts";
-import { readLedger } from "./traffic/ledger.ts";
-import type { TrafficStats } from "./traffic/protocol.ts";
-import { windowsOf } from "./traffic/windows.ts";
+import { makeData, type StepContext } from "./steps.ts";
 
 export const MOVE_PODS = ["pod-0", "pod-1"] as const;
 /** What the smaller Pod serves already when the busiest organization comes. */
@@ -55,88 +35,34 @@ export async function runMove(context: MoveContext): Promise<Report> {
     await onDatabase(target, async (db) => void (await db.query(await readFile(SCHEMA_FILE, "utf8"))));
     await numberApart(source.postgres, target.postgres);
   });
-  const ownership = await loadOwnership(OWNERSHIP_FILE);
-  const trafficRun = `s${options.seed}`;
-  const repositories = await query<RepositoryPlace & Record<string, string>>(
-    source,
-    ownership.repositories?.sql ?? "",
-    [],
-  );
-  const baseline = await progress.step("Remembering what Pod 0 holds, for the audit", () =>
-    contentsOf(source, ownership, repositories, trafficRun),
-  );
-  const coordinator = await progress.step(
-    "Starting agents, coordinator, applications and router",
-    async () => {
-      await startApplications(layout, processes);
-      const started = await startCleave(layout, processes, OWNERSHIP_FILE);
-      await startRouter(layout, processes);
-      return started;
-    },
-  );
-  const organizations = await organizationsOf(source, baseline);
-  const bySize = [...organizations].sort((a, b) => b.size - a.size).map(({ id }) => id);
-  const [busiest = "", ...others] = bySize;
-  const cohort = others.slice(-Math.max(1, Math.floor(others.length / 4)));
-  const moved = new Map([...cohort, busiest].map((id) => [id, target.podId]));
-  const authorityOf = new Map(organizations.map(({ id }) => [id, moved.get(id) ?? source.podId]));
-
-  const trafficRepositories = await trafficRepositoriesOf(source);
-  const traffic = await beginTraffic(context, [...authorityOf.keys()], trafficRepositories);
-  const footer = showTraffic(traffic, progress);
-  let final: TrafficStats;
-  try {
-    await move(context, coordinator, COHORT, cohort, target);
-    await progress.step(`${target.podId} serves ${cohort.length} organizations`, () =>
-      sleep(options.trafficMs),
-    );
-    await move(context, coordinator, BUSIEST, [busiest], target);
-    await progress.step("Traffic goes on, on both Pods", () => sleep(options.trafficMs));
-    final = await progress.step("Ending the traffic; what is under way is finished", () => traffic.stop());
-  } finally {
-    clearInterval(footer);
-    progress.footer("");
-  }
-  const router = await routerStats(layout);
-  const ledger = readLedger(ledgerFile(layout));
-  const result: AuditResult = await progress.step("Auditing PostgreSQL, Git and objects directly", (detail) =>
-    audit(
-      {
-        kind: "move",
-        pods: layout.pods,
-        authorityOf,
-        sourcePodId: source.podId,
-        ownership,
-        repositories,
-        trafficRepositories,
-        ledger,
-        trafficRun,
-        baseline,
-      },
-      detail,
-    ),
-  );
-  const events = await coordinator.events();
-  const ofBusiest = events.filter((event) => "migrationId" in event && event.migrationId === BUSIEST);
-  return makeReport({
+  return play(context, {
     kind: "move",
-    pods: layout.pods.length,
-    organizations: organizations.length,
-    movedOrganizations: moved.size,
-    acknowledgedWrites: final.acknowledged,
-    staleReads: final.stale,
-    failedRequests: router.failed + final.unanswered,
-    refusedWrites: sumOf(router, () => true),
-    neighbourRefusals: sumOf(router, (organization) => !moved.has(organization)),
-    windows: windowsOf(ledger, source.podId, moved),
-    phasesMs: phasesOf(ofBusiest),
-    floorMs: null,
-    floorPartsMs: { commitToReplay: null, append: null, promotion: null },
-    audit: result,
-    evidence: [...consensusEvidence(events, source.podId), ...trafficChecks(final)],
-    seed: options.seed,
+    migration: BUSIEST,
+    assign: (organizations) => {
+      const [busiest, ...others] = organizations.map(({ id }) => id);
+      const cohort = others.slice(-Math.max(1, Math.floor(others.length / 4)));
+      return new Map(
+        organizations.map(({ id }) => [
+          id,
+          id === busiest || cohort.includes(id) ? target.podId : source.podId,
+        ]),
+      );
+    },
+    migrate: async (coordinator, authorityOf) => {
+      const [busiest = "", ...cohort] = [...authorityOf].flatMap(([id, podId]) =>
+        podId === target.podId ? [id] : [],
+      );
+      await move(context, coordinator, COHORT, cohort, target);
+      await progress.step(`${target.podId} serves ${count(cohort)}`, () => sleep(options.trafficMs));
+      await move(context, coordinator, BUSIEST, [busiest], target);
+      return { commitToReplayMs: null, appendMs: null };
+    },
+    promotionMs: () => null,
   });
 }
+
+const count = (organizations: readonly string[]) =>
+  organizations.length === 1 ? `organization ${organizations[0]}` : `${organizations.length} organizations`;
 
 async function move(
   { beforeMove, layout, options, progress }: MoveContext,
@@ -153,8 +79,7 @@ async function move(
     settlingMs: options.settlingMs,
   });
   if (migration === BUSIEST) await beforeMove?.(coordinator, planFile);
-  const what =
-    organizations.length === 1 ? `organization ${organizations[0]}` : `${organizations.length} organizations`;
+  const what = count(organizations);
   await progress.step(`cleave move ${migration}.yaml: ${what} to ${target.podId}`, async () => {
     await coordinator.cleave("move", planFile);
   });
