@@ -130,7 +130,7 @@ export function renderReport(report: Report): string {
     ["read-only per organization, p50 / p99 / max", three(report.readOnlyMs)],
     ["… from last to first answer (upper bound)", three(report.gapMs)],
     // A move promotes nothing; what it is to be held against is measured by its benchmark.
-    ...(report.kind === "move" ? [] : [["floor of this machine", ms(report.floorMs)] as const]),
+    ...(report.kind === "move" ? [] : [["floor of this machine", ms(report.floorMs)]]),
     ["writes acknowledged", report.acknowledgedWrites],
     ["writes lost", zero(report.lostWrites)],
     ["writes duplicated or never made by a client", zero(report.duplicatedWrites)],
