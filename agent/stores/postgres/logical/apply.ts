@@ -13,7 +13,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
-import { type Change, type Kind, type Relation, type Run, Runs, runOf } from "./runs.ts";
+import { type Change, type Kind, type Relation, type Run, Runs } from "./runs.ts";
 import { type ApplySession, beginApplying } from "./session.ts";
 import { type Misplaced, ownColumn, type Statement, statementOf } from "./statements.ts";
 import type { Traits } from "./traits.ts";
@@ -150,7 +150,8 @@ export class Applier {
         "SCHEMA_DIFFERS",
         `${name} was altered on the source while it was being moved${differs.length > 0 ? `: ${differs.join(", ")}` : ""}`,
       );
-    const at = (column: string) => message.columns.findIndex((one) => one.name === column);
+    const position = new Map(message.columns.map((column, at) => [column.name, at]));
+    const at = (column: string) => position.get(column) ?? -1;
     const key = table.key.map(at);
     // Else the key of a row that was deleted would be NULL in the stream, and the row would stay.
     if (key.some((one) => message.columns[one]?.key !== true))
@@ -163,7 +164,7 @@ export class Applier {
     const ownInIdentity = message.columns[own]?.key === true;
     this.#told.set(message.oid, {
       message,
-      relation: { message, table, ...traits },
+      relation: { message, position, table, ...traits },
       own,
       ownInIdentity,
       key,
@@ -181,12 +182,10 @@ export class Applier {
     if (relation === null) return this.#other(told, values);
     const before = old ?? values;
     const key = keyOf(told, before);
-    if (own >= 0 && values[own] !== undefined && !this.#isTheirs(values[own])) {
-      if (ownInIdentity && !this.#isTheirs(before[own])) return null;
-      return this.#add("foreign", relation, key, values);
-    }
     const rekeyed = told.key.some((at, index) => values[at] !== undefined && values[at] !== key[index]);
-    return this.#add(rekeyed ? "rekey" : "update", relation, key, values);
+    const foreign = own >= 0 && values[own] !== undefined && !this.#isTheirs(values[own]);
+    if (foreign && ownInIdentity && !this.#isTheirs(before[own])) return null;
+    return this.#add(rekeyed ? "rekey" : foreign ? "foreign" : "update", relation, key, values);
   }
 
   #delete(told: Told, old: readonly Value[]): Promise<null> | null {
@@ -243,25 +242,27 @@ export class Applier {
     const group = this.#open();
     group.end = end;
     group.transactions += 1;
+    this.#runs.endTransaction();
     const waits = more && this.#marker === null && this.#options.alone !== true && !this.#isLarge();
     return waits ? null : this.settle();
   }
 
   /** Sends everything that is held, and waits until the server has done it. */
   async #flush(): Promise<null> {
-    const { runs, changes } = this.#runs.take();
+    const { runs, oneByOne } = this.#runs.take();
     if (runs.length === 0) return null;
-    if (changes.length === 1 || !runs.some(({ relation }) => relation.contested)) {
+    const single = runs.length === 1 && runs[0]?.changes.length === 1;
+    if (single || !runs.some(({ relation }) => relation.contested)) {
       await this.#execute(runs);
       return null;
     }
     try {
-      await this.#execute(runs, "window");
+      await this.#execute(runs, "together");
     } catch (error) {
       if (!isTaken(error)) throw error;
       // Rows gave each other a value that only one may have: in the order of the source they can.
-      await this.#db.query("ROLLBACK TO SAVEPOINT window");
-      await this.#execute(changes.map(runOf));
+      await this.#db.query("ROLLBACK TO SAVEPOINT together");
+      await this.#execute(oneByOne());
     }
     return null;
   }

@@ -1,4 +1,5 @@
 /** Follows a source's slot: from the origin's position on the target, until it is stopped or cannot go on. */
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import { type Endpoint, passwordOf } from "../config.ts";
@@ -90,9 +91,9 @@ async function applyAll(
   const from = await originPosition(db, slot);
   if (from === null)
     throw new CleaveError("INTERNAL", `there is no replication origin ${slot} on the target`);
-  await db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`);
+  await onceFree(signal, () => db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`));
   if (session) await db.query(session.setup);
-  const stream = await WalStream.open({ endpoint: source, slot, publication, from });
+  const stream = await onceFree(signal, () => WalStream.open({ endpoint: source, slot, publication, from }));
   const applier = new Applier(db, { moving, traits, onMarker, session, alone });
   const confirm = (lsn: string) => {
     stream.confirm(lsn);
@@ -121,6 +122,23 @@ async function applyAll(
     throw error;
   } finally {
     stream.close();
+  }
+}
+
+/** A server takes a moment to notice that a connection has ended, and the slot or the origin is in use until then. */
+const FREE_WITHIN_MS = 5_000;
+
+async function onceFree<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  const giveUpAt = performance.now() + FREE_WITHIN_MS;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const { code, cause } = error as { code?: string; cause?: { code?: string } };
+      // object_in_use
+      if ((code !== "55006" && cause?.code !== "55006") || performance.now() > giveUpAt) throw error;
+      await sleep(20, undefined, { signal });
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 /** The SQL of runs: rows come as one array of texts for each column, so a run of any length is the same statement. */
+import { ownerExpression } from "../guard/owner-sql.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
 import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
@@ -104,11 +105,16 @@ function update(moving: Moving, run: Run): Statement | null {
   if (changed.length === 0) return null;
   const keys = oldKey(table);
   const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
+  // A row whose parent's key has just changed has no owner until it follows. Somebody else's orphan has large values of
+  // its own, so it is not taken for such a row unless all values are here.
+  const found = isTheirs(moving, table.owner);
+  const follows = isTheirs(moving, ownerExpression(moving.ownership, table.name, '"given"', "alone"));
+  const theirs = absent.length > 0 || "organization" in table.rule ? found : `COALESCE(${found}, ${follows})`;
   const sets = changed.map(({ quoted }) => `${quoted} = "given".${quoted}`);
   // The second part of the answer sees the tables as they were before the update; it asks for parents alone.
   return {
     text: `WITH "given" AS MATERIALIZED (${given([...sent, ...keys], absent)}), "changed" AS (
-UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} FROM "given" WHERE ${matches.join(" AND ")} AND ${isTheirs(moving, table.owner)}
+UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} FROM "given" WHERE ${matches.join(" AND ")} AND ${theirs}
 RETURNING "given"."cleave at", ${table.owner} AS "cleave owner")
 SELECT "cleave at"::text AS at, false AS came, "cleave owner" AS owner FROM "changed" WHERE NOT COALESCE(${isTheirs(moving, '"cleave owner"')}, false)
 UNION ALL SELECT "row"."cleave at"::text, true, ${table.owner} FROM "given" AS "row"

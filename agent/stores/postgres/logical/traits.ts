@@ -3,12 +3,9 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Database } from "../connection.ts";
 import { isOwned, rulesOf } from "../guard/owner-sql.ts";
 import type { MovedTable, Moving } from "./moved-tables.ts";
+import type { Reference, Relation } from "./runs.ts";
 
-export interface Traits {
-  readonly ancestors: ReadonlySet<string>;
-  readonly contested: boolean;
-  readonly ambiguous: boolean;
-}
+export type Traits = Pick<Relation, "ancestors" | "references" | "contested" | "ambiguous">;
 
 /** Values of these types that are equal are written the same. */
 const UNAMBIGUOUS: ReadonlySet<string> = new Set([
@@ -42,14 +39,26 @@ export async function readTraits(db: Database, moving: Moving): Promise<Readonly
     moving.tables.map(({ quoted }) => quoted),
   ]);
   const found = new Map(rows.map((row) => [row.name, row]));
+  const tables = new Map(moving.tables.map((table) => [table.name, table]));
+  const isPlain = (table: MovedTable | undefined, columns: readonly string[]) =>
+    table !== undefined &&
+    found.get(table.quoted)?.blurred === false &&
+    columns.every((column) => UNAMBIGUOUS.has(typeOf(table, column)));
   return new Map(
     moving.tables.map((table) => {
-      const { keys = 2, blurred = true } = found.get(table.quoted) ?? {};
-      const ambiguous = blurred || !table.key.every((name) => UNAMBIGUOUS.has(typeOf(table, name)));
-      return [
-        table.name,
-        { ancestors: ancestorsOf(moving.ownership, table.name), contested: keys > 1, ambiguous },
-      ];
+      const references = parentsOf(moving.ownership, table.name).map((reference) => {
+        const parent = tables.get(reference.parent);
+        const exact =
+          isPlain(table, reference.columns) &&
+          isPlain(parent, reference.parentKey) &&
+          reference.columns.every(
+            (column, at) => parent && typeOf(table, column) === typeOf(parent, reference.parentKey[at] ?? ""),
+          );
+        return { ...reference, exact };
+      });
+      const ancestors = ancestorsOf(moving.ownership, table.name);
+      const contested = (found.get(table.quoted)?.keys ?? 2) > 1;
+      return [table.name, { ancestors, references, contested, ambiguous: !isPlain(table, table.key) }];
     }),
   );
 }
@@ -57,10 +66,22 @@ export async function readTraits(db: Database, moving: Moving): Promise<Readonly
 const typeOf = (table: MovedTable, name: string) =>
   table.columns.find((column) => column.name === name)?.type ?? "";
 
-/** Rules that lead back to themselves were refused before. */
-export function ancestorsOf(ownership: Ownership, table: string): Set<string> {
+const list = (columns: string | readonly string[]) => (typeof columns === "string" ? [columns] : columns);
+
+function parentsOf(ownership: Ownership, table: string): Omit<Reference, "exact">[] {
   const rule = rulesOf(ownership).get(table);
-  if (rule === undefined || !isOwned(rule) || "organization" in rule) return new Set();
-  const parents = "parent" in rule ? [rule.parent] : Object.values(rule.parents);
+  if (rule === undefined || !isOwned(rule) || "organization" in rule) return [];
+  if ("parent" in rule)
+    return [{ parent: rule.parent, columns: list(rule.column), parentKey: list(rule.parentKey) }];
+  return Object.values(rule.parents).map((parent) => ({
+    parent,
+    columns: [rule.idColumn],
+    parentKey: [rule.parentKey],
+  }));
+}
+
+/** Rules that lead back to themselves were refused before. */
+function ancestorsOf(ownership: Ownership, table: string): Set<string> {
+  const parents = parentsOf(ownership, table).map(({ parent }) => parent);
   return new Set(parents.flatMap((parent) => [parent, ...ancestorsOf(ownership, parent)]));
 }
