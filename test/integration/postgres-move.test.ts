@@ -374,6 +374,15 @@ describe("what an operator has to look at is said", () => {
     expect(await pods.target.query("SELECT count(*)::int AS n FROM projects")).toEqual([{ n: 0 }]);
   });
 
+  it("when rows of the organization appear on the target before the copy, which never removes them", async () => {
+    await pods.target.query("INSERT INTO orgs VALUES (2, 'somebody was faster')");
+    await pods.reach(FROM, "prepare");
+    await expect(pods.reach(TO, "seed")).rejects.toMatchObject({ code: "TARGET_HOLDS_ORGANIZATION" });
+    expect(await pods.target.query("SELECT name FROM orgs")).toEqual([{ name: "somebody was faster" }]);
+    await pods.reach(TO, "release");
+    expect(await pods.target.query("SELECT name FROM orgs")).toEqual([{ name: "somebody was faster" }]);
+  });
+
   it("when the server at the configured address is not the Pod's", async () => {
     const store = pods.storeAt(TO, pods.source);
     const duty = pods.duty(TO, "seed");

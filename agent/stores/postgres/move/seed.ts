@@ -7,10 +7,12 @@ import { connect, type Database, discard } from "../connection.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import { BaseCopy } from "../logical/base-copy.ts";
 import { type ApplySession, removeRows } from "../logical/copy.ts";
+import { begunCopy } from "../logical/copy-journal.ts";
 import { createOrigin, originPosition } from "../logical/follow.ts";
 import type { Moving } from "../logical/moved-tables.ts";
 import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
+import { findRows } from "./collisions.ts";
 import { hasPublication } from "./publication.ts";
 
 const CONCURRENCY = 4;
@@ -27,11 +29,13 @@ export interface MoveSeed {
 export class Seeding {
   readonly #seed: MoveSeed;
   readonly #slot: string;
+  readonly #moving: Moving;
   readonly #copy: BaseCopy;
 
   constructor(seed: MoveSeed, duty: Duty, moving: Moving) {
     const { options, source, board, session } = seed;
     this.#seed = seed;
+    this.#moving = moving;
     this.#slot = slotName(duty.migrationId, duty.podId);
     this.#copy = new BaseCopy({
       source,
@@ -51,6 +55,7 @@ export class Seeding {
   /** Copies what is not copied yet. The origin is made when the copy is complete, so its being there says that it is. */
   async run(own: Database, signal: AbortSignal): Promise<void> {
     if ((await originPosition(own, this.#slot)) !== null) return;
+    await this.#requireNothing(own);
     await this.#publication(signal);
     const consistentLsn = await this.#copy.run(signal).catch((error: unknown) => {
       const refused = refusedValue(error);
@@ -63,6 +68,13 @@ export class Seeding {
 
   close(): void {
     this.#copy.close();
+  }
+
+  /** Rule 9, again: only what this migration is known to have copied is ever removed to begin anew. */
+  async #requireNothing(own: Database): Promise<void> {
+    if ((await begunCopy(own, this.#slot)) !== null) return;
+    const found = await findRows(own, this.#moving);
+    if (found.length > 0) throw new CleaveError("TARGET_HOLDS_ORGANIZATION", found.join("; "));
   }
 
   /** A stream looks its publication up as it was at each change, so the slot comes after it. */
@@ -93,7 +105,9 @@ export async function removeMoved(
   own: Database,
 ): Promise<void> {
   const slot = slotName(duty.migrationId, duty.podId);
-  await removeRows(seed.options.config, moving, seed.session, slot);
+  const copied = (await originPosition(own, slot)) !== null || (await begunCopy(own, slot)) !== null;
+  // Without a copy of this migration whatever is here is somebody's (I7).
+  if (copied) await removeRows(seed.options.config, moving, seed.session, slot);
   await dropOrigin(own, slot);
 }
 
