@@ -9,7 +9,7 @@ import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
 import { exactConsensus, notCaughtUp, notSeeded, preflight } from "./consensus.ts";
-import { type Observations, track } from "./observations.ts";
+import { enter, type Observations, track } from "./observations.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
 export const BEHIND_GRACE_MS = 5_000;
@@ -21,6 +21,7 @@ const NOTHING: Events = [];
 export function observe(state: ClusterState, observations: Observations, now: number): Observations {
   let next = observations;
   for (const migration of Object.values(state.migrations)) {
+    next = enter(next, migration.migrationId, migration.lifecycle, now);
     if (migration.lifecycle !== "following" && migration.lifecycle !== "ready") continue;
     next = track(next, migration.migrationId, notCaughtUp(state, migration, next, now).length === 0, now);
   }

@@ -4,6 +4,7 @@ import { CleaveError } from "../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import type { Report } from "../../protocol/messages.ts";
+import type { Lifecycle } from "../../protocol/migration-machine.ts";
 
 export interface Received {
   readonly report: Report;
@@ -18,12 +19,15 @@ export interface Observations {
   readonly caughtUpSince: ReadonlyMap<MigrationId, number>;
   /** Since when a ready migration has not been caught up; absent while it is. */
   readonly behindSince: ReadonlyMap<MigrationId, number>;
+  /** The state in which each migration was last seen. */
+  readonly lifecycles: ReadonlyMap<MigrationId, Lifecycle>;
 }
 
 export const noObservations: Observations = {
   reports: new Map(),
   caughtUpSince: new Map(),
   behindSince: new Map(),
+  lifecycles: new Map(),
 };
 
 /**
@@ -60,6 +64,30 @@ export function accept(
     ...observations,
     reports: new Map(observations.reports).set(report.podId, { report, receivedAt: now }),
   };
+}
+
+/**
+ * Notes the state of a migration. Another coordinator may see the targets otherwise than this one (its reports do not
+ * arrive): what each has known for long would be decided the moment the other's decision is in the log, without an end.
+ * So readiness that was just withdrawn has to settle anew, and one that was just found gets its grace.
+ */
+export function enter(
+  observations: Observations,
+  migrationId: MigrationId,
+  lifecycle: Lifecycle,
+  now: number,
+): Observations {
+  const before = observations.lifecycles.get(migrationId);
+  if (before === lifecycle) return observations;
+  const lifecycles = new Map(observations.lifecycles).set(migrationId, lifecycle);
+  const restarted = (since: ReadonlyMap<MigrationId, number>) =>
+    since.has(migrationId) ? new Map(since).set(migrationId, now) : since;
+  const { caughtUpSince, behindSince } = observations;
+  if (before === "ready" && lifecycle === "following")
+    return { ...observations, lifecycles, caughtUpSince: restarted(caughtUpSince) };
+  if (before === "following" && lifecycle === "ready")
+    return { ...observations, lifecycles, behindSince: restarted(behindSince) };
+  return { ...observations, lifecycles };
 }
 
 /** Starts and stops the two clocks of a migration: how long caught up, how long behind. */

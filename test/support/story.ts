@@ -58,6 +58,7 @@ export const say = {
   passed: (): ClusterEvent => ({ type: "PreflightPassed", ...base, findings: [] }),
   seeded: (): ClusterEvent => ({ type: "SeedingCompleted", ...base }),
   caughtUp: (): ClusterEvent => ({ type: "ReplicasCaughtUp", ...base }),
+  fellBehind: (): ClusterEvent => ({ type: "ReplicasFellBehind", ...base, reasons: ["a test says so"] }),
   approved: (): ClusterEvent => ({ type: "CutoverApproved", ...base }),
   fenced: (n = 1, deadlineAt = 100_000): ClusterEvent => ({
     type: "FenceRaised",

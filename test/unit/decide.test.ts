@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type Command, decideCommand, decidePlan } from "../../coordinator/domain/commands.ts";
-import { decideNext, nextDeadlineAt, observe } from "../../coordinator/domain/decide.ts";
+import { BEHIND_GRACE_MS, decideNext, nextDeadlineAt, observe } from "../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../coordinator/domain/observations.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { Digest, MigrationId } from "../../protocol/ids.ts";
@@ -55,6 +55,20 @@ describe("given replicas that follow", () => {
     );
     expect(decideNext(state, heard, 1_500)).toEqual([]);
     expect(types(decideNext(state, heard, 1_800))).toEqual(["ReplicasCaughtUp"]);
+  });
+  it("when another coordinator, which hears less, withdraws the readiness, then they have to settle anew", () => {
+    const ready = fold(until.ready({ settlingMs: 500 }));
+    const withdrawn = fold([...until.ready({ settlingMs: 500 }), say.fellBehind()]);
+    const heard = observe(withdrawn, observe(ready, hear(ready, following, 9_000), 9_000), 9_100);
+    expect(decideNext(withdrawn, heard, 9_500)).toEqual([]);
+    expect(types(decideNext(withdrawn, heard, 9_600))).toEqual(["ReplicasCaughtUp"]);
+  });
+  it("when another coordinator, which hears more, finds them ready, then one that hears nothing waits its grace", () => {
+    const before = fold(until.ready({ settlingMs: 500 }).slice(0, -1));
+    const ready = fold(until.ready({ settlingMs: 500 }));
+    const deaf = observe(ready, observe(before, noObservations, 1_000), 60_000);
+    expect(decideNext(ready, deaf, 60_000 + BEHIND_GRACE_MS - 1)).toEqual([]);
+    expect(types(decideNext(ready, deaf, 60_000 + BEHIND_GRACE_MS))).toEqual(["ReplicasFellBehind"]);
   });
 });
 
