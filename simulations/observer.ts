@@ -25,7 +25,8 @@ export interface Observer {
   refused?(podId: string, organization: string, outcome: string): void;
   /** A process put a fold on its disk. */
   saved?(host: string, state: ClusterState): void;
-  removed?(podId: string, store: StoreName): void;
+  /** Everything, or what these organizations had. */
+  removed?(podId: string, store: StoreName, organizations?: readonly string[]): void;
   afterEvent?(): void;
 }
 

@@ -6,6 +6,7 @@ import { Collector } from "./coverage/collector.ts";
 import type { Coverage } from "./coverage/coverage.ts";
 import { Faults } from "./faults/apply.ts";
 import type { Fault } from "./faults/fault.ts";
+import { FOUNDER, FOUNDING } from "./founding.ts";
 import { Clients } from "./models/clients.ts";
 import type { Checker } from "./observer.ts";
 import { Cluster, SOURCE } from "./processes/cluster.ts";
@@ -137,7 +138,8 @@ class OneRun {
     this.#maxEvents = maxEvents;
     this.#cluster = new Cluster(world, scenario, {
       saved: (host, state) => this.#tell((checker) => checker.saved?.(host, state)),
-      removed: (podId, store) => this.#tell((checker) => checker.removed?.(podId, store)),
+      removed: (podId, store, organizations) =>
+        this.#tell((checker) => checker.removed?.(podId, store, organizations)),
       committed: (podId, store, organization, write) =>
         this.#tell((checker) => checker.committed?.(podId, store, organization, write)),
     });
@@ -164,6 +166,7 @@ class OneRun {
       ),
       clients: scenario.clients,
       longShare: scenario.longShare,
+      rows: scenario.move?.rows ?? 1,
       events: {
         acknowledged: (podId, store, organization, write) =>
           this.#tell((checker) => checker.acknowledged?.(podId, store, organization, write)),
@@ -174,6 +177,8 @@ class OneRun {
     });
     this.#operator = new Operator(this.#cluster, scenario);
     this.#faults = new Faults(this.#cluster, scenario.faults);
+    const { past } = this.#cluster;
+    if (past !== null) this.#truth.append(past, log.store(past));
     log.onAppended = (record, sequence) => {
       this.#truth.append(record, sequence);
       this.#collector?.appended(record, sequence);
@@ -275,7 +280,7 @@ class OneRun {
   }
 
   report(): Omit<Report, "seed" | "realMs"> {
-    const migrations = this.#truth.migrations();
+    const migrations = this.#truth.migrations().filter(({ migrationId }) => migrationId !== FOUNDING);
     return {
       verdict: this.#failure?.verdict ?? "pass",
       invariant: this.#failure?.invariant ?? null,
@@ -288,7 +293,7 @@ class OneRun {
       acknowledged: this.#clients.acknowledged,
       reads: this.#clients.reads,
       decisions: this.#cluster.servers.log.records.flatMap(({ by, events }) =>
-        events.map((event) => ({
+        (by === FOUNDER ? [] : events).map((event) => ({
           migrationId: "migrationId" in event ? event.migrationId : null,
           type: event.type,
           by,

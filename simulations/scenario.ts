@@ -1,6 +1,7 @@
 /** What a seed means, as data that can be edited: the cluster, its load, what the operator does, and the faults. */
 import type { EventType } from "../protocol/events.ts";
 import { drawFaults } from "./faults/draw.ts";
+import { drawMoveFaults } from "./faults/draw-move.ts";
 import type { Fault } from "./faults/fault.ts";
 import { Chance } from "./world/random.ts";
 
@@ -13,7 +14,17 @@ export interface Incident {
   readonly target: number;
 }
 
+/** A cluster whose Pods all serve already, and a plan of the kind `move` instead of a split. */
+export interface MoveScenario {
+  /** Organizations that the other Pods serve, the first of them more than the others. */
+  readonly residents: number;
+  /** Rows of a transaction, at most. */
+  readonly rows: number;
+}
+
 export interface Scenario {
+  /** Null or absent: a split. */
+  readonly move?: MoveScenario | null;
   readonly targets: number;
   readonly organizations: number;
   /** Of the organizations: how many stay. */
@@ -45,7 +56,45 @@ export interface Scenario {
 
 export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
 
-export function drawScenario(seed: number, withFaults = true): Scenario {
+const MOVES_SHARE = 0.15;
+
+/** @param moves false: what the seed drew before there were moves */
+export function drawScenario(seed: number, withFaults = true, moves = true): Scenario {
+  const scenario = drawSplit(seed, withFaults);
+  const chance = new Chance(seed).fork("move");
+  return moves && chance.chance(MOVES_SHARE) ? asMove(scenario, chance, withFaults) : scenario;
+}
+
+/** The same cluster, faults and operator, with two Pods or more that serve, and a few organizations that move. */
+function asMove(scenario: Scenario, chance: Chance, withFaults: boolean): Scenario {
+  const { organizations, neighbours, targets } = scenario;
+  const moving = chance.whole(1, 4);
+  const residents = organizations - neighbours - moving;
+  const rows = chance.pick([1, 1, 3, 40]);
+  const rare = withFaults ? drawMoveFaults(chance.fork("faults")) : [];
+  return ofMoves({
+    ...scenario,
+    targets: Math.max(1, targets),
+    faults: [...scenario.faults, ...rare],
+    move: { residents, rows },
+  });
+}
+
+/** A move is planned by an event of its own: what waits for a plan, or does not know one, means that. */
+export function ofMoves(scenario: Scenario): Scenario {
+  const own = (type: EventType): EventType => (type === "MigrationPlanned" ? "MovePlanned" : type);
+  return {
+    ...scenario,
+    incidents: scenario.incidents.map((incident) => ({ ...incident, on: own(incident.on) })),
+    faults: scenario.faults.map((fault) => ({
+      ...fault,
+      ...(fault.event === undefined ? {} : { event: own(fault.event) }),
+      when: "on" in fault.when ? { ...fault.when, on: own(fault.when.on) } : fault.when,
+    })),
+  };
+}
+
+function drawSplit(seed: number, withFaults: boolean): Scenario {
   const root = new Chance(seed).fork("scenario");
   const cluster = root.fork("cluster");
   const targets = cluster.pick([2, 2, 2, 1, 3]);

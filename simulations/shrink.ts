@@ -50,7 +50,12 @@ function* simplerWorkloads(scenario: Scenario): Generator<Partial<Scenario>> {
   yield { clocks: {} };
   for (const clients of [0, 1, 2]) if (clients < scenario.clients) yield { clients };
   if (scenario.longShare > 0) yield { longShare: 0 };
-  if (scenario.organizations > 4) yield { organizations: 4, neighbours: 1 };
+  if (scenario.organizations > 4)
+    yield {
+      organizations: 4,
+      neighbours: 1,
+      ...(scenario.move ? { move: { residents: 2, rows: scenario.move.rows } } : {}),
+    };
   if (scenario.targets > 1) yield { targets: 1 };
 }
 

@@ -1,4 +1,5 @@
 import type { Checker } from "../observer.ts";
+import { exactCopies } from "./exact-copies.ts";
 import type { Facts } from "./facts.ts";
 import { singleAuthority } from "./i01-single-authority.ts";
 import { noLostWrite } from "./i02-no-lost-write.ts";
@@ -26,6 +27,7 @@ export function allCheckers(facts: Facts): Checker[] {
     replay(facts),
     exits(facts),
     reversibility(facts),
+    exactCopies(facts),
     newestLife(facts),
     standsStill(facts),
   ];

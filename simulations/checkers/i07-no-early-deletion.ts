@@ -7,7 +7,7 @@ import type { Facts } from "./facts.ts";
 export function noEarlyDeletion({ truth, cluster, violated }: Facts): Checker {
   return {
     invariant: "I7",
-    removed(podId, store) {
+    removed(podId, store, organizations = cluster.organizations) {
       const claim = truth
         .migrations()
         .find(
@@ -15,14 +15,15 @@ export function noEarlyDeletion({ truth, cluster, violated }: Facts): Checker {
             !isOver(m.lifecycle) &&
             m.lifecycle !== "planned" &&
             m.lifecycle !== "preflight" &&
-            m.context.shares[podId as never],
+            m.context.shares[podId as never] &&
+            organizations.some((organization) => truth.assignments(m).get(organization as never) === podId),
         );
       if (claim)
         violated(
           "I7",
           `${podId} removed its ${store}, which ${claim.migrationId} (${claim.lifecycle}) claims`,
         );
-      for (const organization of cluster.organizations)
+      for (const organization of organizations)
         if (truth.authority(organization).podId === podId)
           violated("I7", `${podId} removed its ${store} although it is authoritative for ${organization}`);
     },

@@ -56,6 +56,8 @@ export class Faults {
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
       pod.git.lateMs = pod.objects.lateMs = 0;
       pod.git.rotten = pod.objects.rotten = null;
+      pod.postgres.rottenCopies = false;
+      pod.postgres.logical.losesUntil = 0;
       for (const server of [pod.git, pod.objects]) server.makeReadable();
       if (!pod.machineUp) pod.startMachine();
       if (pod.postgres.role === "primary") pod.postgres.start();
@@ -87,6 +89,18 @@ export class Faults {
       world.after(fault.forMs, `fault ${fault.kind} ends`, () => {
         if (!this.#calm) end();
       });
+  }
+
+  /** What an administrator does on the source that no stream can follow. The guard checks it as any write. */
+  #bypass(kind: "membership-change" | "truncate" | "schema-change"): void {
+    const { postgres } = this.#cluster.pod(SOURCE);
+    const [organization] = this.#cluster.assignments.keys();
+    const transaction = postgres.begin("read committed");
+    if (transaction === null || organization === undefined) return;
+    if (kind !== "membership-change")
+      transaction.changes.push({ type: kind === "truncate" ? "truncate" : "alter" });
+    else if (!postgres.bring(transaction, organization, `project-${this.applied.length}`)) return;
+    postgres.commit(transaction, () => undefined);
   }
 
   /** Returns what ends it. */
@@ -188,8 +202,7 @@ export class Faults {
       case "corrupt-copy":
         // After the comparison it would be another failure: a disk that loses what was proved.
         for (const server of pod ? [pod.git, pod.objects] : [])
-          if (server.copyOf && server.isBeforeFence)
-            server.corruptOne(world.chance.of(`corrupt ${target} ${world.now}`));
+          server.corruptOne(world.chance.of(`corrupt ${target} ${world.now}`));
         return null;
       case "older-version":
         if (!host || fault.event === undefined) return null;
@@ -210,6 +223,18 @@ export class Faults {
       case "slot-loss":
         if (this.#cluster.pod(SOURCE).postgres.hasSlotFor(target))
           this.#cluster.pod(SOURCE).postgres.lostFor.add(target);
+        this.#cluster.pod(SOURCE).postgres.logical.loseSlotsOf(target);
+        return null;
+      case "snapshot-loss":
+        pod?.postgres.logical.loseSnapshots();
+        return null;
+      case "lossy-stream":
+        if (pod) pod.postgres.logical.losesUntil = until;
+        return null;
+      case "membership-change":
+      case "truncate":
+      case "schema-change":
+        this.#bypass(fault.kind);
         return null;
       case "unreadable-source": {
         if (!pod) return null;
@@ -223,8 +248,10 @@ export class Faults {
         if (!pod) return null;
         const quarter = Math.floor(4 * world.chance.of(`rotten ${target} ${world.now}`));
         pod.git.rotten = pod.objects.rotten = quarter;
+        pod.postgres.rottenCopies = true;
         return () => {
           pod.git.rotten = pod.objects.rotten = null;
+          pod.postgres.rottenCopies = false;
         };
       }
       case "late-writes":

@@ -61,7 +61,19 @@ export const RARE_KINDS = [
   "late-writes",
 ] as const;
 
-export const FAULT_KINDS = [...COMMON_KINDS, ...RARE_KINDS] as const;
+/** Of moves, and drawn for them alone: what `target` as their source does. */
+export const MOVE_KINDS = [
+  /** The connections that hold exported snapshots are cut. */
+  "snapshot-loss",
+  /** A row that belonged to nobody comes to an organization that is being moved. */
+  "membership-change",
+  "truncate",
+  "schema-change",
+  /** The decoder of the change stream leaves out what organizations commit. */
+  "lossy-stream",
+] as const;
+
+export const FAULT_KINDS = [...COMMON_KINDS, ...RARE_KINDS, ...MOVE_KINDS] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 export interface Fault {

@@ -10,7 +10,8 @@ import type { World } from "../world/world.ts";
 import type { FileServer } from "./files/server.ts";
 import type { Run } from "./host.ts";
 import type { Network } from "./network.ts";
-import type { Isolation, PostgresServer, Refusal } from "./postgres/server.ts";
+import type { PostgresServer } from "./postgres/server.ts";
+import type { Isolation, Refusal, Transaction } from "./postgres/transaction.ts";
 
 const ROUTER = "router";
 const NO_ANSWER_MS = 400;
@@ -41,6 +42,8 @@ export interface ClientsOptions {
   readonly clients: number;
   /** Share of transactions that stay open for long. */
   readonly longShare: number;
+  /** Rows of a transaction, at most. */
+  readonly rows: number;
   readonly events: ClientEvents;
 }
 
@@ -295,7 +298,7 @@ export class Clients {
     const before = isolation === "read committed" ? 0 : this.#holdMs(attempt);
     world.after(before, `${identity} writes a row`, () => {
       const refusal = alive()
-        ? postgres.write(transaction, organization, identity)
+        ? this.#writeRows(attempt, postgres, transaction)
         : { outcome: "down" as const };
       if (refusal) return this.#answer(attempt, podId, () => this.#refused(attempt, podId, refusal));
       world.after(this.#holdMs(attempt), `${identity} commits`, () => {
@@ -313,6 +316,20 @@ export class Clients {
         });
       });
     });
+  }
+
+  /** The write itself, and sometimes many more in its transaction. */
+  #writeRows(
+    { organization, identity, chance }: Attempt,
+    postgres: PostgresServer,
+    transaction: Transaction,
+  ) {
+    const { rows } = this.#options;
+    const more = rows === 1 ? 0 : chance.fork("rows").whole(0, rows - 1);
+    let refusal = postgres.write(transaction, organization, identity);
+    for (let n = 1; n <= more && refusal === null; n++)
+      refusal = postgres.write(transaction, organization, `${identity}/${n}`);
+    return refusal;
   }
 
   #writeFile(attempt: Attempt, podId: string, server: FileServer): void {

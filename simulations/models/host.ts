@@ -4,7 +4,7 @@ import type { Clock } from "../../protocol/ports/clock.ts";
 import type { World } from "../world/world.ts";
 
 /** Where virtual time begins in the processes' calendars. */
-const EPOCH_MS = 1_700_000_000_000;
+export const EPOCH_MS = 1_700_000_000_000;
 
 /** Survives the crash of what runs on it. */
 export class Host {

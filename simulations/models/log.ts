@@ -6,6 +6,7 @@ import { decodeRecord, encodeRecord } from "../../protocol/codec.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { LogRecord, ReadRecord, UnknownEvent } from "../../protocol/events.ts";
 import type { AppendResult, EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
+import { FOUNDER } from "../founding.ts";
 import type { Chance } from "../world/random.ts";
 import type { World } from "../world/world.ts";
 import type { Run } from "./host.ts";
@@ -78,7 +79,7 @@ export class LogServer {
 
 /** As the version that runs there decodes it: what it does not know, it is given as it came. */
 function asKnownTo(run: Run, record: ReadRecord): ReadRecord {
-  if (run.without === null) return record;
+  if (run.without === null || record.by === FOUNDER) return record;
   const events = record.events.map((event) => {
     if (event.type !== run.without) return event;
     const unknown = event as unknown as UnknownEvent;

@@ -54,8 +54,8 @@ export const STORE_MUTANTS: readonly Mutant[] = [
       },
       {
         file: STORE,
-        find: "digest: `${server.systemId}/${server.timeline}/${settled.token}`,",
-        replace: "digest: `${server.systemId}/${server.timeline}`,",
+        find: ": `${server.systemId}/${server.timeline}/${settled.token}`,",
+        replace: ": `${server.systemId}/${server.timeline}`,",
       },
       {
         file: STORE,

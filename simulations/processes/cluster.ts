@@ -1,9 +1,13 @@
 /** All hosts, servers and processes of one simulated cluster. */
+
+import type { Assignments } from "../../protocol/assignments.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
+import type { ReadRecord } from "../../protocol/events.ts";
 import type { PodId } from "../../protocol/ids.ts";
+import { configured, foundingRecord } from "../founding.ts";
 import { BlobServer } from "../models/blobs.ts";
 import { BusServer } from "../models/bus.ts";
-import { Host } from "../models/host.ts";
+import { Host, type Run } from "../models/host.ts";
 import { LogServer } from "../models/log.ts";
 import { Network } from "../models/network.ts";
 import type { Observer } from "../observer.ts";
@@ -24,6 +28,12 @@ export class Cluster {
   readonly organizations: readonly string[];
   /** Of the organizations: those that move, and where to. */
   readonly assignments: ReadonlyMap<string, PodId>;
+  /** Where they go to: all targets of a split, one of a move. */
+  readonly destinations: readonly PodId[];
+  /** Of the organizations: those that other Pods than the source serve from the beginning. */
+  readonly residents: ReadonlyMap<string, PodId>;
+  /** What the log holds before anything runs. */
+  readonly past: ReadRecord | null;
 
   constructor(
     world: World,
@@ -38,6 +48,9 @@ export class Cluster {
       log: new LogServer(world),
       bus: new BusServer(world, network),
       blobs: new BlobServer(),
+      onGone: (run: Run) => {
+        for (const { postgres } of this.pods.values()) postgres.disconnect(run);
+      },
     };
     this.servers = servers;
     servers.bus.said = (from, what) => {
@@ -46,10 +59,13 @@ export class Cluster {
     };
     this.targets = TARGETS.slice(0, scenario.targets) as unknown as PodId[];
     this.organizations = Array.from({ length: scenario.organizations }, (_, i) => `org-${i}`);
-    const moving = this.organizations.slice(scenario.neighbours);
-    this.assignments = new Map(
-      moving.map((organization, i) => [organization, this.targets[i % this.targets.length] as PodId]),
-    );
+    const { move = null, neighbours } = scenario;
+    const settled = neighbours + (move?.residents ?? 0);
+    const spread = (some: readonly string[], pods: readonly PodId[]) =>
+      new Map(some.map((organization, i) => [organization, pods[i % pods.length] as PodId]));
+    this.destinations = move === null ? this.targets : this.targets.slice(0, 1);
+    this.assignments = spread(this.organizations.slice(settled), this.destinations);
+    this.residents = spread(this.organizations.slice(neighbours, settled), this.targets);
     const host = (id: string) => {
       const made = new Host(id);
       const clock = scenario.clocks[id];
@@ -83,6 +99,15 @@ export class Cluster {
       this.pods.set(id, pod);
     }
     (this.pods.get(SOURCE) as Pod).postgres.initialize("system-1");
+    this.past = move === null ? null : this.#found(podIds);
+  }
+
+  /** Every Pod serves: as a split left them that was completed long ago. */
+  #found(podIds: readonly PodId[]): ReadRecord {
+    const residents = this.residents as Assignments;
+    for (const id of podIds) this.pod(id).found(SOURCE, residents);
+    const founding = foundingRecord(this.servers.blobs, SOURCE, residents);
+    return { ...founding, events: [configured(podIds, SOURCE), ...founding.events] };
   }
 
   pod(id: string): Pod {

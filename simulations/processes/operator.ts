@@ -8,6 +8,13 @@ import { type Cluster, SOURCE } from "./cluster.ts";
 
 const LOOK_MS = 350;
 const MAX_PLANS = 12;
+/** What a move says when it cannot go on, however often it is tried; a copy that differs is not repaired. */
+const NEEDS_A_NEW_PLAN: ReadonlySet<string> = new Set([
+  "MEMBERSHIP_CHANGED",
+  "SCHEMA_DIFFERS",
+  "CHANGE_NOT_APPLICABLE",
+  "MISMATCH",
+]);
 
 export class Operator {
   readonly #cluster: Cluster;
@@ -31,7 +38,7 @@ export class Operator {
   }
 
   get migrationId(): MigrationId {
-    return `split-${this.#plans}` as MigrationId;
+    return `${this.#scenario.move ? "move" : "split"}-${this.#plans}` as MigrationId;
   }
 
   appended(record: ReadRecord): void {
@@ -40,7 +47,8 @@ export class Operator {
         if (incident.on !== event.type || this.#fired.has(i)) return;
         this.#fired.add(i);
         this.#cluster.world.after(incident.afterMs, "operator incident", () => {
-          const podId = this.#cluster.targets[incident.target % this.#cluster.targets.length];
+          const { destinations } = this.#cluster;
+          const podId = destinations[incident.target % destinations.length];
           this.#ask(`${incident.command} ${podId ?? ""}`, (coordinator) =>
             coordinator.command(
               this.migrationId,
@@ -99,7 +107,10 @@ export class Operator {
       migration?.possibleCommands.includes("abort") === true &&
       migration.pods.some(({ stores }) =>
         Object.values(stores).some((store) =>
-          store?.problems.some(({ message }) => message.includes("plan it again")),
+          store?.problems.some(
+            ({ code, message }) =>
+              message.includes("plan it again") || (migration.kind === "move" && NEEDS_A_NEW_PLAN.has(code)),
+          ),
         ),
       )
     );
@@ -116,8 +127,9 @@ export class Operator {
     const { settlingMs, ...cutover } = settings;
     return Plan.parse({
       migration: this.migrationId,
+      kind: this.#scenario.move ? "move" : "split",
       source: SOURCE,
-      assignments: this.#cluster.targets.map((pod) => ({
+      assignments: this.#cluster.destinations.map((pod) => ({
         pod,
         organizations: [...this.#cluster.assignments].filter(([, at]) => at === pod).map(([id]) => id),
       })),

@@ -1,7 +1,9 @@
 /** One Pod: its machine, its stores' servers, and the agent that runs on it now. */
 import { Agent } from "../../agent/agent.ts";
+import type { Assignments } from "../../protocol/assignments.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
+import { FOUNDING, openedShares } from "../founding.ts";
 import { BlobClient, type BlobServer } from "../models/blobs.ts";
 import { BusClient, type BusServer } from "../models/bus.ts";
 import { Disk, DiskClient } from "../models/disk.ts";
@@ -23,11 +25,13 @@ export interface Servers {
   readonly log: LogServer;
   readonly bus: BusServer;
   readonly blobs: BlobServer;
+  /** A process is gone, and so are its connections. */
+  readonly onGone: (run: Run) => void;
 }
 
 export interface PodEvents {
   saved(host: string, state: ClusterState): void;
-  removed(podId: string, store: StoreName): void;
+  removed(podId: string, store: StoreName, organizations?: readonly string[]): void;
 }
 
 export class Pod {
@@ -74,6 +78,21 @@ export class Pod {
     this.objects = new FileServer("objects", this.id, defaultPodId);
   }
 
+  /** It serves since long ago, as a split left it. */
+  found(source: PodId, residents: Assignments): void {
+    const shares = openedShares(residents);
+    const of = { migrationId: FOUNDING, epoch: 1 };
+    this.postgres.found("system-1", [
+      { type: "stage", migrationId: FOUNDING, sourcePodId: source, assignments: residents },
+      { type: "shares", ...of, phases: shares },
+    ]);
+    for (const files of [this.git, this.objects]) {
+      files.routes.set(FOUNDING, residents);
+      files.shares.set(FOUNDING, { source, phases: shares });
+      if (this.id !== source) files.copies.set(FOUNDING, { activated: true, assignments: null });
+    }
+  }
+
   startAgent(): void {
     const { world, network, log, bus, blobs } = this.#servers;
     if (this.#run?.alive || this.downUntil > world.now || !this.machineUp) return;
@@ -90,7 +109,7 @@ export class Pod {
       chance: chance.fork("postgres"),
       copyMs: this.#copyMs,
       failsUntil,
-      onRemoved: () => this.#events.removed(this.id, "postgres"),
+      onRemoved: (organizations) => this.#events.removed(this.id, "postgres", organizations),
     });
     const files = (kind: "git" | "objects") =>
       new ModelFileStore({
@@ -101,7 +120,7 @@ export class Pod {
         network,
         copyMs: Math.max(4, this.#copyMs / 40),
         failsUntil,
-        onRemoved: () => this.#events.removed(this.id, kind),
+        onRemoved: (organizations) => this.#events.removed(this.id, kind, organizations),
       });
     const git = files("git");
     const objects = files("objects");
@@ -138,6 +157,7 @@ export class Pod {
 
   killAgent(): void {
     this.#run?.kill();
+    if (this.#run !== null) this.#servers.onGone(this.#run);
     this.#run = null;
     this.current = null;
     // Nobody listens any more; what writers leave is found by the next start.

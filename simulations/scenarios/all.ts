@@ -1,8 +1,14 @@
 import { LIFECYCLE_STORIES } from "./lifecycle.ts";
+import { MOVE_STORIES } from "./moves.ts";
 import { PEER_STORIES, VERSION_STORIES } from "./peers.ts";
 import type { NamedStory } from "./story.ts";
 
-export const SCENARIOS: readonly NamedStory[] = [...LIFECYCLE_STORIES, ...PEER_STORIES, ...VERSION_STORIES];
+export const SCENARIOS: readonly NamedStory[] = [
+  ...LIFECYCLE_STORIES,
+  ...PEER_STORIES,
+  ...VERSION_STORIES,
+  ...MOVE_STORIES,
+];
 
 /** @throws Error naming all of them when there is none of that name. */
 export function scenariosNamed(name: string): readonly NamedStory[] {

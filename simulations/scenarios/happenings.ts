@@ -62,3 +62,9 @@ export const downgrade = (target: string, without: EventType): Happening => ({
 export const operatorAborts: Happening = { command: "abort", target: 0 };
 /** The target by its place. */
 export const operatorRevokes = (target: number): Happening => ({ command: "revoke", target });
+/** Of the source of a move. */
+export const loseSnapshots = to("snapshot-loss");
+export const bringAForeignRow = to("membership-change");
+export const truncate = to("truncate");
+export const alterATable = to("schema-change");
+export const loseChanges = to("lossy-stream");

@@ -10,7 +10,7 @@ import type { EventType } from "../../protocol/events.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import type { Fault } from "../faults/fault.ts";
 import type { Report } from "../run.ts";
-import type { Incident, Scenario } from "../scenario.ts";
+import { type Incident, type MoveScenario, ofMoves, type Scenario } from "../scenario.ts";
 
 /** The event with which a migration enters a state; a test holds it against the machine. */
 export const ENTERED_BY: Readonly<Record<Lifecycle, EventType>> = {
@@ -63,9 +63,13 @@ const CALM: Scenario = {
   faults: [],
   calmAtMs: 25_000,
 };
-const FIRST = "split-1";
+const firstOf = ({ scenario }: Report) => (scenario.move ? "move-1" : "split-1");
+/** What `move: true` in a story means. */
+const MOVE: MoveScenario = { residents: 3, rows: 3 };
 
-export type Given = Partial<Omit<Scenario, "settings" | "incidents" | "faults">> & {
+export type Given = Partial<Omit<Scenario, "settings" | "incidents" | "faults" | "move">> & {
+  /** One organization of `pod-0` goes to `pod-100`, which serves others. */
+  readonly move?: true | MoveScenario;
   readonly settings?: Partial<Scenario["settings"]>;
 };
 
@@ -100,8 +104,10 @@ export class Story {
 
   /** Where the migration ends. After a refusal or an abort the operator plans again, and that ends in `retaining`. */
   expect(lifecycle: Lifecycle): Story {
-    return this.and(({ ends }) => {
-      if (ends[FIRST] !== lifecycle) return `the migration ended as ${ends[FIRST]}, not as ${lifecycle}`;
+    return this.and((report) => {
+      const { ends } = report;
+      const end = ends[firstOf(report)];
+      if (end !== lifecycle) return `the migration ended as ${end}, not as ${lifecycle}`;
       const last = Object.values(ends).at(-1);
       return last === "retaining" ? null : `the last plan ended as ${last}`;
     });
@@ -109,8 +115,11 @@ export class Story {
 
   /** These decisions of the first migration, in this order, with others between them. */
   decides(...types: readonly EventType[]): Story {
-    return this.and(({ decisions }) => {
-      const made = decisions.filter(({ migrationId }) => migrationId === FIRST).map(({ type }) => type);
+    return this.and((report) => {
+      const first = firstOf(report);
+      const made = report.decisions
+        .filter(({ migrationId }) => migrationId === first)
+        .map(({ type }) => type);
       let at = 0;
       for (const type of made) if (type === types[at]) at += 1;
       return at === types.length ? null : `${types[at]} is missing in ${made.join(", ")}`;
@@ -119,8 +128,8 @@ export class Story {
 
   /** Never of the first migration. */
   neverDecides(type: EventType): Story {
-    return this.and(({ decisions }) =>
-      decisions.some((made) => made.migrationId === FIRST && made.type === type)
+    return this.and((report) =>
+      report.decisions.some((made) => made.migrationId === firstOf(report) && made.type === type)
         ? `${type} was decided`
         : null,
     );
@@ -146,13 +155,14 @@ export class Story {
   }
 
   scenario(): Scenario {
-    const given = { ...CALM, ...this.#given, settings: { ...CALM.settings, ...this.#given.settings } };
+    const { move, ...rest } = this.#given;
+    const given = { ...CALM, ...rest, settings: { ...CALM.settings, ...rest.settings } };
     const faults: Fault[] = [];
     const incidents: Incident[] = [];
     for (const { state, happening, timing } of this.#moments) {
       const on = ENTERED_BY[state];
       // Each target opens; with the last of them the state is entered.
-      const nth = timing.nth ?? (state === "retaining" ? given.targets : 1);
+      const nth = timing.nth ?? (state === "retaining" && move === undefined ? given.targets : 1);
       const afterMs = timing.afterMs ?? 0;
       if ("command" in happening) incidents.push({ ...happening, on, afterMs });
       else
@@ -162,7 +172,8 @@ export class Story {
           forMs: timing.forMs ?? this.#healAfterMs ?? given.calmAtMs,
         });
     }
-    return { ...given, faults, incidents };
+    if (move === undefined) return { ...given, faults, incidents };
+    return ofMoves({ ...given, faults, incidents, move: move === true ? MOVE : move });
   }
 
   /** What is not as it should be, beside what the checkers say. */

@@ -22,7 +22,7 @@ describe("stories", () => {
       return words.map((word) => `${name}, seed ${seed}: ${word}\nnpm run simulate -- --scenario ${name}`);
     });
     expect(wrong).toEqual([]);
-  });
+  }, 240_000);
 
   it("each state of a migration has one of its name", () => {
     expect(SCENARIOS.map(({ name }) => name)).toEqual(expect.arrayContaining([...LIFECYCLES]));

@@ -11,7 +11,7 @@ const COPIED_AT_ONCE = 8;
 /** The peer endpoint of a source's agent. */
 export interface Source {
   /** Null while it may not be answered. */
-  feed(): Feed | null;
+  feed(migrationId: string): Feed | null;
   onNews(listener: () => void): () => void;
 }
 
@@ -38,7 +38,8 @@ export interface FileStoreParts {
   readonly network: Network;
   readonly copyMs: number;
   readonly failsUntil: () => number;
-  readonly onRemoved: () => void;
+  /** Of a move: only what these have. */
+  readonly onRemoved: (organizations?: readonly string[]) => void;
 }
 
 export class Replica {
@@ -118,7 +119,7 @@ export class Replica {
         this.#wake = resolve;
       });
       const peer = network.connected(source, own.podId) ? peerOf(source) : null;
-      this.#feed = peer?.feed() ?? null;
+      this.#feed = peer?.feed(this.#duty.migrationId) ?? null;
       if (peer && this.#feed) this.#hear(peer, this.#feed);
       else this.connected = false;
       this.#notice();
@@ -151,10 +152,11 @@ export class Replica {
       this.#unlisten = peer.onNews(() => {
         if (run.alive) this.#wake();
       });
-      for (const key of [...own.items.keys()]) if (!feed.entries.has(key)) own.delete(key);
+      for (const [key, { organization }] of [...own.items])
+        if (this.#isMeant(organization) && !feed.entries.has(key)) own.delete(key);
     }
     for (const [key, entry] of feed.entries) {
-      if (entry.generation <= this.#since) continue;
+      if (entry.generation <= this.#since || !this.#isMeant(entry.organization)) continue;
       if (own.items.get(key)?.digest !== entry.digest) this.pending.set(key, entry);
       else this.pending.delete(key);
     }
@@ -164,6 +166,11 @@ export class Replica {
     this.#finalEpoch = feed.final?.epoch ?? null;
     this.#finalGeneration = feed.final?.generation ?? 0;
     this.finalDigest = feed.final?.digest ?? null;
+  }
+
+  /** A split's target gets everything; a move's, what the assigned organizations own, beside what others have there. */
+  #isMeant(organization: string): boolean {
+    return this.#duty.kind === "split" || this.#duty.assignments.has(organization as never);
   }
 
   async #copySome(signal: AbortSignal): Promise<void> {

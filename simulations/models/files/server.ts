@@ -3,7 +3,7 @@ import type { Assignments } from "../../../protocol/assignments.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 import { hash32 } from "../../world/random.ts";
-import type { Refusal } from "../postgres/server.ts";
+import type { Refusal } from "../postgres/transaction.ts";
 
 export interface Item {
   readonly organization: string;
@@ -32,6 +32,13 @@ export interface FileShares {
   readonly phases: Readonly<Record<string, SharePhase>>;
 }
 
+export interface FileCopy {
+  /** It became more than a copy. */
+  activated: boolean;
+  /** Of a move: what these own and nothing else. Null: everything, on a disk that was empty. */
+  readonly assignments: Assignments | null;
+}
+
 export class FileServer {
   readonly kind: "git" | "objects";
   readonly podId: PodId;
@@ -43,8 +50,8 @@ export class FileServer {
   readonly routes = new Map<string, Assignments>();
   readonly inflight = new Set<FileWriter>();
   readonly dirty = new Set<string>();
-  /** A copy of a migration began here on an empty disk; `activated` when it became more than a copy. */
-  copyOf: { readonly migrationId: string; activated: boolean } | null = null;
+  /** Copies that migrations began here, by migration. */
+  readonly copies = new Map<string, FileCopy>();
   onDirty: () => void = () => undefined;
   /** Writes take so much longer, and nobody can hurry them. */
   lateMs = 0;
@@ -151,17 +158,15 @@ export class FileServer {
     return this.rotten !== null && hash32(key) % 4 === this.rotten;
   }
 
-  get isBeforeFence(): boolean {
-    return [...this.shares.values()].every(({ phases }) =>
-      Object.values(phases).every((p) => p === "source"),
-    );
-  }
-
-  /** One item loses its newest write, as a copy that went wrong. */
+  /** One item of a copy that is not fenced yet loses its newest write, as a copy that went wrong. */
   corruptOne(place: number): void {
-    const key = [...this.items.keys()][Math.floor(place * this.items.size)];
-    const item = key === undefined ? undefined : this.items.get(key);
-    if (key !== undefined && item !== undefined) this.items.set(key, withoutItsNewest(item));
+    for (const [migrationId, { activated, assignments }] of this.copies) {
+      const phases = Object.values(this.shares.get(migrationId)?.phases ?? {});
+      if (activated || !phases.every((phase) => phase === "source")) continue;
+      const key = this.keyAt(place, (organization) => assignments?.has(organization as never) ?? true);
+      const item = key === null ? undefined : this.items.get(key);
+      if (key !== null && item !== undefined) this.items.set(key, withoutItsNewest(item));
+    }
   }
 
   writesOf(organization: string): string[] {

@@ -22,11 +22,12 @@ export class ModelFileStore extends ModelStore implements Source {
   #generation = 0;
   #tracking = false;
   #looking = false;
-  #serving = false;
-  #final: Feed["final"] = null;
+  /** By migration: what is fed to its targets, and where its fence ended. */
+  readonly #serving = new Set<string>();
+  readonly #finals = new Map<string, Feed["final"]>();
   readonly #listeners = new Set<() => void>();
   // Target
-  #replica: Replica | null = null;
+  readonly #replicas = new Map<string, Replica>();
 
   constructor(parts: FileStoreParts) {
     super(parts.run);
@@ -41,7 +42,11 @@ export class ModelFileStore extends ModelStore implements Source {
     const { peerOf, network } = this.#parts;
     if (peerOf(duty.sourcePodId) === null || !network.connected(duty.sourcePodId, this.#own.podId))
       return [{ store: this.name, severity: "error", code: "PEER_UNREACHABLE", message: "no answer" }];
-    if (this.#own.items.size === 0) return [];
+    const isFree =
+      duty.kind === "split"
+        ? this.#own.items.size === 0
+        : [...duty.assignments.keys()].every((organization) => !this.#own.keys.get(organization)?.size);
+    if (isFree) return [];
     const code = this.name === "git" ? "GIT_NOT_EMPTY" : "OBJECTS_NOT_EMPTY";
     return [{ store: this.name, severity: "error", code, message: "something is here already" }];
   }
@@ -51,8 +56,8 @@ export class ModelFileStore extends ModelStore implements Source {
     switch (duty.goal) {
       case "prepare":
       case "serve":
-        this.#final = null;
-        await this.#track(signal);
+        this.#finals.delete(duty.migrationId);
+        await this.#track(duty, signal);
         this.set(duty, { reached: true, evidence: null, stragglers: [], ...this.#readability() });
         this.#own.onUnreadable = () => {
           if (!signal.aborted && this.run.alive) this.set(duty, this.#readability());
@@ -61,7 +66,7 @@ export class ModelFileStore extends ModelStore implements Source {
       case "fence":
         return this.#fence(duty, signal);
       case "yield":
-        this.#serving = false;
+        this.#serving.delete(duty.migrationId);
         this.set(duty, { reached: true, stragglers: [] });
         return;
       case "seed":
@@ -87,8 +92,8 @@ export class ModelFileStore extends ModelStore implements Source {
       }
       case "activate":
       case "open":
-        this.#stopFollowing();
-        if (this.#own.copyOf) this.#own.copyOf.activated = true;
+        this.#stopFollowing(duty.migrationId);
+        this.#activated(duty.migrationId);
         this.set(duty, { reached: true, lag: null, verified: true });
         return;
       case "release":
@@ -97,7 +102,7 @@ export class ModelFileStore extends ModelStore implements Source {
   }
 
   override async close(): Promise<void> {
-    this.#stopFollowing();
+    for (const migrationId of [...this.#replicas.keys()]) this.#stopFollowing(migrationId);
     await super.close();
   }
 
@@ -113,13 +118,13 @@ export class ModelFileStore extends ModelStore implements Source {
 
   // Source ------------------------------------------------------------------------------------------------------
 
-  feed(): Feed | null {
-    if (!this.run.responsive || !this.#serving) return null;
+  feed(migrationId: string): Feed | null {
+    if (!this.run.responsive || !this.#serving.has(migrationId)) return null;
     return {
       incarnation: this.run,
       generation: this.#generation,
       entries: this.#inventory,
-      final: this.#final,
+      final: this.#finals.get(migrationId) ?? null,
     };
   }
 
@@ -128,7 +133,7 @@ export class ModelFileStore extends ModelStore implements Source {
     return () => this.#listeners.delete(listener);
   }
 
-  async #track(signal: AbortSignal): Promise<void> {
+  async #track(duty: Duty, signal: AbortSignal): Promise<void> {
     if (!this.#tracking) {
       this.#tracking = true;
       this.#own.onDirty = () => this.#look();
@@ -136,7 +141,7 @@ export class ModelFileStore extends ModelStore implements Source {
       for (const key of this.#own.items.keys()) this.#refresh(key);
     }
     signal.throwIfAborted();
-    this.#serving = true;
+    this.#serving.add(duty.migrationId);
     this.#look();
   }
 
@@ -168,9 +173,9 @@ export class ModelFileStore extends ModelStore implements Source {
     const { clock } = this.run;
     const { epoch, assignments } = duty;
     invariant(epoch !== null, "the goal fence has no epoch");
-    this.#final = null;
+    this.#finals.delete(duty.migrationId);
     this.set(duty, { evidence: null, stragglers: [] });
-    await this.#track(signal);
+    await this.#track(duty, signal);
     const startedAt = clock.monotonic();
     const waiting = new Set([...this.#own.inflight].filter((w) => assignments.has(w.organization as never)));
     let stragglers = 0;
@@ -194,7 +199,7 @@ export class ModelFileStore extends ModelStore implements Source {
     const unreadable = this.#own.unreadable;
     if (unreadable !== null) throw new CleaveError(this.#unreadableCode, `${unreadable} cannot be read`);
     const digest = this.#inventoryDigest(duty);
-    this.#final = { epoch, generation: this.#generation, digest };
+    this.#finals.set(duty.migrationId, { epoch, generation: this.#generation, digest });
     this.#news();
     this.set(duty, {
       reached: true,
@@ -229,9 +234,12 @@ export class ModelFileStore extends ModelStore implements Source {
   // Target ------------------------------------------------------------------------------------------------------
 
   #following(duty: Duty): Replica {
-    if (this.#replica) return this.#replica;
-    this.#own.copyOf ??= { migrationId: duty.migrationId, activated: false };
-    invariant(!this.#own.copyOf.activated, "a target that was activated is asked to copy once more");
+    const known = this.#replicas.get(duty.migrationId);
+    if (known) return known;
+    const assignments = duty.kind === "move" ? duty.assignments : null;
+    const copy = this.#own.copies.get(duty.migrationId) ?? { activated: false, assignments };
+    this.#own.copies.set(duty.migrationId, copy);
+    invariant(!copy.activated, "a target that was activated is asked to copy once more");
     const replica: Replica = new Replica(this.#parts, duty, () => {
       const { connected, complete } = replica;
       const lag = connected && complete ? replica.assignedPending() : null;
@@ -240,7 +248,7 @@ export class ModelFileStore extends ModelStore implements Source {
         : [{ code: "PEER_UNREACHABLE" as const, message: "the source does not answer" }];
       this.set(duty, { lag: { amount: lag, unit: this.#unit }, verified: complete, problems });
     });
-    this.#replica = replica;
+    this.#replicas.set(duty.migrationId, replica);
     replica.start();
     return replica;
   }
@@ -249,25 +257,37 @@ export class ModelFileStore extends ModelStore implements Source {
     return this.name === "git" ? "repositories" : "objects";
   }
 
-  #stopFollowing(): void {
-    this.#replica?.stop();
-    this.#replica = null;
+  #stopFollowing(migrationId: string): void {
+    this.#replicas.get(migrationId)?.stop();
+    this.#replicas.delete(migrationId);
+  }
+
+  #activated(migrationId: string): void {
+    const copy = this.#own.copies.get(migrationId);
+    if (copy) copy.activated = true;
   }
 
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
-    this.#stopFollowing();
-    this.#serving = false;
+    const { migrationId } = duty;
+    this.#stopFollowing(migrationId);
+    this.#serving.delete(migrationId);
     const own = this.#own;
-    if (duty.role === "target" && own.copyOf?.migrationId === duty.migrationId && !own.copyOf.activated) {
+    const copy = own.copies.get(migrationId);
+    if (duty.role === "target" && copy?.activated === false) {
       invariant(duty.shares[duty.podId] === "source", `${duty.podId} is authoritative: nothing is removed`);
-      if (own.items.size > 0) this.#parts.onRemoved();
-      for (const key of [...own.items.keys()]) own.delete(key);
-      own.copyOf = null;
+      const { assignments } = copy;
+      const removed = [...own.items].flatMap(([key, { organization }]) =>
+        assignments === null || assignments.has(organization as never) ? [key] : [],
+      );
+      if (removed.length > 0)
+        this.#parts.onRemoved(assignments === null ? undefined : [...assignments.keys()]);
+      for (const key of removed) own.delete(key);
+      own.copies.delete(migrationId);
     }
     own.routes.delete(duty.migrationId);
     await this.run.clock.sleep(1, signal);
     own.shares.delete(duty.migrationId);
-    if (duty.role === "source") this.#tracking = false;
+    if (duty.role === "source" && this.#serving.size === 0) this.#tracking = false;
     this.set(duty, { reached: true, evidence: null, verified: false, lag: null, problems: [] });
   }
 }

@@ -6,36 +6,12 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 import type { Chance } from "../../world/random.ts";
 import type { World } from "../../world/world.ts";
+import type { Run } from "../host.ts";
 import type { Network } from "../network.ts";
+import { admit } from "./admission.ts";
+import { LogicalSlots } from "./logical-slots.ts";
 import { type Change, PostgresState, type WalRecord } from "./state.ts";
-
-export type Isolation = "read committed" | "repeatable read" | "serializable";
-export type Refusal =
-  | { readonly outcome: "fenced" }
-  | { readonly outcome: "wrongPod"; readonly podId: PodId }
-  | { readonly outcome: "serialization" }
-  | { readonly outcome: "down" };
-
-export class Transaction {
-  readonly isolation: Isolation;
-  readonly startedAt: number;
-  /** Version of the state that it sees; taken by the first statement, and by every one in READ COMMITTED. */
-  snapshot: number | null = null;
-  readonly changes: Change[] = [];
-  readonly locks = new Set<string>();
-  status: "open" | "committing" | "ended" = "open";
-
-  constructor(isolation: Isolation, startedAt: number) {
-    this.isolation = isolation;
-    this.startedAt = startedAt;
-  }
-}
-
-export interface WaitingFence {
-  readonly migrationId: string;
-  readonly granted: () => void;
-  held: boolean;
-}
+import { type Isolation, type Refusal, Transaction, type WaitingFence } from "./transaction.ts";
 
 /** Of the disk: what is left after a crash. */
 export class PostgresServer {
@@ -57,6 +33,7 @@ export class PostgresServer {
   state = new PostgresState();
   guarded = false;
   readonly slots = new Set<string>();
+  readonly logical = new LogicalSlots();
   /** Standbys whose slot was lost: the WAL that they need next is gone. */
   readonly lostFor = new Set<string>();
   readonly #transactions = new Set<Transaction>();
@@ -67,6 +44,9 @@ export class PostgresServer {
   #upstream: PostgresServer | null = null;
   #pumping = false;
   replayStallsUntil = 0;
+  /** What a move's base copy writes here is short of a row; and whether anything was damaged so. */
+  rottenCopies = false;
+  damaged = false;
   promotionMs = 60;
   /** Changes of Cleave's own tables that are not visible yet. */
   administering = 0;
@@ -89,6 +69,15 @@ export class PostgresServer {
     this.role = "primary";
     this.systemId = systemId;
     this.up = true;
+  }
+
+  /** A primary in service, with these changes in its past. */
+  found(systemId: string, past: readonly Change[]): void {
+    this.initialize(systemId);
+    this.guarded = true;
+    this.wal.push({ end: 80, changes: past });
+    this.flushed = this.replayed = 1;
+    this.state.apply(this.wal[0] as WalRecord);
   }
 
   onChange(listener: () => void): () => void {
@@ -114,9 +103,10 @@ export class PostgresServer {
 
   // Transactions ------------------------------------------------------------------------------------------------
 
-  begin(isolation: Isolation): Transaction | null {
+  /** @param client whose connection it is, where that ends with a process */
+  begin(isolation: Isolation, client: Run | null = null): Transaction | null {
     if (!this.up || this.role !== "primary") return null;
-    const transaction = new Transaction(isolation, this.#world.now);
+    const transaction = new Transaction(isolation, this.#world.now, client);
     this.#transactions.add(transaction);
     return transaction;
   }
@@ -126,34 +116,20 @@ export class PostgresServer {
     if (!this.up || transaction.status !== "open") return { outcome: "down" };
     if (transaction.isolation === "read committed" || transaction.snapshot === null)
       transaction.snapshot = this.state.version;
-    const refusal = this.#admit(transaction, organization);
+    const { refusal, logical } = admit(this, transaction, organization);
     if (refusal === null) transaction.changes.push({ type: "row", organization, write });
     else this.rollback(transaction);
+    if (logical !== null)
+      transaction.changes.push({ type: "touch", migrationId: logical, row: { organization, write } });
     return refusal;
   }
 
-  #admit(transaction: Transaction, organization: string): Refusal | null {
-    const snapshot = transaction.snapshot as number;
-    for (const [migrationId, { assignments, stagedAt }] of this.state.routes) {
-      const target = assignments.get(organization as never);
-      // A snapshot from before the staging does not see the route: staging waits for such transactions.
-      if (target === undefined || stagedAt > snapshot) continue;
-      if (this.#fences.some((fence) => fence.migrationId === migrationId)) return { outcome: "fenced" };
-      const share = this.state.shares.get(migrationId)?.get(target);
-      if (!share) return { outcome: "fenced" };
-      transaction.locks.add(migrationId);
-      if (transaction.isolation !== "read committed" && share.changedAt > snapshot)
-        return { outcome: "serialization" };
-      const { phase, source } = share;
-      if (phase === "source" && source === this.clusterName) return null;
-      if (phase === "opened" && target === this.clusterName) return null;
-      if ((phase === "transferred" || phase === "opened") && target !== this.clusterName)
-        return { outcome: "wrongPod", podId: target };
-      if ((phase === "source" || phase === "fenced") && source !== this.clusterName)
-        return { outcome: "wrongPod", podId: source };
-      return { outcome: "fenced" };
-    }
-    return this.clusterName === this.defaultPodId ? null : { outcome: "wrongPod", podId: this.defaultPodId };
+  /** A row that was nobody's comes to an organization. @returns whether the guard lets it */
+  bring(transaction: Transaction, organization: string, write: string): boolean {
+    if (this.write(transaction, organization, write) !== null) return false;
+    const at = transaction.changes.findIndex(({ type }) => type === "row");
+    transaction.changes[at] = { type: "came", organization, write };
+    return true;
   }
 
   /** `done(true)` when it is durable and visible; `done(false)` when it was not committed; nothing when the server died. */
@@ -165,7 +141,8 @@ export class PostgresServer {
     transaction.status = "committing";
     this.#writeWal(transaction.changes, () => {
       for (const change of transaction.changes)
-        if (change.type === "row") this.onCommitted(change.organization, change.write);
+        if ((change.type === "row" && !change.copied) || change.type === "came")
+          this.onCommitted(change.organization, change.write);
       this.#end(transaction);
       done(true);
     });
@@ -173,6 +150,13 @@ export class PostgresServer {
 
   rollback(transaction: Transaction): void {
     if (transaction.status === "open") this.#end(transaction);
+  }
+
+  /** Its connections are gone: what was open is rolled back, what commits goes on. */
+  disconnect(client: Run): void {
+    this.logical.disconnect(client);
+    for (const transaction of [...this.#transactions])
+      if (transaction.client === client) this.rollback(transaction);
   }
 
   #end(transaction: Transaction): void {
@@ -199,6 +183,11 @@ export class PostgresServer {
       for (const standby of this.#standbys) standby.#pump();
       this.#tell();
     });
+  }
+
+  /** Somebody fences these organizations, or waits for their writers to. */
+  isFencing(migrationId: string): boolean {
+    return this.#fences.some((fence) => fence.migrationId === migrationId);
   }
 
   // The fence ---------------------------------------------------------------------------------------------------
@@ -264,6 +253,7 @@ export class PostgresServer {
     if (!this.up) return;
     this.up = false;
     this.starts += 1;
+    this.logical.crash();
     for (const transaction of this.#transactions) transaction.status = "ended";
     this.#transactions.clear();
     this.#fences.length = 0;

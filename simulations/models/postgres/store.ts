@@ -2,10 +2,11 @@
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { Chance } from "../../world/random.ts";
-import type { Run } from "../host.ts";
-import type { Network } from "../network.ts";
 import { ModelStore } from "../store-base.ts";
+import { slotName } from "./move-session.ts";
+import { MoveTarget } from "./move-target.ts";
+import { moveEvidence, readTouched } from "./move-verifier.ts";
+import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
 import type { Change } from "./state.ts";
 
@@ -14,22 +15,11 @@ const LOOK_EVERY_MS = 500;
 const LAG_EVERY_MS = 250;
 const TERMINATION_MS = 3_000;
 
-export interface PostgresStoreParts {
-  readonly run: Run;
-  readonly own: PostgresServer;
-  readonly serverOf: (podId: string) => PostgresServer;
-  readonly network: Network;
-  /** Of this Pod's agent's start, so that every marker has its own token. */
-  readonly chance: Chance;
-  readonly copyMs: number;
-  readonly failsUntil: () => number;
-  readonly onRemoved: () => void;
-}
-
 export class ModelPostgresStore extends ModelStore {
   readonly name = "postgres";
   readonly #own: PostgresServer;
   readonly #parts: PostgresStoreParts;
+  readonly #moves = new Map<string, MoveTarget>();
 
   constructor(parts: PostgresStoreParts) {
     super(parts.run);
@@ -39,18 +29,33 @@ export class ModelPostgresStore extends ModelStore {
   }
 
   protected check(duty: Duty, stage: "start" | "fence"): Finding[] {
-    const error = (code: "POSTGRES_NOT_EMPTY" | "POSTGRES_UNREACHABLE", message: string): Finding[] => [
-      { store: "postgres", severity: "error", code, message },
-    ];
-    if (duty.role === "target") {
-      if (stage === "start" && this.#own.role !== "absent")
-        return error("POSTGRES_NOT_EMPTY", "the data directory is not empty");
-      return [];
-    }
-    return this.#own.up ? [] : error("POSTGRES_UNREACHABLE", "the source does not answer");
+    return checkPostgres(this.#own, duty, stage);
+  }
+
+  /** The part that is a move's target; its background goes on between goals. */
+  #moveTarget(duty: Duty): MoveTarget {
+    const known = this.#moves.get(duty.migrationId);
+    if (known) return known;
+    const made = new MoveTarget({
+      parts: this.#parts,
+      set: (change) => this.set(duty, { goal: this.status(duty.migrationId)?.goal ?? duty.goal, ...change }),
+      lent: {
+        call: (what, timeoutMs, signal, start) => this.call(what, timeoutMs, signal, start),
+        administer: (changes, signal) => this.#administer(changes, signal),
+        setShares: (newest, signal) => this.#setShares(newest, signal),
+      },
+    });
+    this.#moves.set(duty.migrationId, made);
+    return made;
+  }
+
+  override async close(): Promise<void> {
+    for (const target of this.#moves.values()) target.close();
+    await super.close();
   }
 
   protected async towards(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.kind === "move" && duty.role === "target") return this.#moveTarget(duty).reach(duty, signal);
     switch (duty.goal) {
       case "prepare":
       case "serve":
@@ -94,13 +99,15 @@ export class ModelPostgresStore extends ModelStore {
       server.requirePrimary("installing the guard");
       server.guarded = true;
     }
-    for (const target of duty.targetPodIds) server.slots.add(slotName(duty, target));
+    const logical = duty.kind === "move";
+    const kept = logical ? server.logical.publications : server.slots;
+    for (const target of duty.targetPodIds) kept.add(slotName(duty.migrationId, target));
     if (!server.state.routes.has(duty.migrationId)) {
       const { migrationId, sourcePodId, assignments } = duty;
       for (const [other, staged] of server.state.routes)
         if ([...assignments.keys()].some((organization) => staged.assignments.has(organization)))
           throw new CleaveError("ORGANIZATION_CLAIMED", `organizations are staged for ${other}`);
-      await this.#administer([{ type: "stage", migrationId, sourcePodId, assignments }], signal);
+      await this.#administer([{ type: "stage", migrationId, sourcePodId, assignments, logical }], signal);
     }
     // Older snapshots do not see the routes, so they must be over before any fence relies on them.
     const stagedAt = this.run.world.now;
@@ -122,10 +129,14 @@ export class ModelPostgresStore extends ModelStore {
       server.requirePrimary("watching");
       if (duty.goal === "yield") {
         for (const target of duty.targetPodIds)
-          if (duty.shares[target] !== "transferred") server.slots.delete(slotName(duty, target));
+          if (duty.shares[target] !== "transferred") this.#dropSlot(duty, target);
         this.set(duty, { problems: [] });
       } else {
-        const lost = duty.targetPodIds.filter((target) => server.lostFor.has(target));
+        const lost = duty.targetPodIds.filter(
+          (target) =>
+            server.lostFor.has(target) ||
+            server.logical.slots.get(slotName(duty.migrationId, target))?.lost === true,
+        );
         const message = `WAL that ${lost.join(", ")} needs is gone: abort the migration and plan it again`;
         const problems = lost.length === 0 ? [] : [{ code: "POSTGRES_SETTING" as const, message }];
         this.set(duty, { problems, verified: true });
@@ -184,7 +195,13 @@ export class ModelPostgresStore extends ModelStore {
       const phases = Object.fromEntries(targetPodIds.map((target) => [target, "fenced" as const]));
       const changes: Change[] = [
         { type: "shares", migrationId, epoch, phases },
-        { type: "marker", migrationId, epoch, token },
+        {
+          type: "marker",
+          migrationId,
+          epoch,
+          token,
+          verified: server.state.verified.get(migrationId) ?? null,
+        },
       ];
       server.administer(changes, () => finish({ token }));
     };
@@ -208,9 +225,13 @@ export class ModelPostgresStore extends ModelStore {
     }
     const settled = outcome as { token: string } | Error;
     if (settled instanceof Error) throw settled;
+    const verified = server.state.verifiedAt.get(`${migrationId}/${epoch}`) ?? null;
     const evidence = {
       epoch,
-      digest: `${server.systemId}/${server.timeline}/${settled.token}`,
+      digest:
+        duty.kind === "move"
+          ? moveEvidence(server, { ...settled, verified }, readTouched(server, migrationId, verified))
+          : `${server.systemId}/${server.timeline}/${settled.token}`,
       details: { position: server.position },
     };
     const names = stragglers === 0 ? [] : [`terminated ${stragglers} transactions`];
@@ -230,10 +251,16 @@ export class ModelPostgresStore extends ModelStore {
       await this.#administer([{ type: "unstage", migrationId: duty.migrationId }], signal);
     }
     for (const target of duty.targetPodIds) {
-      server.slots.delete(slotName(duty, target));
+      this.#dropSlot(duty, target);
       server.lostFor.delete(target);
+      server.logical.publications.delete(slotName(duty.migrationId, target));
     }
     this.set(duty, { reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
+  }
+
+  #dropSlot(duty: Duty, target: string): void {
+    this.#own.slots.delete(slotName(duty.migrationId, target));
+    this.#own.logical.drop(slotName(duty.migrationId, target));
   }
 
   /** Takes nothing away from writers in flight: that is the fence's business alone. */
@@ -281,7 +308,7 @@ export class ModelPostgresStore extends ModelStore {
     const own = this.#own;
     const source = this.#parts.serverOf(duty.sourcePodId);
     const reachable = () => source.up && this.#parts.network.connected(source.podId, own.podId);
-    while (!reachable() || !source.slots.has(slotName(duty, own.podId))) {
+    while (!reachable() || !source.slots.has(slotName(duty.migrationId, own.podId))) {
       this.problem(duty, new CleaveError("PEER_UNREACHABLE", "the source has not made the slot yet"));
       await this.run.clock.sleep(100, signal);
     }
@@ -361,8 +388,4 @@ export class ModelPostgresStore extends ModelStore {
       problems: [],
     });
   }
-}
-
-function slotName(duty: Duty, target: string): string {
-  return `cleave_${duty.migrationId}_${target}`;
 }

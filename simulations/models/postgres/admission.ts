@@ -1,0 +1,36 @@
+/** The write guard inside the server: may this transaction write for that organization, as the staged shares say? */
+import type { PostgresServer } from "./server.ts";
+import type { Refusal, Transaction } from "./transaction.ts";
+
+export interface Admission {
+  readonly refusal: Refusal | null;
+  /** The move whose writers note what they touch. */
+  readonly logical: string | null;
+}
+
+export function admit(server: PostgresServer, transaction: Transaction, organization: string): Admission {
+  const refused = (refusal: Refusal): Admission => ({ refusal, logical: null });
+  const snapshot = transaction.snapshot as number;
+  for (const [migrationId, { assignments, stagedAt, logical }] of server.state.routes) {
+    const target = assignments.get(organization as never);
+    // A snapshot from before the staging does not see the route: staging waits for such transactions.
+    if (target === undefined || stagedAt > snapshot) continue;
+    if (server.isFencing(migrationId)) return refused({ outcome: "fenced" });
+    const share = server.state.shares.get(migrationId)?.get(target);
+    if (!share) return refused({ outcome: "fenced" });
+    transaction.locks.add(migrationId);
+    if (transaction.isolation !== "read committed" && share.changedAt > snapshot)
+      return refused({ outcome: "serialization" });
+    const { phase, source } = share;
+    if (phase === "source" && source === server.clusterName)
+      return { refusal: null, logical: logical ? migrationId : null };
+    if (phase === "opened" && target === server.clusterName) return { refusal: null, logical: null };
+    if ((phase === "transferred" || phase === "opened") && target !== server.clusterName)
+      return refused({ outcome: "wrongPod", podId: target });
+    if ((phase === "source" || phase === "fenced") && source !== server.clusterName)
+      return refused({ outcome: "wrongPod", podId: source });
+    return refused({ outcome: "fenced" });
+  }
+  if (server.clusterName === server.defaultPodId) return { refusal: null, logical: null };
+  return refused({ outcome: "wrongPod", podId: server.defaultPodId });
+}

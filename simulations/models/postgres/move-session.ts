@@ -1,0 +1,97 @@
+/** What the parts of a move's target share: whose rows, where from, and how anything is written here. */
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { PostgresStoreParts } from "./parts.ts";
+import type { PostgresServer } from "./server.ts";
+import type { Change, RowId } from "./state.ts";
+
+/** Changes that are sent to the server at once; those of a larger transaction arrive in several parts. */
+const HELD = 8;
+const COMMIT_MS = 1_000;
+
+/** What a store lends to the part of it that is a move's target. */
+export interface Lent {
+  call<T>(
+    what: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+    start: (done: (value: T) => void) => void,
+  ): Promise<T>;
+  administer(changes: readonly Change[], signal: AbortSignal): Promise<void>;
+}
+
+export class MoveSession {
+  readonly parts: PostgresStoreParts;
+  readonly lent: Lent;
+  readonly duty: Duty;
+  /** Also of the origin, and of what is remembered of the copy. */
+  readonly slot: string;
+
+  constructor(parts: PostgresStoreParts, lent: Lent, duty: Duty) {
+    this.parts = parts;
+    this.lent = lent;
+    this.duty = duty;
+    this.slot = slotName(duty.migrationId, duty.podId);
+  }
+
+  get own(): PostgresServer {
+    return this.parts.own;
+  }
+
+  get source(): PostgresServer {
+    return this.parts.serverOf(this.duty.sourcePodId);
+  }
+
+  isTheirs(organization: string): boolean {
+    return this.duty.assignments.get(organization as never) === this.duty.podId;
+  }
+
+  /** What is here of the organizations. */
+  rows(server: PostgresServer): RowId[] {
+    return [...server.state.rows].flatMap(([organization, writes]) =>
+      this.isTheirs(organization) ? writes.map((write) => ({ organization, write })) : [],
+    );
+  }
+
+  /** One statement on the source, and the time that it takes. @throws CleaveError PEER_UNREACHABLE. */
+  async ask<T>(signal: AbortSignal, answer: (source: PostgresServer) => T): Promise<T> {
+    const { network, run, own } = this.parts;
+    const { source } = this;
+    await run.clock.sleep(network.delayMs(source.podId, own.podId), signal);
+    if (!source.up || !network.connected(source.podId, own.podId))
+      throw new CleaveError("PEER_UNREACHABLE", `the server of ${source.podId} does not answer`);
+    return answer(source);
+  }
+
+  /**
+   * One transaction of the copy's role: at its gate it counts as a writer of the migration, and is refused once this
+   * copy may not write any more. All of `changes` and `last`, or nothing.
+   */
+  async write(changes: readonly Change[], last: readonly Change[], signal: AbortSignal): Promise<void> {
+    const { own, run } = this.parts;
+    const { migrationId, podId } = this.duty;
+    own.requirePrimary("writing a copy");
+    const transaction = own.begin("read committed", run);
+    if (transaction === null) throw new CleaveError("POSTGRES_UNREACHABLE", "the server does not answer");
+    transaction.locks.add(migrationId);
+    try {
+      const phase = own.state.shares.get(migrationId)?.get(podId)?.phase;
+      if (phase !== "source" && phase !== "fenced")
+        throw new CleaveError("COMMAND_NOT_POSSIBLE", "not to be written to by a copy any more");
+      for (let from = 0; from < changes.length; from += HELD) {
+        await run.clock.sleep(0.3, signal);
+        if (transaction.status !== "open")
+          throw new CleaveError("POSTGRES_UNREACHABLE", "the connection is gone");
+        transaction.changes.push(...changes.slice(from, from + HELD));
+      }
+      transaction.changes.push(...last);
+      await this.lent.call<boolean>("applying", COMMIT_MS, signal, (done) => own.commit(transaction, done));
+    } finally {
+      own.rollback(transaction);
+    }
+  }
+}
+
+export function slotName(migrationId: string, target: string): string {
+  return `cleave_${migrationId}_${target}`;
+}

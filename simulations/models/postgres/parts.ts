@@ -1,0 +1,39 @@
+/** What the store is made of, and what it checks before anything is changed. */
+import type { ErrorCode } from "../../../protocol/errors.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import type { Chance } from "../../world/random.ts";
+import type { Run } from "../host.ts";
+import type { Network } from "../network.ts";
+import type { PostgresServer } from "./server.ts";
+
+export interface PostgresStoreParts {
+  readonly run: Run;
+  readonly own: PostgresServer;
+  readonly serverOf: (podId: string) => PostgresServer;
+  readonly network: Network;
+  /** Of this Pod's agent's start, so that every marker has its own token. */
+  readonly chance: Chance;
+  readonly copyMs: number;
+  readonly failsUntil: () => number;
+  /** Of a move: only what these have. */
+  readonly onRemoved: (organizations?: readonly string[]) => void;
+}
+
+export function checkPostgres(own: PostgresServer, duty: Duty, stage: "start" | "fence"): Finding[] {
+  const error = (code: ErrorCode, message: string): Finding[] => [
+    { store: "postgres", severity: "error", code, message },
+  ];
+  if (duty.role === "source" || duty.kind === "move") {
+    if (!own.up) return error("POSTGRES_UNREACHABLE", `the ${duty.role} does not answer`);
+    if (duty.role === "source" || stage === "fence") return [];
+    // Rule 9: what a move's target holds is others'.
+    const present = [...duty.assignments.keys()].find((organization) => own.state.rows.has(organization));
+    return present === undefined
+      ? []
+      : error("TARGET_HOLDS_ORGANIZATION", `rows of ${present} are here already`);
+  }
+  if (stage === "start" && own.role !== "absent")
+    return error("POSTGRES_NOT_EMPTY", "the data directory is not empty");
+  return [];
+}
