@@ -111,6 +111,8 @@ export async function setShares(
   waitMs = 0,
 ): Promise<void> {
   await inTransaction(db, async (client) => {
+    // Before the other lock, in which order everybody takes them.
+    if (waitMs > 0) await awaitWriters(client, migrationId, waitMs);
     await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${flipLockKeys("$1::text")})`, [migrationId]);
     const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase; epoch: string | null }>(
       "SELECT target_pod_id, phase, epoch FROM cleave.share WHERE migration_id = $1",
@@ -132,22 +134,22 @@ export async function setShares(
       const before = staged.get(podId as PodId)?.phase;
       return before !== phase && (before === "source" || before === "opened");
     });
-    if (closes) await requireNoWriters(client, migrationId, waitMs);
+    if (closes) await requireNoWriters(client, migrationId);
     await flipShares(client, migrationId, Object.fromEntries(changes), epoch);
   });
 }
 
-async function requireNoWriters(client: ClientBase, migrationId: MigrationId, waitMs: number): Promise<void> {
-  if (waitMs > 0) {
-    await client.query(`SET LOCAL lock_timeout = ${waitMs}`);
-    try {
-      await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys("$1::text")})`, [migrationId]);
-      return;
-    } catch (error) {
-      if (isLockTimeout(error)) throw inFlight(migrationId);
-      throw error;
-    }
+async function awaitWriters(client: ClientBase, migrationId: MigrationId, waitMs: number): Promise<void> {
+  await client.query(`SET LOCAL lock_timeout = ${waitMs}`);
+  try {
+    await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys("$1::text")})`, [migrationId]);
+  } catch (error) {
+    if (isLockTimeout(error)) throw inFlight(migrationId);
+    throw error;
   }
+}
+
+async function requireNoWriters(client: ClientBase, migrationId: MigrationId): Promise<void> {
   const { rows } = await client.query<{ free: boolean }>(
     `SELECT pg_catalog.pg_try_advisory_xact_lock(${lockKeys("$1::text")}) AS free`,
     [migrationId],
