@@ -58,11 +58,16 @@ export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
 
 const MOVES_SHARE = 0.15;
 
-/** @param moves false: what the seed drew before there were moves */
-export function drawScenario(seed: number, withFaults = true, moves = true): Scenario {
+/** @param moves `never`: what the seed drew before there were any */
+export function drawScenario(
+  seed: number,
+  withFaults = true,
+  moves: "never" | "some" | "always" = "some",
+): Scenario {
   const scenario = drawSplit(seed, withFaults);
   const chance = new Chance(seed).fork("move");
-  return moves && chance.chance(MOVES_SHARE) ? asMove(scenario, chance, withFaults) : scenario;
+  const isMove = chance.chance(MOVES_SHARE) ? moves !== "never" : moves === "always";
+  return isMove ? asMove(scenario, chance, withFaults) : scenario;
 }
 
 /** The same cluster, faults and operator, with two Pods or more that serve, and a few organizations that move. */

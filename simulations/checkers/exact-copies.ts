@@ -5,6 +5,7 @@
  */
 import { slotName } from "../models/postgres/move-session.ts";
 import type { PostgresServer } from "../models/postgres/server.ts";
+import type { WalRecord } from "../models/postgres/state.ts";
 import type { Checker } from "../observer.ts";
 import { SOURCE } from "../processes/cluster.ts";
 import type { Facts } from "./facts.ts";
@@ -14,6 +15,22 @@ export function exactCopies({ truth, cluster, violated }: Facts): Checker {
   const past = { records: 0, end: 0, rows: new Map<string, number>() };
   let version = -1;
   let origin: number | undefined;
+  /** What the source need not stream again. */
+  let confirmed = 0;
+
+  /** Between two positions there is something for the organizations. */
+  const brings = (source: PostgresServer, from: number, to: number): boolean => {
+    for (let i = source.flushed - 1; i >= 0; i--) {
+      const { end, changes } = source.wal[i] as WalRecord;
+      if (end <= from) return false;
+      if (end > to) continue;
+      const found = changes.some(
+        (change) => change.type === "row" && cluster.assignments.has(change.organization),
+      );
+      if (found) return true;
+    }
+    return false;
+  };
 
   const goOn = (source: PostgresServer, position: number) => {
     for (
@@ -41,7 +58,15 @@ export function exactCopies({ truth, cluster, violated }: Facts): Checker {
       if (migration?.kind !== "move" || migration.context.shares[target] === "opened") return;
       // Rows go first and the origin last, so that a removal which is cut off is begun again.
       if (migration.lifecycle === "aborted") return;
-      const position = postgres.state.origins.get(slotName(migration.migrationId, target));
+      const slot = slotName(migration.migrationId, target);
+      const position = postgres.state.origins.get(slot);
+      const told = source.logical.slots.get(slot)?.confirmed ?? 0;
+      if (position !== undefined && told > position && told !== confirmed && brings(source, position, told))
+        violated(
+          "exact copy",
+          `${SOURCE} was told that all up to ${told} is on ${target}, which has ${position}`,
+        );
+      confirmed = told;
       if (position === undefined || (position === origin && postgres.state.version === version)) return;
       origin = position;
       version = postgres.state.version;

@@ -1,11 +1,12 @@
 /**
  * A process with one mutant in it: runs seeds from `first` on until a checker finds something, and says so in one line
- * of JSON. Arguments: the mutant's name, the first seed, how many at most; or the name and `stories`.
+ * of JSON. Arguments: the mutant's name, the first seed, how many at most, and `moves` when each is to plan a move; or
+ * the name and `stories`.
  */
 import { mutantNamed } from "./all.ts";
 import { loadMutant, UNHARMED } from "./mutant.ts";
 
-const [name = "", first = "1", most = "1"] = process.argv.slice(2);
+const [name = "", first = "1", most = "1", kind = ""] = process.argv.slice(2);
 if (name !== UNHARMED) loadMutant(mutantNamed(name));
 if (first === "stories") await tellStories();
 else await runSeeds();
@@ -13,8 +14,11 @@ process.exit();
 
 async function runSeeds(): Promise<void> {
   const { simulate } = await import("../run.ts");
+  const { drawScenario } = await import("../scenario.ts");
   for (let tried = 1; tried <= Number(most); tried++) {
-    const report = await simulate({ seed: Number(first) + tried - 1 });
+    const at = Number(first) + tried - 1;
+    const scenario = drawScenario(at, true, kind === "moves" ? "always" : "some");
+    const report = await simulate({ seed: at, scenario });
     if (report.verdict === "pass" || report.verdict === "inconclusive") continue;
     const { invariant, message, seed, verdict } = report;
     return found({ tried, seed, by: invariant ?? verdict, message: message ?? "" });

@@ -62,14 +62,15 @@ async function huntOne(mutant: Mutant, options: HuntOptions): Promise<Hunted> {
 
 /** A seed that fails without the mutant too is a find of its own, and no catch: the hunt goes on behind it. */
 async function huntOnce(
-  { name }: Mutant,
+  { name, moves }: Mutant,
   first: number,
   { mostSeeds, onGuilty }: HuntOptions,
 ): Promise<Catch | null> {
+  const kind = moves ? ["moves"] : [];
   for (let from = first; from < first + mostSeeds; ) {
-    const found = await runChild(name, String(from), String(first + mostSeeds - from));
+    const found = await runChild(name, String(from), String(first + mostSeeds - from), ...kind);
     if (found === null) return null;
-    const alone = await runChild(UNHARMED, String(found.seed), "1");
+    const alone = await runChild(UNHARMED, String(found.seed), "1", ...kind);
     if (alone === null) return { ...found, tried: found.seed - first + 1 };
     onGuilty(alone);
     from = found.seed + 1;

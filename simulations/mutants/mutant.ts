@@ -24,6 +24,8 @@ export interface Mutant {
   readonly name: string;
   /** The defect, as one sentence about the program. */
   readonly says: string;
+  /** It is one of moves: the seeds that hunt it plan nothing else. */
+  readonly moves?: true;
   readonly edits: readonly Edit[];
 }
 

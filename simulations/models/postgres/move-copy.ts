@@ -3,6 +3,7 @@
  * done is remembered in the transactions that do it; a copy whose snapshot is gone is removed and begun again.
  */
 
+import { CleaveError } from "../../../protocol/errors.ts";
 import type { Snapshot } from "./logical-slots.ts";
 import type { MoveSession } from "./move-session.ts";
 import type { Change, RowId } from "./state.ts";
@@ -36,6 +37,8 @@ async function snapshotFor(session: MoveSession, signal: AbortSignal): Promise<S
   const begun = own.state.copying.get(slot);
   const held = begun && (await session.ask(signal, ({ logical }) => logical.held(slot, begun.snapshot)));
   if (held) return held;
+  if (!begun && session.rows(own).length > 0)
+    throw new CleaveError("TARGET_HOLDS_ORGANIZATION", "rows are here that this copy did not bring");
   await session.ask(signal, ({ logical }) => logical.drop(slot));
   await removeCopied(session, signal);
   return source.logical.create(source, slot, parts.run, signal);
