@@ -239,6 +239,15 @@ describe("what it cannot do is said", () => {
     });
   });
 
+  it("inheriting tables, before anything is copied", async () => {
+    for (const side of [pods.source, pods.target])
+      await side.query("CREATE TABLE public.old_logs () INHERITS (logs)");
+    await expect(pods.baseCopy([OURS])).rejects.toMatchObject({
+      code: "SCHEMA_DIFFERS",
+      message: expect.stringContaining("public.logs has inheriting tables (public.old_logs)"),
+    });
+  });
+
   it("a replica identity without the key", async () => {
     await pods.source.query(
       "ALTER TABLE members ALTER role SET NOT NULL; CREATE UNIQUE INDEX other ON members (role, name); ALTER TABLE members REPLICA IDENTITY USING INDEX other; DELETE FROM members WHERE name = 'm2'",

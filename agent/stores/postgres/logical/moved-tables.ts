@@ -52,7 +52,7 @@ export function planMove(
   ownership: Ownership,
   organizations: readonly OrganizationId[],
 ): Moving {
-  const differences: string[] = [];
+  const differences: string[] = inheritance(source, ownership);
   const tables: MovedTable[] = [];
   const rules = rulesOf(ownership);
   for (const table of source.values()) {
@@ -75,6 +75,15 @@ export function planMove(
     );
   const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
   return { organizations, ownership, tables, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}` };
+}
+
+/** A stream names the inheriting table that a row is in, and a copy of its parent would put that row into the parent. */
+function inheritance(source: Schema, ownership: Ownership): string[] {
+  return [...source.values()].flatMap(({ name, kind, members }) => {
+    const rule = rulesOf(ownership).get(name);
+    if (kind !== "table" || members.length === 0 || rule === undefined || !isOwned(rule)) return [];
+    return [`${name} has inheriting tables (${members.join(", ")}), whose rows cannot be moved`];
+  });
 }
 
 /** Without a length, `character` and `bit` are of one: a cast to them would cut values off. */
