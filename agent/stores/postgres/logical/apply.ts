@@ -13,7 +13,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
-import { type Change, type Kind, type Relation, type Run, Runs } from "./runs.ts";
+import { type Change, type Kind, type Relation, type Run, Runs, type Taken } from "./runs.ts";
 import { type ApplySession, beginApplying } from "./session.ts";
 import { type Misplaced, ownColumn, type Statement, statementOf } from "./statements.ts";
 import type { Traits } from "./traits.ts";
@@ -21,7 +21,7 @@ import type { Traits } from "./traits.ts";
 /** Held in memory at most; then they go to the server, whatever is still to come of their transaction. */
 const HELD = { changes: 5_000, bytes: 4 * 1024 * 1024 } as const;
 /** Transactions of the source are applied together until then. */
-const GROUP = { changes: 10_000, ms: 50 } as const;
+const GROUP = { changes: 50_000, ms: 200 } as const;
 /** Statements that the server keeps prepared. */
 const PREPARED = 1_000;
 
@@ -62,6 +62,8 @@ export class Applier {
   readonly #beginSql: string;
   /** Of the target's transaction, once it was begun. */
   #begun: Promise<unknown> | null = null;
+  /** What was sent last. */
+  #flying: Promise<void> = Promise.resolve();
   /** What the open transaction of the target has of the source: whole transactions, and up to where. */
   #group: { transactions: number; changes: number; startedAt: number; end: Applied | null } | null = null;
   #marker: Readonly<Record<string, Value>> | null = null;
@@ -113,6 +115,7 @@ export class Applier {
     if (group === null) return null;
     invariant(group.end !== null, "a transaction of the source is not complete");
     await this.#flush();
+    await this.#flying;
     const { endLsn, time } = group.end;
     if (this.#begun !== null) {
       // In the same transaction: the position is durable exactly when the changes are.
@@ -247,15 +250,20 @@ export class Applier {
     return waits ? null : this.settle();
   }
 
-  /** Sends everything that is held, and waits until the server has done it. */
+  /** Sends everything that is held, once the server has done what was sent before; the next is gathered meanwhile. */
   async #flush(): Promise<null> {
-    const { runs, oneByOne } = this.#runs.take();
-    if (runs.length === 0) return null;
+    await this.#flying;
+    const taken = this.#runs.take();
+    if (taken.runs.length === 0) return null;
+    this.#flying = this.#applyTaken(taken);
+    // Whoever waits for it next is told.
+    this.#flying.catch(() => undefined);
+    return null;
+  }
+
+  async #applyTaken({ runs, oneByOne }: Taken): Promise<void> {
     const single = runs.length === 1 && runs[0]?.changes.length === 1;
-    if (single || !runs.some(({ relation }) => relation.contested)) {
-      await this.#execute(runs);
-      return null;
-    }
+    if (single || !runs.some(({ relation }) => relation.contested)) return await this.#execute(runs);
     try {
       await this.#execute(runs, "together");
     } catch (error) {
@@ -264,7 +272,6 @@ export class Applier {
       await this.#db.query("ROLLBACK TO SAVEPOINT together");
       await this.#execute(oneByOne());
     }
-    return null;
   }
 
   /** One statement for each run, sent together, within a savepoint when that has a name. */

@@ -39,6 +39,11 @@ export type Message =
   | { readonly tag: "truncate"; readonly oids: readonly number[] }
   | { readonly tag: "other" };
 
+/** Kinds of values: `n`, `u` and `t`. */
+const NULL = 0x6e;
+const UNCHANGED = 0x75;
+const TEXT = 0x74;
+
 class Reader {
   readonly #buffer: Buffer;
   #at = 0;
@@ -88,17 +93,20 @@ class Reader {
   }
 
   value(): Value {
-    const kind = this.char();
-    if (kind === "n") return null;
-    if (kind === "u") return undefined;
-    if (kind !== "t") throw new CleaveError("INTERNAL", `the change stream holds a value of kind ${kind}`);
+    const kind = this.uint8();
+    if (kind === NULL) return null;
+    if (kind === UNCHANGED) return undefined;
+    if (kind !== TEXT) throw new CleaveError("INTERNAL", `the change stream holds a value of kind ${kind}`);
     const length = this.uint32();
     const at = this.#take(length);
     return this.#buffer.toString("utf8", at, at + length);
   }
 
   row(): Value[] {
-    return Array.from({ length: this.uint16() }, () => this.value());
+    const length = this.uint16();
+    const values: Value[] = [];
+    for (let at = 0; at < length; at++) values.push(this.value());
+    return values;
   }
 }
 

@@ -54,6 +54,7 @@ export class WalStream {
   #failure: unknown = null;
   #paused = false;
   #wake: () => void = () => undefined;
+  #heard: AbortSignal | null = null;
   #timer: NodeJS.Timeout | null = null;
 
   private constructor(client: pg.Client, from: bigint) {
@@ -142,13 +143,13 @@ export class WalStream {
       if (message !== undefined) return message;
       if (this.#failure !== null) throw this.#failure;
       if (signal.aborted) return null;
+      if (this.#heard !== signal) {
+        // Once, for this is waited for thousands of times a second.
+        this.#heard = signal;
+        signal.addEventListener("abort", () => this.#wake(), { once: true });
+      }
       await new Promise<void>((resolve) => {
-        const wake = () => {
-          signal.removeEventListener("abort", wake);
-          resolve();
-        };
-        this.#wake = wake;
-        signal.addEventListener("abort", wake);
+        this.#wake = resolve;
       });
     }
   }
