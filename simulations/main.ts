@@ -6,6 +6,7 @@ import { runMany } from "./commands/many.ts";
 import { type MutantTable, reportMutants } from "./commands/mutants.ts";
 import { show } from "./commands/one.ts";
 import { runScenarios } from "./commands/scenarios.ts";
+import { reportStoreHunts } from "./commands/store-hunts.ts";
 import { addCoverage } from "./coverage/coverage.ts";
 import { coveragePage } from "./coverage/html.ts";
 import { MUTANTS, mutantNamed } from "./mutants/all.ts";
@@ -27,6 +28,7 @@ const USAGE = `usage: npm run simulate -- [options]
   --mutant-table FILE  with --html: the results that --mutants --json left, for the same page
   --mutants          break the program in every known way; which checker finds it, after how many seeds
   --mutant NAME      in this way
+  --stores           with --mutants: those in the SQL of moves, which tests on real servers have to find
   --hunts N          independent hunts for each mutant (default 5)
   --json FILE        with --mutants: the results as data
 scenarios:
@@ -55,6 +57,7 @@ async function main(): Promise<number> {
       "mutant-table": { type: "string" },
       mutants: { type: "boolean", default: false },
       mutant: { type: "string" },
+      stores: { type: "boolean", default: false },
       hunts: { type: "string", default: "5" },
       json: { type: "string" },
       help: { type: "boolean", default: false },
@@ -64,6 +67,7 @@ async function main(): Promise<number> {
     console.log(USAGE);
     return 0;
   }
+  if (values.mutants && values.stores) return reportStoreHunts();
   if (values.mutants || values.mutant !== undefined) {
     const mutants = values.mutant === undefined ? MUTANTS : [mutantNamed(values.mutant)];
     const [hunts, most] = [Number(values.hunts), Number(values.seeds ?? MUTANT_SEEDS)];

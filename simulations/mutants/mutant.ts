@@ -7,7 +7,7 @@ import { registerHooks } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const ROOT = join(import.meta.dirname, "../..");
+export const ROOT = join(import.meta.dirname, "../..");
 
 /** In place of a mutant's name: the program as it is. */
 export const UNHARMED = "unharmed";

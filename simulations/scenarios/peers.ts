@@ -1,6 +1,6 @@
 /**
  * Failures that other systems for this job published, as stories about Cleave. Rows that concern what does not exist
- * here yet (a way back, logical moves) are named in ../README.md.
+ * here yet (a way back) are named in ../README.md; those of moves are in moves.ts.
  */
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import {

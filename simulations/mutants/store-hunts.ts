@@ -1,0 +1,179 @@
+/**
+ * Defects in the SQL of moves, which no model runs: real servers have to find them. Each is a change of source text,
+ * made while a test file that moves organizations is loaded (vitest.config.ts beside this); the tests have to fail.
+ */
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { checkMutant, type Mutant, ROOT, UNHARMED } from "./mutant.ts";
+
+export interface StoreMutant extends Mutant {
+  /** One of these tests has to find it, by file and the beginning of a name. */
+  readonly tests: { readonly file: string; readonly name: string };
+}
+
+const LOGICAL = "agent/stores/postgres/logical";
+const MOVE = "agent/stores/postgres/move";
+const PROPERTY = {
+  file: "test/integration/postgres-move-property.test.ts",
+  name: "schema and workload of seed [12]$",
+};
+const whole = (name: string) => ({ file: "test/integration/logical-move.test.ts", name });
+const pods = (name: string) => ({ file: "test/integration/postgres-move.test.ts", name });
+const bounds = (name: string) => ({ file: "test/integration/postgres-move-bounds.test.ts", name });
+
+export const STORE_HUNTS: readonly StoreMutant[] = [
+  {
+    name: "unchanged-arrives-empty",
+    says: "A large value that did not change is written as NULL.",
+    edits: [
+      {
+        file: `${LOGICAL}/pgoutput.ts`,
+        find: "return undefined;",
+        replace: "return null;",
+      },
+    ],
+    tests: whole("the moved organization equals the source"),
+  },
+  {
+    name: "position-is-not-saved",
+    says: "Changes are committed without the position up to which they go.",
+    edits: [
+      {
+        file: `${LOGICAL}/apply.ts`,
+        find: "`SELECT pg_catalog.pg_replication_origin_xact_setup(${quoteLiteral(endLsn)}, ${quoteLiteral(time)}); COMMIT`",
+        replace: "`SELECT ${quoteLiteral(endLsn)}, ${quoteLiteral(time)}; COMMIT`",
+      },
+    ],
+    tests: whole("the moved organization goes on where it was"),
+  },
+  {
+    name: "foreign-inserts-are-applied",
+    says: "Rows of any organization are inserted that names itself in a column.",
+    edits: [
+      {
+        file: `${LOGICAL}/apply.ts`,
+        find: "    if (told.own >= 0 && !this.#isTheirs(values[told.own])) return null;\n",
+        replace: "",
+      },
+    ],
+    tests: PROPERTY,
+  },
+  {
+    name: "rows-are-read-after-the-snapshot",
+    says: "The base copy reads what is there now, and not what the snapshot of its slot has.",
+    edits: [
+      {
+        file: `${LOGICAL}/snapshot.ts`,
+        find: "await db.query(`SET TRANSACTION SNAPSHOT ${quoteLiteral(name)}`);",
+        replace: "await db.query(`SELECT ${quoteLiteral(name)}`);",
+      },
+    ],
+    tests: whole("the moved organization equals the source"),
+  },
+  {
+    name: "an-abort-empties-tables",
+    says: "What an abort removes from the target is every row of the tables.",
+    edits: [
+      {
+        file: `${LOGICAL}/copy.ts`,
+        find: ` AS "row" WHERE \${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)}\``,
+        replace: ` AS "row" WHERE \${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)} OR true\``,
+      },
+    ],
+    tests: bounds("an abort removes nothing"),
+  },
+  {
+    name: "comparison-reads-one-side",
+    says: "The comparison holds the source's rows against the source's rows.",
+    edits: [
+      {
+        file: `${MOVE}/comparison.ts`,
+        find: "    bucketDigests(target, moving, table, buckets),",
+        replace: "    bucketDigests(source, moving, table, buckets),",
+      },
+    ],
+    tests: pods(".*is found and named, and no evidence matches"),
+  },
+  {
+    name: "the-gate-is-open",
+    says: "A copy that was paused before the target opened may write after it.",
+    edits: [
+      {
+        file: `${MOVE}/apply-role.ts`,
+        find: "AND share.phase IN ('source', 'fenced')",
+        replace: "AND share.phase <> ''",
+      },
+    ],
+    tests: bounds("the gate is closed"),
+  },
+  {
+    name: "remembered-under-a-fence",
+    says: "How far the comparison came is remembered although a fence is up.",
+    edits: [
+      {
+        file: `${MOVE}/touched.ts`,
+        find: "share.migration_id = ${migration} AND share.phase = 'source'",
+        replace: "share.migration_id = ${migration}",
+      },
+    ],
+    tests: bounds("no comparison is remembered"),
+  },
+];
+
+export interface StoreHunted {
+  readonly mutant: StoreMutant;
+  /** Its tests pass without it. */
+  readonly sound: boolean;
+  readonly caught: boolean;
+  readonly ms: number;
+}
+
+/** One after the other: each starts servers. */
+export async function huntInStores(onHunted: (hunted: StoreHunted) => void): Promise<boolean> {
+  const sound = new Map<string, boolean>();
+  let good = true;
+  for (const mutant of STORE_HUNTS) {
+    // A test that fails because its mutant does not fit has found nothing.
+    checkMutant(mutant);
+    const key = `${mutant.tests.file} ${mutant.tests.name}`;
+    const startedAt = performance.now();
+    if (!sound.has(key)) sound.set(key, await passes(UNHARMED, mutant));
+    const hunted = {
+      mutant,
+      sound: sound.get(key) === true,
+      caught: !(await passes(mutant.name, mutant)),
+      ms: performance.now() - startedAt,
+    };
+    good &&= hunted.sound && hunted.caught;
+    onHunted(hunted);
+  }
+  return good;
+}
+
+/** A test that would wait for ever counts as one that fails: vitest itself ends it. */
+const TEST_MS = 90_000;
+
+function passes(name: string, { tests }: StoreMutant): Promise<boolean> {
+  const config = join(import.meta.dirname, "vitest.config.ts");
+  const vitest = join(ROOT, "node_modules/vitest/vitest.mjs");
+  const args = [
+    "run",
+    "--config",
+    config,
+    "--bail",
+    "1",
+    `--testTimeout=${TEST_MS}`,
+    tests.file,
+    "-t",
+    tests.name,
+  ];
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [vitest, ...args], {
+      cwd: ROOT,
+      stdio: "ignore",
+      env: { ...process.env, CLEAVE_MUTANT: name },
+    });
+    child.on("error", reject);
+    child.on("close", (code) => resolve(code === 0));
+  });
+}
