@@ -3,7 +3,7 @@
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { Epoch, OrganizationId, PodId } from "../../protocol/ids.ts";
-import { Settings } from "../../protocol/plan.ts";
+import { type MigrationKind, Settings } from "../../protocol/plan.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
 import { FileServer } from "../../simulations/models/files/server.ts";
 import { ModelFileStore } from "../../simulations/models/files/store.ts";
@@ -19,10 +19,10 @@ const IDS = { source: SOURCE, target: TARGET } as const;
 const NAMES = { moving: "red", staying: "green" } as const;
 const settings = Settings.parse({ cutover: { drainGraceMs: 300 } });
 
-function duty(side: Side, goal: Goal, phase: SharePhase, epoch: number | null): Duty {
+function duty(kind: MigrationKind, side: Side, goal: Goal, phase: SharePhase, epoch: number | null): Duty {
   return {
     migrationId: MIGRATION,
-    kind: "split",
+    kind,
     role: side,
     goal,
     podId: IDS[side],
@@ -41,13 +41,15 @@ function pairOf<S extends Store>(
   model: ModelWorld,
   start: (side: Side, run: Run) => S,
   rest: Pick<StorePair, "write" | "isEmpty">,
+  kind: MigrationKind = "split",
 ): StorePair & { readonly stores: Record<Side, S> } {
   const runs = { source: model.process(SOURCE), target: model.process(TARGET) };
   const stores = { source: start("source", runs.source), target: start("target", runs.target) };
   return {
     ...rest,
     stores,
-    reach: (side, goal, phase, epoch, signal) => stores[side].reach(duty(side, goal, phase, epoch), signal),
+    reach: (side, goal, phase, epoch, signal) =>
+      stores[side].reach(duty(kind, side, goal, phase, epoch), signal),
     status: (side) => stores[side].status(MIGRATION),
     restart: async (side) => {
       runs[side].kill();
@@ -63,7 +65,7 @@ function outcomeOf(refusal: Refusal): "fenced" | "wrongPod" {
   throw new Error(`refused: ${refusal.outcome}`);
 }
 
-export async function modelPostgresPair(): Promise<StorePair> {
+export async function modelPostgresPair(kind: MigrationKind = "split"): Promise<StorePair> {
   const model = new ModelWorld();
   const { world, network } = model;
   const servers = {
@@ -71,6 +73,7 @@ export async function modelPostgresPair(): Promise<StorePair> {
     target: new PostgresServer(world, network, TARGET, SOURCE),
   };
   servers.source.initialize("system-1");
+  if (kind === "move") servers.target.initialize("system-2");
   let starts = 0;
   const start = (side: Side, run: Run) =>
     new ModelPostgresStore({
@@ -84,7 +87,7 @@ export async function modelPostgresPair(): Promise<StorePair> {
       onRemoved: () => undefined,
     });
   let writes = 0;
-  return pairOf(model, start, {
+  const rest: Pick<StorePair, "write" | "isEmpty"> = {
     write: async (side, organization) => {
       const transaction = servers[side].begin("read committed");
       if (!transaction) throw new Error("the server is down");
@@ -94,11 +97,16 @@ export async function modelPostgresPair(): Promise<StorePair> {
       if (!committed) throw new Error("not committed");
       return "written";
     },
-    isEmpty: async () => servers.target.role === "absent",
-  });
+    isEmpty: async () =>
+      kind === "move" ? servers.target.state.rows.size === 0 : servers.target.role === "absent",
+  };
+  return pairOf(model, start, rest, kind);
 }
 
-export async function modelFilePair(kind: "git" | "objects"): Promise<StorePair> {
+export async function modelFilePair(
+  kind: "git" | "objects",
+  migration: MigrationKind = "split",
+): Promise<StorePair> {
   const model = new ModelWorld();
   const servers = {
     source: new FileServer(kind, SOURCE, SOURCE),
@@ -116,7 +124,7 @@ export async function modelFilePair(kind: "git" | "objects"): Promise<StorePair>
       onRemoved: () => undefined,
     });
   let writes = 0;
-  const pair = pairOf(model, start, {
+  const rest: Pick<StorePair, "write" | "isEmpty"> = {
     write: async (side, organization) => {
       const name = `w${++writes}`;
       const writer = servers[side].begin(NAMES[organization], name);
@@ -126,6 +134,7 @@ export async function modelFilePair(kind: "git" | "objects"): Promise<StorePair>
       return refusal === null ? "written" : outcomeOf(refusal);
     },
     isEmpty: async () => servers.target.items.size === 0,
-  });
+  };
+  const pair = pairOf(model, start, rest, migration);
   return pair;
 }
