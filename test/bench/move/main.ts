@@ -6,15 +6,17 @@
  *   organization's rows alone, and a subscription's initial copy with row filters.
  * - Apply (apply.ts): the time for a backlog against a subscription's apply worker that has the same one.
  *
- * The read-only window against a switchover by hand has its place here as window.ts.
+ * - Window (window.ts): for how long a client that writes all the time waits, against a switchover by hand
+ *   (switchover.ts), and against itself with ten times the data.
  */
 import { loadavg } from "node:os";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { DATABASE } from "../../support/postgres.ts";
 import { BenchReport, percentile } from "../report.ts";
 import { ApplyBench, type ApplyRound } from "./apply.ts";
 import { copyRound } from "./copy.ts";
 import { BenchPods, type Contender, publish } from "./pods.ts";
+import { measureWindow } from "./window.ts";
 
 interface Flags {
   readonly rounds: string;
@@ -23,19 +25,21 @@ interface Flags {
   readonly transactions: string;
   readonly changes: string;
   readonly share: string;
-  readonly only?: string;
+  readonly rate: string;
+  readonly only?: "copy" | "apply" | "window";
   readonly json?: string;
 }
 
 const flags = new Command("npm run bench:move --")
-  .description("Measures copying and applying one organization's rows against PostgreSQL's own means.")
+  .description("Measures copying, applying and the read-only window against PostgreSQL's own means.")
   .option("--rounds <n>", "of every contender", "5")
   .option("--rows <n>", "items of each of ten organizations; as many events", "100000")
   .option("--concurrency <n>", "ranges that Cleave copies at once", "2")
   .option("--transactions <n>", "of a backlog", "5000")
   .option("--changes <n>", "of each of them", "10")
   .option("--share <n>", "of the changes that are of the organization that moves", "0.5")
-  .option("--only <part>", "copy or apply")
+  .option("--rate <n>", "writes per second while the window is measured", "60")
+  .addOption(new Option("--only <part>", "one of them").choices(["copy", "apply", "window"]))
   .option("--json <file>", "write the figures as JSON")
   .parse()
   .opts<Flags>();
@@ -100,12 +104,16 @@ async function measureApplies(pods: BenchPods, report: BenchReport): Promise<voi
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(1));
 const report = new BenchReport("move");
 console.log(`${load()} before; figures of a machine that does something else say little`);
-const pods = await BenchPods.start(rows);
-try {
-  await publish(await pods.connect(pods.source, DATABASE));
-  if (flags.only !== "apply") await measureCopies(pods, report);
-  if (flags.only !== "copy") await measureApplies(pods, report);
-} finally {
-  await pods.remove();
+if (flags.only !== "window") {
+  const pods = await BenchPods.start(rows);
+  try {
+    await publish(await pods.connect(pods.source, DATABASE));
+    if (flags.only !== "apply") await measureCopies(pods, report);
+    if (flags.only !== "copy") await measureApplies(pods, report);
+  } finally {
+    await pods.remove();
+  }
 }
+if (flags.only === undefined || flags.only === "window")
+  await measureWindow(report, { rounds: Math.min(rounds, 3), rate: Number(flags.rate) });
 report.finish(flags.json);

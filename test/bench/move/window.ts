@@ -1,11 +1,11 @@
 /** The read-only window of a move as clients see it, against a manual switchover, and against its own with ten times the data. */
-import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
-import type { DemoOptions } from "../../examples/quickstart/options.ts";
-import { Progress } from "../../examples/quickstart/progress.ts";
-import type { Report } from "../../examples/quickstart/report/report.ts";
-import { MOVE_PODS, runMove } from "../../examples/quickstart/run-move.ts";
-import { manualSwitchoverMs } from "./manual-switchover.ts";
-import { type BenchReport, percentile } from "./report.ts";
+import { prepareRun } from "../../../examples/quickstart/cluster/prepare.ts";
+import type { DemoOptions } from "../../../examples/quickstart/options.ts";
+import { Progress } from "../../../examples/quickstart/progress.ts";
+import type { Report } from "../../../examples/quickstart/report/report.ts";
+import { MOVE_PODS, runMove } from "../../../examples/quickstart/run-move.ts";
+import { type BenchReport, percentile } from "../report.ts";
+import { manualSwitchoverMs } from "./switchover.ts";
 
 const SMALL = { organizations: 6, rows: 10_000, repositories: 8, objects: 100 };
 const SCALE = 10;
