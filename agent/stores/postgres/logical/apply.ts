@@ -283,7 +283,7 @@ export class Applier {
     if (sent.length === 0) return;
     this.#begun ??= this.#db.query(this.#beginSql);
     const before = [this.#begun, ...(savepoint === null ? [] : [this.#db.query(`SAVEPOINT ${savepoint}`)])];
-    const results = sent.map(({ statement }) => this.#send(statement));
+    const results = sent.map(({ run, statement }) => this.#send(statement, run.changes.length));
     const after = savepoint === null ? [] : [this.#db.query(`RELEASE SAVEPOINT ${savepoint}`)];
     // After the first failure the server refuses the others, so it is the one that tells.
     const settled = await Promise.allSettled([...before, ...results, ...after]);
@@ -294,9 +294,15 @@ export class Applier {
     }
   }
 
-  async #send({ text, values }: Statement): Promise<Misplaced[]> {
+  async #send({ text, values, absent }: Statement, rows: number): Promise<Misplaced[]> {
     const query = { text, values: [...values], ...this.#nameOf(text) };
-    return (await this.#db.query<Misplaced & pg.QueryResultRow>(query)).rows;
+    const result = await this.#db.query<Misplaced & pg.QueryResultRow>(query);
+    if (absent === undefined || result.rowCount === rows) return result.rows;
+    // In a transaction that has failed meanwhile nothing can be asked, and what failed is the reason.
+    return await this.#send(absent, 0).catch((error: { code?: string }) => {
+      if (error.code === "25P02") return [];
+      throw error;
+    });
   }
 
   /** Of the first so many statements; who has more tables has them planned each time. */

@@ -10,6 +10,8 @@ export interface Statement {
   readonly text: string;
   /** The arrays, as PostgreSQL reads them. */
   readonly values: readonly string[];
+  /** Every row is expected to be found. When fewer are, this says which are not, as rows of `Misplaced`. */
+  readonly absent?: Statement;
 }
 
 /** A row that joined or left these organizations; `at` counts from 1. */
@@ -65,18 +67,21 @@ function columnsOf({ message, table }: Relation): readonly MovedColumn[] {
   });
 }
 
-/** Typed rows made of arrays, with `at` counting them from 1. Parameters begin with `$1`. */
-function given(
-  columns: readonly { readonly quoted: string; readonly type: string }[],
-  absent: readonly MovedColumn[],
-) {
+/** Typed rows made of arrays; when `counted`, with a number from 1 on. Parameters begin with `$1`. */
+function given(columns: readonly Typed[], absent: readonly Typed[], counted: boolean): string {
   const arrays = columns.map((_, at) => `pg_catalog.unnest($${at + 1}::pg_catalog.text[])`);
   const typed = [
     ...columns.map(({ quoted, type }) => `"texts".${quoted}::${type} AS ${quoted}`),
     ...absent.map(({ quoted, type }) => `NULL::${type} AS ${quoted}`),
+    ...(counted ? ['"texts"."cleave at"'] : []),
   ];
-  const names = columns.map(({ quoted }) => quoted);
-  return `SELECT ${typed.join(", ")}, "texts"."cleave at" FROM ROWS FROM (${arrays.join(", ")}) WITH ORDINALITY AS "texts" (${names.join(", ")}, "cleave at") OFFSET 0`;
+  const names = [...columns.map(({ quoted }) => quoted), ...(counted ? ['"cleave at"'] : [])];
+  return `SELECT ${typed.join(", ")} FROM ROWS FROM (${arrays.join(", ")})${counted ? " WITH ORDINALITY" : ""} AS "texts" (${names.join(", ")}) OFFSET 0`;
+}
+
+interface Typed {
+  readonly quoted: string;
+  readonly type: string;
 }
 
 function insert(moving: Moving, { relation, changes }: Run): Statement {
@@ -86,7 +91,7 @@ function insert(moving: Moving, { relation, changes }: Run): Statement {
   const theirs = ownColumn(table) === null ? ` WHERE ${isTheirs(moving, table.owner)}` : "";
   return {
     text: `INSERT INTO ${table.quoted} (${names.join(", ")}) OVERRIDING SYSTEM VALUE
-SELECT ${names.map((name) => `"row".${name}`).join(", ")} FROM (${given(columns, [])}) AS "row"${theirs}`,
+SELECT ${names.map((name) => `"row".${name}`).join(", ")} FROM (${given(columns, [], false)}) AS "row"${theirs}`,
     values: columns.map((_, at) => arrayOf(changes.map(({ values }) => values[at]))),
   };
 }
@@ -101,8 +106,14 @@ function update(moving: Moving, run: Run): Statement | null {
   const columns = columnsOf(relation);
   const sent = columns.filter((_, at) => first[at] !== undefined);
   const absent = columns.filter((_, at) => first[at] === undefined);
+  const values = columns.flatMap((_, at) =>
+    first[at] === undefined ? [] : [arrayOf(changes.map((change) => change.values[at]))],
+  );
   const changed = sent.filter(({ name, fixed }) => !fixed && (kind === "rekey" || !table.key.includes(name)));
   if (changed.length === 0) return null;
+  const isSent = (name: string | null) => sent.some((column) => column.name === name);
+  if (kind === "update" && isSent(ownColumn(table)) && table.key.every(isSent))
+    return updateOwn(moving, table, sent, changed, values);
   const keys = oldKey(table);
   const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
   // A row whose parent's key has just changed has no owner until it follows. Somebody else's orphan has large values of
@@ -113,18 +124,37 @@ function update(moving: Moving, run: Run): Statement | null {
   const sets = changed.map(({ quoted }) => `${quoted} = "given".${quoted}`);
   // The second part of the answer sees the tables as they were before the update; it asks for parents alone.
   return {
-    text: `WITH "given" AS MATERIALIZED (${given([...sent, ...keys], absent)}), "changed" AS (
+    text: `WITH "given" AS MATERIALIZED (${given([...sent, ...keys], absent, true)}), "changed" AS (
 UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} FROM "given" WHERE ${matches.join(" AND ")} AND ${theirs}
 RETURNING "given"."cleave at", ${table.owner} AS "cleave owner")
 SELECT "cleave at"::text AS at, false AS came, "cleave owner" AS owner FROM "changed" WHERE NOT COALESCE(${isTheirs(moving, '"cleave owner"')}, false)
 UNION ALL SELECT "row"."cleave at"::text, true, ${table.owner} FROM "given" AS "row"
 WHERE "row"."cleave at" NOT IN (SELECT "changed"."cleave at" FROM "changed") AND ${isTheirs(moving, table.owner)}`,
-    values: [
-      ...columns.flatMap((_, at) =>
-        first[at] === undefined ? [] : [arrayOf(changes.map(({ values }) => values[at]))],
-      ),
-      ...keyArrays(table, changes),
-    ],
+    values: [...values, ...keyArrays(table, changes)],
+  };
+}
+
+/** Of rows that say themselves that they are theirs: each is there, or has just become theirs. */
+function updateOwn(
+  moving: Moving,
+  table: MovedTable,
+  sent: readonly MovedColumn[],
+  changed: readonly MovedColumn[],
+  values: readonly string[],
+): Statement {
+  const sets = changed.map(({ quoted }) => `${quoted} = "given".${quoted}`);
+  const match = (row: string, to: string) =>
+    table.key.map((name) => `${row}.${quoteIdentifier(name)} = ${to}.${quoteIdentifier(name)}`).join(" AND ");
+  const owner = (row: string) =>
+    isTheirs(moving, ownerExpression(moving.ownership, table.name, row, "alone"));
+  return {
+    text: `UPDATE ${table.quoted} AS "row" SET ${sets.join(", ")} FROM (${given(sent, [], false)}) AS "given" WHERE ${match('"row"', '"given"')} AND ${owner('"row"')}`,
+    values,
+    absent: {
+      text: `SELECT "row"."cleave at"::text AS at, true AS came, ${table.owner} AS owner FROM (${given(sent, [], true)}) AS "row"
+WHERE NOT EXISTS (SELECT FROM ${table.quoted} AS "there" WHERE ${match('"there"', '"row"')} AND ${owner('"there"')})`,
+      values,
+    },
   };
 }
 
@@ -135,7 +165,7 @@ function remove(moving: Moving, { relation, changes }: Run): Statement {
   const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
   const theirs = isTheirs(moving, table.owner);
   return {
-    text: `DELETE FROM ${table.quoted} AS "row" USING (${given(keys, [])}) AS "given" WHERE ${matches.join(" AND ")} AND ${"organization" in table.rule ? theirs : `COALESCE(${theirs}, true)`}`,
+    text: `DELETE FROM ${table.quoted} AS "row" USING (${given(keys, [], false)}) AS "given" WHERE ${matches.join(" AND ")} AND ${"organization" in table.rule ? theirs : `COALESCE(${theirs}, true)`}`,
     values: keyArrays(table, changes),
   };
 }
@@ -145,7 +175,7 @@ function left(moving: Moving, { relation, changes }: Run): Statement {
   const keys = oldKey(table);
   const matches = table.key.map((name, at) => `"row".${quoteIdentifier(name)} = "given".${keys[at]?.quoted}`);
   return {
-    text: `SELECT "given"."cleave at"::text AS at, false AS came, NULL::text AS owner FROM (${given(keys, [])}) AS "given" JOIN ${table.quoted} AS "row" ON ${matches.join(" AND ")} WHERE ${isTheirs(moving, table.owner)}`,
+    text: `SELECT "given"."cleave at"::text AS at, false AS came, NULL::text AS owner FROM (${given(keys, [], true)}) AS "given" JOIN ${table.quoted} AS "row" ON ${matches.join(" AND ")} WHERE ${isTheirs(moving, table.owner)}`,
     values: keyArrays(table, changes),
   };
 }
