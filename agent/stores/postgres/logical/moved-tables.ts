@@ -143,6 +143,29 @@ function depthOf(ownership: Ownership, table: string): number {
   return 1 + Math.max(0, ...parents.map((parent) => depthOf(ownership, parent)));
 }
 
+/** Values of these types that are equal are written the same. */
+export const UNAMBIGUOUS: ReadonlySet<string | undefined> = new Set([
+  "smallint",
+  "integer",
+  "bigint",
+  "uuid",
+  "text",
+  "character varying",
+  "bytea",
+  "boolean",
+  "date",
+  "timestamp without time zone",
+  "timestamp with time zone",
+]);
+
+/** A column's type on the target; undefined for one that is not copied (generated). */
+export const typeOf = (table: MovedTable, name: string): string | undefined =>
+  table.columns.find((column) => column.name === name)?.type;
+
+/** The types of its key's columns, in the key's order. */
+export const keyTypes = (table: MovedTable): string[] =>
+  table.key.map((name) => typeOf(table, name) ?? "text");
+
 /** The rows of the moving organizations, under the alias `"row"`. */
 export function rowsOf({ ownership, keys }: Moving, table: MovedTable): string {
   return `${table.quoted} AS "row" WHERE ${ownedCondition(ownership, table.name, '"row"', keys)}`;

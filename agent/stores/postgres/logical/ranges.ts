@@ -3,7 +3,7 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import { ownedCondition } from "../analysis/selection.ts";
 import type { Database } from "../connection.ts";
 import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
+import { type MovedTable, type Moving, rowsOf, typeOf, UNAMBIGUOUS } from "./moved-tables.ts";
 
 /** The values of a table's key as text, in its order. */
 export type KeyText = readonly string[];
@@ -133,28 +133,12 @@ async function boundsOf(
 }
 
 /** Their operators are PostgreSQL's own, found whatever the search path, and agree with the order of an index. */
-const ORDERED: ReadonlySet<string> = new Set([
-  "smallint",
-  "integer",
-  "bigint",
-  "numeric",
-  "uuid",
-  "text",
-  "character varying",
-  "bytea",
-  "boolean",
-  "date",
-  "timestamp without time zone",
-  "timestamp with time zone",
-]);
+const ORDERED: ReadonlySet<string | undefined> = new Set([...UNAMBIGUOUS, "numeric"]);
 
 /** Whether a part of the table can be named by its first and last key. */
 export function isDivisible(table: MovedTable): boolean {
   return table.key.every((name) => ORDERED.has(typeOf(table, name)));
 }
-
-const typeOf = (table: MovedTable, name: string): string =>
-  table.columns.find((column) => column.name === name)?.type ?? "";
 
 /** The table's columns as they are copied: the key first, so that a line says where it belongs. */
 export function copiedColumns(table: MovedTable): readonly string[] {
@@ -170,7 +154,7 @@ export function rowsOfRange(moving: Moving, table: MovedTable, range: Range, aft
   const tuple = keys.length === 1 ? keys[0] : `(${keys.join(", ")})`;
   const literal = (key: KeyText) => {
     const values = key.map(
-      (value, at) => `${quoteLiteral(value)}::${typeOf(table, table.key[at] as string)}`,
+      (value, at) => `${quoteLiteral(value)}::${typeOf(table, table.key[at] as string) ?? ""}`,
     );
     return values.length === 1 ? values[0] : `(${values.join(", ")})`;
   };

@@ -3,9 +3,13 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import { CANONICAL_SETTINGS } from "./wal-stream.ts";
 
-export const settingsSql = (settings: Readonly<Record<string, string>>): string =>
+/** SQL for the settings of a session, or (`SET LOCAL`) of the transaction that is open. */
+export const settingsSql = (
+  settings: Readonly<Record<string, string>>,
+  set: "SET" | "SET LOCAL" = "SET",
+): string =>
   Object.entries(settings)
-    .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
+    .map(([name, value]) => `${set} ${name} = ${quoteLiteral(value)}`)
     .join("; ");
 
 /** A copy takes as long as it takes, whatever an administrator thinks right for applications. */

@@ -1,7 +1,7 @@
 /** The SQL of runs: rows come as one array of texts for each column, so a run of any length is the same statement. */
 import { ownerExpression } from "../guard/owner-sql.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
-import type { MovedColumn, MovedTable, Moving } from "./moved-tables.ts";
+import { keyTypes, type MovedColumn, type MovedTable, type Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
 import type { Change, Relation, Run } from "./runs.ts";
 
@@ -97,7 +97,7 @@ SELECT ${names.map((name) => `"row".${name}`).join(", ")} FROM (${given(columns,
 }
 
 const oldKey = (table: MovedTable) =>
-  table.key.map((name, at) => ({ quoted: quoteIdentifier(`cleave old ${at}`), type: typeOf(table, name) }));
+  keyTypes(table).map((type, at) => ({ quoted: quoteIdentifier(`cleave old ${at}`), type }));
 
 function update(moving: Moving, run: Run): Statement | null {
   const { relation, changes, kind } = run;
@@ -179,9 +179,6 @@ function left(moving: Moving, { relation, changes }: Run): Statement {
     values: keyArrays(table, changes),
   };
 }
-
-const typeOf = (table: MovedTable, name: string): string =>
-  table.columns.find((column) => column.name === name)?.type ?? "text";
 
 const keyArrays = (table: MovedTable, changes: readonly Change[]): string[] =>
   table.key.map((_, at) => arrayOf(changes.map(({ key }) => key[at])));

@@ -2,25 +2,10 @@
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Database } from "../connection.ts";
 import { isOwned, rulesOf } from "../guard/owner-sql.ts";
-import type { MovedTable, Moving } from "./moved-tables.ts";
+import { type MovedTable, type Moving, typeOf, UNAMBIGUOUS } from "./moved-tables.ts";
 import type { Reference, Relation } from "./runs.ts";
 
 export type Traits = Pick<Relation, "ancestors" | "references" | "contested" | "ambiguous">;
-
-/** Values of these types that are equal are written the same. */
-const UNAMBIGUOUS: ReadonlySet<string> = new Set([
-  "smallint",
-  "integer",
-  "bigint",
-  "uuid",
-  "text",
-  "character varying",
-  "bytea",
-  "boolean",
-  "date",
-  "timestamp without time zone",
-  "timestamp with time zone",
-]);
 
 /** Unique and exclusion constraints of a table and of its partitions; and whether texts may be equal that differ. */
 const KEYS = `
@@ -62,9 +47,6 @@ export async function readTraits(db: Database, moving: Moving): Promise<Readonly
     }),
   );
 }
-
-const typeOf = (table: MovedTable, name: string) =>
-  table.columns.find((column) => column.name === name)?.type ?? "";
 
 const list = (columns: string | readonly string[]) => (typeof columns === "string" ? [columns] : columns);
 

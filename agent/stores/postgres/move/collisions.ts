@@ -3,7 +3,8 @@ import type { Schema } from "../analysis/schema.ts";
 import type { Database } from "../connection.ts";
 import { ownerExpression } from "../guard/owner-sql.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
+import { keyTypes, type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
+import { asTexts, isGiven, parameters } from "./keys.ts";
 
 const BATCH = 10_000;
 const NAMED = 5;
@@ -21,9 +22,6 @@ export async function findRows(db: Database, moving: Moving): Promise<string[]> 
   return found;
 }
 
-const keyOf = (table: MovedTable) =>
-  `ARRAY[${table.key.map((column) => `"row".${quoteIdentifier(column)}::text`).join(", ")}]`;
-
 /** Keys of the organizations' rows on the source that rows of others have on the target, in words. */
 export async function findCollisions(source: Database, target: Database, moving: Moving): Promise<string[]> {
   const found: string[] = [];
@@ -34,7 +32,7 @@ export async function findCollisions(source: Database, target: Database, moving:
     await source.query("BEGIN READ ONLY");
     try {
       await source.query(
-        `DECLARE keys NO SCROLL CURSOR FOR SELECT ${keyOf(table)} AS key FROM ${rowsOf(moving, table)}`,
+        `DECLARE keys NO SCROLL CURSOR FOR SELECT ${asTexts(table.key, '"row"')} AS key FROM ${rowsOf(moving, table)}`,
       );
       for (;;) {
         const { rows } = await source.query<{ key: string[] }>(`FETCH ${BATCH} FROM keys`);
@@ -56,17 +54,10 @@ export async function findCollisions(source: Database, target: Database, moving:
 }
 
 async function takenKeys(target: Database, table: MovedTable, keys: readonly string[][]): Promise<string[]> {
-  const names = table.key.map((_, at) => quoteIdentifier(`key ${at}`));
-  const typed = table.key.map(
-    (column, at) =>
-      `"given".${names[at]}::${table.columns.find(({ name }) => name === column)?.type ?? "text"}`,
-  );
-  const arrays = table.key.map((_, at) => `unnest($${at + 1}::text[])`);
   const { rows } = await target.query<{ key: string[] }>(
-    `SELECT ${keyOf(table)} AS key FROM ${table.quoted} AS "row"
-      WHERE (${table.key.map((column) => `"row".${quoteIdentifier(column)}`).join(", ")})
-         IN (SELECT ${typed.join(", ")} FROM ROWS FROM (${arrays.join(", ")}) AS "given" (${names.join(", ")})) LIMIT ${NAMED}`,
-    table.key.map((_, at) => keys.map((key) => key[at])),
+    `SELECT ${asTexts(table.key, '"row"')} AS key FROM ${table.quoted} AS "row"
+      WHERE ${isGiven(table.key, keyTypes(table), '"row"')} LIMIT ${NAMED}`,
+    parameters(keys, table.key.length),
   );
   return rows.map(({ key }) => `(${key.join(", ")})`);
 }

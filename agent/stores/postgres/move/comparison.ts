@@ -5,7 +5,8 @@
  */
 import type { Database } from "../connection.ts";
 import type { MovedTable, Moving } from "../logical/moved-tables.ts";
-import { bucketDigests, bucketsFor, type RowKey, rowHashes, rowsOfBuckets } from "./rows.ts";
+import type { RowKey } from "./keys.ts";
+import { bucketDigests, bucketsFor, rowHashes, rowsOfBuckets } from "./rows.ts";
 
 export interface Difference {
   readonly table: string;

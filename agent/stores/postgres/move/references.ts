@@ -7,8 +7,8 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { ForeignKey, Schema, Table } from "../analysis/schema.ts";
 import type { Database } from "../connection.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
-import type { RowKey } from "./rows.ts";
+import { keyTypes, type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
+import { asTexts, columnsOf, given, isGiven, parameters, type RowKey } from "./keys.ts";
 
 /** A constraint of the target that leads from a moved table to one that is not moved. */
 export interface OutwardReference {
@@ -67,13 +67,6 @@ export async function ensureReferences(
   return copied;
 }
 
-const columnsOf = (columns: readonly string[], row: string) =>
-  columns.map((column) => `${row}.${quoteIdentifier(column)}`);
-const asTexts = (columns: readonly string[], row: string) =>
-  `ARRAY[${columnsOf(columns, row)
-    .map((column) => `${column}::pg_catalog.text`)
-    .join(", ")}]`;
-
 /** Key values that the organizations' rows on the target refer to, and that nothing there has. */
 async function missing(
   { target, moving }: ReferenceSides,
@@ -82,27 +75,20 @@ async function missing(
 ): Promise<string[][]> {
   const moved = from as MovedTable;
   const present = columnsOf(key.columns, '"row"').map((column) => `${column} IS NOT NULL`);
-  const among =
-    keys === null ? "" : `AND ${asTexts(moved.key, '"row"')}::pg_catalog.text = ANY ($1::pg_catalog.text[])`;
+  // By the key first: whose a row is takes look-ups, and there are as many rows as the table has.
+  const which =
+    keys === null
+      ? rowsOf(moving, moved)
+      : `${moved.quoted} AS "row" WHERE ${isGiven(moved.key, keyTypes(moved), '"row"')} AND ${moved.owner} = ANY (${moving.texts})`;
   const match = key.parentKey.map(
     (column, at) => `"to".${quoteIdentifier(column)} = ${columnsOf(key.columns, '"row"')[at]}`,
   );
   const { rows } = await target.query<{ value: string[] }>(
-    `SELECT DISTINCT ${asTexts(key.columns, '"row"')} AS value FROM ${keys === null ? rowsOf(moving, moved) : `${moved.quoted} AS "row" WHERE ${moved.owner} = ANY (${moving.texts})`}
-       AND ${present.join(" AND ")} ${among} AND NOT EXISTS (SELECT FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")})`,
-    keys === null ? [] : [keys.map((one) => arrayText(one))],
+    `SELECT DISTINCT ${asTexts(key.columns, '"row"')} AS value FROM ${which}
+       AND ${present.join(" AND ")} AND NOT EXISTS (SELECT FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")})`,
+    keys === null ? [] : parameters(keys, moved.key.length),
   );
   return rows.map(({ value }) => value);
-}
-
-/** As PostgreSQL writes an array of texts. */
-function arrayText(values: readonly string[]): string {
-  const quoted = values.map((value) =>
-    value !== "" && /^[A-Za-z0-9_.:+-]+$/.test(value) && value.toLowerCase() !== "null"
-      ? value
-      : `"${value.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`,
-  );
-  return `{${quoted.join(",")}}`;
 }
 
 async function copyParents(
@@ -124,7 +110,7 @@ async function copyParents(
         columns.map(({ name }) => name),
         '"to"',
       )} AS content FROM ${to.quoted} AS "to" WHERE ${matching(to, key.parentKey)}`,
-      key.parentKey.map((_, at) => batch.map((value) => value[at])),
+      parameters(batch, key.parentKey.length),
     );
     // What these rows refer to goes first.
     for (const further of to.foreignKeys) {
@@ -153,14 +139,12 @@ async function copyParents(
   return copied;
 }
 
-const matching = (to: Table, parentKey: readonly string[]) => {
-  const names = parentKey.map((_, at) => quoteIdentifier(`key ${at}`));
-  const types = parentKey.map((column) => to.columns.get(column)?.type ?? "text");
-  const arrays = parentKey.map((_, at) => `pg_catalog.unnest($${at + 1}::pg_catalog.text[])`);
-  return `(${columnsOf(parentKey, '"to"').join(", ")}) IN (SELECT ${names
-    .map((name, at) => `"given".${name}::${types[at]}`)
-    .join(", ")} FROM ROWS FROM (${arrays.join(", ")}) AS "given" (${names.join(", ")}))`;
-};
+const matching = (to: Table, parentKey: readonly string[]) =>
+  isGiven(
+    parentKey,
+    parentKey.map((column) => to.columns.get(column)?.type ?? "text"),
+    '"to"',
+  );
 
 async function absentOf(
   target: Database,
@@ -171,7 +155,7 @@ async function absentOf(
   if (values.length === 0) return [];
   const { rows } = await target.query<{ value: string[] }>(
     `SELECT ${asTexts(parentKey, '"to"')} AS value FROM ${to.quoted} AS "to" WHERE ${matching(to, parentKey)}`,
-    parentKey.map((_, at) => values.map((value) => value[at])),
+    parameters(values, parentKey.length),
   );
   const present = new Set(rows.map(({ value }) => JSON.stringify(value)));
   const absent = new Map<string, string[]>();
@@ -188,12 +172,14 @@ async function insertRows(
 ): Promise<number> {
   if (rows.length === 0) return 0;
   const names = columns.map(({ name }) => quoteIdentifier(name));
-  const arrays = columns.map((_, at) => `pg_catalog.unnest($${at + 1}::pg_catalog.text[])`);
-  const typed = columns.map(({ type }, at) => `"given".${names[at]}::${type}`);
+  const { from, typed } = given(columns.map(({ type }) => type));
   const { rowCount } = await writer.query(
     `INSERT INTO ${to.quoted} (${names.join(", ")}) OVERRIDING SYSTEM VALUE
-     SELECT ${typed.join(", ")} FROM ROWS FROM (${arrays.join(", ")}) AS "given" (${names.join(", ")}) ON CONFLICT DO NOTHING`,
-    columns.map((_, at) => rows.map(({ content }) => content[at] ?? null)),
+     SELECT ${typed.join(", ")} FROM ${from} ON CONFLICT DO NOTHING`,
+    parameters(
+      rows.map(({ content }) => content),
+      columns.length,
+    ),
   );
   return rowCount ?? 0;
 }
@@ -217,7 +203,7 @@ export async function conflictingReferences(
     const read = (values: readonly (readonly string[])[], db: Database) =>
       db.query<{ value: string[]; content: string }>(
         `SELECT ${asTexts(key.parentKey, '"to"')} AS value, ROW(${columnsOf(identifying, '"to"').join(", ")})::pg_catalog.text AS content FROM ${to.quoted} AS "to" WHERE ${matching(to, key.parentKey)}`,
-        key.parentKey.map((_, at) => values.map((value) => value[at])),
+        parameters(values, key.parentKey.length),
       );
     const present = columnsOf(key.columns, '"row"').map((column) => `${column} IS NOT NULL`);
     const { rows } = await source.query<{ value: string[] }>(

@@ -5,11 +5,12 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchema } from "../analysis/schema.ts";
 import type { Database } from "../connection.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
+import { settingsSql } from "../logical/session.ts";
 import { type SourceReplication, slotsOf } from "../replication.ts";
 import { dropSlots } from "../slots.ts";
 import { moveEvidence } from "./evidence.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
-import { HASHING_SETTINGS } from "./rows.ts";
+import { HASHING } from "./rows.ts";
 import { readTouched } from "./touched.ts";
 
 export function logicalReplication(ownership: Ownership): SourceReplication {
@@ -36,7 +37,7 @@ export function logicalReplication(ownership: Ownership): SourceReplication {
       const { rows } = await readTouched(db, duty.migrationId, fence.verified);
       await db.query("BEGIN READ ONLY");
       try {
-        await db.query(HASHING_SETTINGS.replaceAll("SET ", "SET LOCAL "));
+        await db.query(settingsSql(HASHING, "SET LOCAL"));
         const { digest, details } = await moveEvidence(db, moving, fence, rows);
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {

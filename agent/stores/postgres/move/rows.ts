@@ -1,12 +1,9 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
 import { createHash } from "node:crypto";
 import type { Database } from "../connection.ts";
-import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
+import { keyTypes, type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
 import { CANONICAL_SETTINGS } from "../logical/wal-stream.ts";
-
-/** The values of a row's key as text, in the order of the table's key. */
-export type RowKey = readonly string[];
+import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
 
 export interface TouchedRow {
   readonly table: string;
@@ -17,17 +14,14 @@ export interface TouchedRow {
 const BUCKET_ROWS = 2_000;
 
 /** To be run once on every connection that hashes: the text of a value must not depend on who asks. */
-export const HASHING_SETTINGS = Object.entries({ ...CANONICAL_SETTINGS, search_path: "pg_catalog" })
-  .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
-  .join("; ");
+export const HASHING = { ...CANONICAL_SETTINGS, search_path: "pg_catalog" } as const;
 
 const contentOf = (table: MovedTable) =>
   // A row as text quotes its values, so that no value can pretend to be two, and NULL is told from an empty text.
   `ROW(${table.columns.map(({ quoted }) => `"row".${quoted}`).join(", ")})::pg_catalog.text`;
 const hashOf = (content: string) =>
   `pg_catalog.hashtextextended(${content}, 1)::pg_catalog.text || '/' || pg_catalog.hashtextextended(${content}, 2)::pg_catalog.text`;
-const keyOf = (table: MovedTable) =>
-  `ARRAY[${table.key.map((column) => `"row".${quoteIdentifier(column)}::pg_catalog.text`).join(", ")}]`;
+const keyOf = (table: MovedTable) => asTexts(table.key, '"row"');
 
 /** The hash of each row, in the order of `keys`; null where these organizations have no such row. */
 export async function rowHashes(
@@ -37,19 +31,15 @@ export async function rowHashes(
   keys: readonly RowKey[],
 ): Promise<(string | null)[]> {
   if (keys.length === 0) return [];
-  const names = table.key.map((_, at) => quoteIdentifier(`key ${at}`));
-  const arrays = table.key.map((_, at) => `$${at + 1}::pg_catalog.text[]`);
-  const matches = table.key.map((column, at) => {
-    const type = table.columns.find(({ name }) => name === column)?.type ?? "text";
-    return `"row".${quoteIdentifier(column)} = "given".${names[at]}::${type}`;
-  });
+  const { from, typed } = given(keyTypes(table));
+  const matches = columnsOf(table.key, '"row"').map((column, at) => `${column} = ${typed[at]}`);
   const { rows } = await db.query<{ at: number; hash: string }>(
     `SELECT "given".at::pg_catalog.int4 AS at, ${hashOf("contents.content")} AS hash
-       FROM ROWS FROM (${arrays.map((array) => `pg_catalog.unnest(${array})`).join(", ")}) WITH ORDINALITY AS "given" (${names.join(", ")}, at)
+       FROM ${from}
        JOIN ${table.quoted} AS "row" ON ${matches.join(" AND ")}
        CROSS JOIN LATERAL (SELECT ${contentOf(table)} AS content OFFSET 0) AS contents
       WHERE ${table.owner} = ANY (${moving.texts})`,
-    table.key.map((_, at) => keys.map((key) => key[at])),
+    parameters(keys, table.key.length),
   );
   const hashes: (string | null)[] = keys.map(() => null);
   for (const { at, hash } of rows) hashes[at - 1] = hash;

@@ -12,12 +12,13 @@ import { installGuard, removeGuard } from "../guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
 import { lagBytes, readPosition } from "../lineage.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
+import { settingsSql } from "../logical/session.ts";
 import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { moveEvidence } from "./evidence.ts";
 import { Follower, type Marker } from "./follower.ts";
-import { HASHING_SETTINGS } from "./rows.ts";
+import { HASHING } from "./rows.ts";
 import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
 import { readTouched } from "./touched.ts";
 import { Verifier } from "./verifier.ts";
@@ -309,7 +310,7 @@ export class MoveTarget {
 }
 
 async function hashing(db: Database): Promise<void> {
-  await db.query(HASHING_SETTINGS);
+  await db.query(settingsSql(HASHING));
 }
 
 async function isStaged(db: Database, migrationId: string): Promise<boolean> {

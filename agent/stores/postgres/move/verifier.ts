@@ -12,9 +12,11 @@ import type { Schema } from "../analysis/schema.ts";
 import type { Endpoint } from "../config.ts";
 import { connect, type Database, discard } from "../connection.ts";
 import type { Moving } from "../logical/moved-tables.ts";
+import { settingsSql } from "../logical/session.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
+import type { RowKey } from "./keys.ts";
 import { ensureReferences } from "./references.ts";
-import { byTable, HASHING_SETTINGS, type RowKey } from "./rows.ts";
+import { byTable, HASHING } from "./rows.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
@@ -134,7 +136,7 @@ export class Verifier {
       for (const endpoint of [source, target, target]) {
         const db = await connect(endpoint, { applicationName: "cleave-verify" });
         opened.push(db);
-        await db.query(HASHING_SETTINGS);
+        await db.query(settingsSql(HASHING));
       }
       const [first, second, writer] = opened as [Database, Database, Database];
       await writer.query(setup);
