@@ -2,12 +2,12 @@
 import type pg from "pg";
 import { readSchema } from "../../agent/stores/postgres/analysis/schema.ts";
 import { BaseCopy, type BaseCopyOptions } from "../../agent/stores/postgres/logical/base-copy.ts";
-import { differences, digestsOf } from "../../agent/stores/postgres/logical/digest.ts";
 import { createOrigin, follow } from "../../agent/stores/postgres/logical/follow.ts";
 import { type Moving, planMove } from "../../agent/stores/postgres/logical/moved-tables.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { OrganizationId } from "../../protocol/ids.ts";
 import type { Ownership } from "../../protocol/ownership.ts";
+import { differences, digestsOf } from "./digests.ts";
 import { Cluster, DATABASE, PASSWORD, USER } from "./postgres.ts";
 
 const SLOT = "cleave_move";

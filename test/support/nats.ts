@@ -9,6 +9,7 @@ import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { NatsConfig } from "../../protocol/adapters/nats-config.ts";
+import { stopProcess } from "./stop-process.ts";
 
 export interface NatsServer {
   /** `nats://127.0.0.1:<port>`; the same after a restart. */
@@ -106,7 +107,9 @@ export async function startNats(options: NatsServerOptions = {}): Promise<NatsSe
     config: NatsConfig.parse({ servers: `nats://127.0.0.1:${port}`, name: "test" }),
     kill: () => end("SIGKILL"),
     start,
-    pause: async () => void child?.kill("SIGSTOP"),
+    pause: async () => {
+      if (child?.pid !== undefined) await stopProcess(child.pid);
+    },
     resume: async () => void child?.kill("SIGCONT"),
     stop: async () => {
       await end("SIGTERM");

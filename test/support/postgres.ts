@@ -13,6 +13,7 @@ import { type Binaries, locateBinaries, program } from "../../agent/stores/postg
 import { giveTo, resolveRunAs, type SystemUser, spawnIdentity } from "../../agent/stores/postgres/run-as.ts";
 import { runningServer, type StopMode, startServer, stopServer } from "../../agent/stores/postgres/server.ts";
 import { freePort } from "../../examples/quickstart/cluster/ports.ts";
+import { stopProcess } from "./stop-process.ts";
 
 export const USER = "cleave";
 /** With whatever a careless writer of connection strings and password files forgets to escape. */
@@ -308,7 +309,8 @@ export async function signalServer(dataDirectory: string, signal: NodeJS.Signals
   const ids = await processesOf(dataDirectory);
   for (const pid of [...(postmaster === undefined ? [] : [postmaster]), ...ids])
     try {
-      process.kill(pid, signal);
+      if (signal === "SIGSTOP") await stopProcess(pid);
+      else process.kill(pid, signal);
     } catch {
       // Already gone.
     }

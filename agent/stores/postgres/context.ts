@@ -1,8 +1,10 @@
 /** What every part of the store works with. */
-import type { PodId } from "../../../protocol/ids.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
+import type { Epoch, PodId } from "../../../protocol/ids.ts";
 import type { Ownership } from "../../../protocol/ownership.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PeerPostgres, PostgresConfig } from "./config.ts";
 
 export interface PostgresStoreOptions {
@@ -15,4 +17,17 @@ export interface PostgresStoreOptions {
   readonly log: Logger;
   /** The agent's own folder; the store uses `postgres/` in it. */
   readonly stateDirectory: string;
+}
+
+/** The source's server, as this target uses it. @throws CleaveError CONFIG_INVALID */
+export function peerOf({ peers }: PostgresStoreOptions, { sourcePodId }: Duty): PeerPostgres {
+  const peer = peers[sourcePodId];
+  if (peer) return peer;
+  throw new CleaveError("CONFIG_INVALID", `peers.${sourcePodId}.postgres is not configured`);
+}
+
+/** The fence that the duty is about. */
+export function epochOf(duty: Duty): Epoch {
+  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
+  return duty.epoch;
 }

@@ -2,13 +2,12 @@
 import { access, constants } from "node:fs/promises";
 import { createServer } from "node:net";
 import { dirname } from "node:path";
-import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { locateBinaries } from "./binaries.ts";
 import type { PeerPostgres, PostgresConfig } from "./config.ts";
 import { connect, type Database, discard } from "./connection.ts";
-import type { PostgresStoreOptions } from "./context.ts";
+import { type PostgresStoreOptions, peerOf } from "./context.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { contentOf, freeBytes, isOurs } from "./data-directory.ts";
 import { finding, guarded, withDatabase } from "./findings.ts";
@@ -21,12 +20,6 @@ const SKEW_ERROR_MS = 5_000;
 const SPACE_FACTOR = 1.1;
 /** Less than this and a standby soon cannot store what it receives. */
 const SPACE_FENCE_BYTES = 64 * 1024 * 1024;
-
-function peerOf(options: PostgresStoreOptions, duty: Duty): PeerPostgres {
-  const peer = options.peers[duty.sourcePodId];
-  if (peer) return peer;
-  throw new CleaveError("CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`);
-}
 
 async function checkDirectory(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
   const { dataDirectory } = options.config;
@@ -128,7 +121,7 @@ async function checkSpace(db: Database, config: PostgresConfig): Promise<Finding
 }
 
 /** The replication protocol has its own entry in pg_hba.conf and its own right. */
-async function checkReplication(peer: PeerPostgres): Promise<Finding[]> {
+export async function checkReplication(peer: PeerPostgres): Promise<Finding[]> {
   return guarded(async () => {
     const db = await connect(peer, { applicationName: "cleave-preflight", replication: true });
     try {

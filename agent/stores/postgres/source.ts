@@ -5,9 +5,9 @@ import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
 import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
-import type { PostgresStoreOptions } from "./context.ts";
+import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./guard/fence.ts";
-import { installGuard, removeGuard, verifyGuard } from "./guard/install.ts";
+import { installGuard, isGuarded, removeGuard, verifyGuard } from "./guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { logicalReplication } from "./move/replication.ts";
@@ -148,8 +148,8 @@ export class SourcePart {
 
   /** Rule 4: fence, drain, and only then the position, which the marker is. */
   async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
-    const { migrationId, targetPodIds, epoch } = duty;
-    if (epoch === null) throw new CleaveError("INTERNAL", "the goal fence has no epoch");
+    const { migrationId, targetPodIds } = duty;
+    const epoch = epochOf(duty);
     this.#board.set({ evidence: null, stragglers: [] });
     const graceMs = duty.settings.cutover.drainGraceMs;
     await this.#fast.use(async (db) => {
@@ -258,11 +258,4 @@ export class SourcePart {
 
 function isIncomplete(findings: readonly Finding[] | null): boolean {
   return findings === null || findings.some((finding) => finding.severity === "error");
-}
-
-async function isGuarded(db: Database): Promise<boolean> {
-  const { rows } = await db.query<{ present: boolean }>(
-    "SELECT to_regclass('cleave.share') IS NOT NULL AS present",
-  );
-  return rows[0]?.present === true;
 }

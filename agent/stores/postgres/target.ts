@@ -2,12 +2,11 @@
 import { join } from "node:path";
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence } from "../../../protocol/evidence.ts";
-import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { type Binaries, locateBinaries } from "./binaries.ts";
-import type { PeerPostgres } from "./config.ts";
 import { WarmConnection } from "./connection.ts";
-import type { PostgresStoreOptions } from "./context.ts";
+import { epochOf, type PostgresStoreOptions, peerOf } from "./context.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
 import { awaitMarker, readMarker } from "./guard/fence.ts";
 import { isRecoveryConflict } from "./guard/queryable.ts";
@@ -103,10 +102,8 @@ export class TargetPart {
   }
 
   async #build(duty: Duty): Promise<Parts> {
-    const { config, peers, clock } = this.#options;
-    const source: PeerPostgres | undefined = peers[duty.sourcePodId];
-    if (source === undefined)
-      throw new CleaveError("CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`);
+    const { config, clock } = this.#options;
+    const source = peerOf(this.#options, duty);
     const sourceConnection = new WarmConnection(source, {
       applicationName: `cleave-${this.#options.podId}`,
       queryTimeoutMs: POSITION_TIMEOUT_MS,
@@ -290,11 +287,6 @@ export function evidenceDigest(
   token: string,
 ): string {
   return `${position.systemIdentifier}/${position.timeline}/${token}`;
-}
-
-function epochOf(duty: Duty): Epoch {
-  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
-  return duty.epoch;
 }
 
 function otherLineage(systemIdentifier: string | null, record: CopyRecord): CleaveError {

@@ -163,6 +163,14 @@ export async function installGuard(db: Queryable, options: InstallOptions): Prom
   });
 }
 
+/** Is there a guard, whole or not? */
+export async function isGuarded(db: Queryable): Promise<boolean> {
+  const { rows } = await db.query<{ present: boolean }>(
+    "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
+  );
+  return rows[0]?.present === true;
+}
+
 async function isWhole(client: ClientBase, { ownership, defaultPodId }: InstallOptions): Promise<boolean> {
   if ((await verifyGuard(client, ownership)).length > 0) return false;
   const { rowCount } = await client.query("SELECT FROM cleave.pod WHERE default_pod_id = $1", [defaultPodId]);
@@ -179,10 +187,7 @@ export async function removeGuard(
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   await onOneConnection(db, async (client) => {
-    const { rows } = await client.query<{ present: boolean }>(
-      "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
-    );
-    if (rows[0]?.present) await requireNothingProtected(client);
+    if (await isGuarded(client)) await requireNothingProtected(client);
     for (const { name } of EVENT_TRIGGERS)
       await client.query(`DROP EVENT TRIGGER IF EXISTS ${quoteIdentifier(name)}`);
     const { rows: tables } = await client.query<{ schema: string; name: string; trigger: string }>(

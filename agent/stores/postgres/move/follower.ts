@@ -17,8 +17,6 @@ const LASTING_RETRY_MS = 5_000;
 
 export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMarker"> & {
   readonly log: Logger;
-  /** Called when it streams again, cannot go on, or has applied something. */
-  readonly onChange: () => void;
 };
 
 /** The row that the source's fence writes. */
@@ -91,11 +89,10 @@ export class Follower {
 
   #notice(): void {
     for (const go of [...this.#waiting]) go();
-    this.#options.onChange();
   }
 
   async #forever(): Promise<void> {
-    const { log, onChange, ...options } = this.#options;
+    const { log, ...options } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       try {
@@ -118,7 +115,6 @@ export class Follower {
         if (this.#problem?.message !== problem.message)
           log.warn({ code: problem.code, err: error }, problem.message);
         this.#problem = problem;
-        onChange();
         const pauseMs = LASTING.has(problem.code) ? LASTING_RETRY_MS : RETRY_MS;
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }

@@ -3,14 +3,14 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchema, type Schema } from "../analysis/schema.ts";
 import { checkCatalog } from "../catalog-checks.ts";
-import type { PeerPostgres } from "../config.ts";
-import { connect, type Database, discard } from "../connection.ts";
-import type { PostgresStoreOptions } from "../context.ts";
+import type { Database } from "../connection.ts";
+import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
-import { verifyGuard } from "../guard/install.ts";
+import { isGuarded, verifyGuard } from "../guard/install.ts";
 import { rulesOf } from "../guard/owner-sql.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
+import { checkReplication } from "../preflight-target.ts";
 import { findCollisions, findCrossings, findRows } from "./collisions.ts";
 import { conflictingReferences } from "./references.ts";
 import { overlappingSequences } from "./sequences.ts";
@@ -19,14 +19,11 @@ import { overlappingSequences } from "./sequences.ts";
 const NAMED = 5;
 
 export function checkMoveTargetStart(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
-  const { config, peers } = options;
-  return withDatabase(config, async (target) => {
-    const peer = peers[duty.sourcePodId];
-    if (peer === undefined)
-      return [finding("error", "CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`)];
+  return withDatabase(options.config, async (target) => {
+    const peer = peerOf(options, duty);
     return withDatabase(peer, async (source) => [
       ...(await checkServers(options, duty, source, target)),
-      ...(await guarded(() => checkLogical(peer))),
+      ...(await checkReplication(peer)),
       ...(await guarded(() => checkCatalog(target, options.ownership))),
       ...(await guarded(() => checkResidents(options, duty, target))),
       ...(await guarded(() => checkContents(options, duty, source, target))),
@@ -93,17 +90,6 @@ async function checkServers(
   return findings;
 }
 
-/** Streams come over the replication protocol, which has a right of its own. */
-async function checkLogical(peer: PeerPostgres): Promise<Finding[]> {
-  const db = await connect(peer, { applicationName: "cleave-preflight", replication: true });
-  try {
-    await db.query("IDENTIFY_SYSTEM");
-    return [];
-  } finally {
-    discard(db);
-  }
-}
-
 /** Organizations that are served here without a route would be refused as soon as there is a guard. */
 async function checkResidents(
   options: PostgresStoreOptions,
@@ -111,10 +97,7 @@ async function checkResidents(
   target: Database,
 ): Promise<Finding[]> {
   if (duty.defaultPodId === duty.podId) return [];
-  const { rows: guard } = await target.query<{ present: boolean }>(
-    "SELECT to_regclass('cleave.pod') IS NOT NULL AS present",
-  );
-  if (guard[0]?.present) return [];
+  if (await isGuarded(target)) return [];
   const { root } = options.ownership;
   const [schema = "", table = ""] = root.table.split(".");
   const { rows } = await target.query<{ id: string; total: number }>(

@@ -4,11 +4,10 @@ import type { Epoch } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchema } from "../analysis/schema.ts";
 import { Background } from "../background.ts";
-import type { PeerPostgres } from "../config.ts";
 import { type Database, WarmConnection } from "../connection.ts";
-import type { PostgresStoreOptions } from "../context.ts";
+import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { readMarker } from "../guard/fence.ts";
-import { installGuard, removeGuard } from "../guard/install.ts";
+import { installGuard, isGuarded, removeGuard } from "../guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
 import { lagBytes, readPosition } from "../lineage.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
@@ -99,15 +98,9 @@ export class MoveTarget {
       );
   }
 
-  #peer(duty: Duty): PeerPostgres {
-    const peer = this.#options.peers[duty.sourcePodId];
-    if (peer !== undefined) return peer;
-    throw new CleaveError("CONFIG_INVALID", `peers.${duty.sourcePodId}.postgres is not configured`);
-  }
-
   #sourceOf(duty: Duty): WarmConnection {
     this.#source ??= new WarmConnection(
-      this.#peer(duty),
+      peerOf(this.#options, duty),
       { applicationName: `cleave-${this.#options.podId}`, queryTimeoutMs: HANGS_AFTER_MS },
       hashing,
     );
@@ -136,7 +129,7 @@ export class MoveTarget {
   async #start(duty: Duty, signal: AbortSignal): Promise<Following> {
     if (this.#following !== null) return this.#following;
     const options = this.#options;
-    const source = this.#peer(duty);
+    const source = peerOf(this.#options, duty);
     const slot = slotName(duty.migrationId, duty.podId);
     const session = applySession(duty.migrationId, duty.podId);
     const theirs = await this.#sourceOf(duty).use((db) => readSchema(db));
@@ -153,7 +146,6 @@ export class MoveTarget {
       publication: slot,
       session,
       log,
-      onChange: () => undefined,
     });
     follower.start();
     const verifier = new Verifier({
@@ -314,19 +306,11 @@ async function hashing(db: Database): Promise<void> {
 }
 
 async function isStaged(db: Database, migrationId: string): Promise<boolean> {
-  const { rows } = await db.query<{ present: boolean }>(
-    "SELECT pg_catalog.to_regclass('cleave.share') IS NOT NULL AS present",
-  );
-  if (!rows[0]?.present) return false;
+  if (!(await isGuarded(db))) return false;
   const { rowCount } = await db.query("SELECT FROM cleave.share WHERE migration_id = $1", [migrationId]);
   return (rowCount ?? 0) > 0;
 }
 
 function organizationsOf({ assignments, podId }: Duty) {
   return [...assignments].flatMap(([organization, target]) => (target === podId ? [organization] : []));
-}
-
-function epochOf(duty: Duty): Epoch {
-  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
-  return duty.epoch;
 }

@@ -1,9 +1,10 @@
 /** What the organizations' rows amount to, table by table, computed inside the database and independent of any order. */
-import { CleaveError } from "../../../../protocol/errors.ts";
-import type { Database } from "../connection.ts";
-import { quoteLiteral } from "../guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
-import { CANONICAL_SETTINGS } from "./wal-stream.ts";
+
+import type { Database } from "../../agent/stores/postgres/connection.ts";
+import { quoteLiteral } from "../../agent/stores/postgres/guard/queryable.ts";
+import { type MovedTable, type Moving, rowsOf } from "../../agent/stores/postgres/logical/moved-tables.ts";
+import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/logical/wal-stream.ts";
+import { CleaveError } from "../../protocol/errors.ts";
 
 export interface TableDigest {
   readonly rows: number;
