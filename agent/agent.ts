@@ -34,7 +34,7 @@ import {
   mayForget,
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
-import { dutiesOf, dutyOf } from "./domain/react.ts";
+import { checkedDuty, dutiesOf, isOpen } from "./domain/react.ts";
 import { PreflightRunner } from "./preflight-runner.ts";
 import { ReadLease } from "./read-lease.ts";
 import { composeReport } from "./report.ts";
@@ -94,13 +94,7 @@ export class Agent {
     this.#lease = new ReadLease(options.log, options.clock, this.#follower);
     const changed = () => this.#changed();
     const dutyFor = (migration: Migration) =>
-      dutyOf(
-        this.#follower.state,
-        migration,
-        this.#self,
-        migration.sourcePodId === this.#self ? "prepare" : "seed",
-        this.#follower.assignmentsOf,
-      );
+      checkedDuty(this.#follower.state, migration, this.#self, this.#follower.assignmentsOf);
     this.#preflight = new PreflightRunner(this.#self, options.stores, options.clock, dutyFor, changed);
     this.#reporter = new Reporter(options.clock, (reportSequence) =>
       options.bus.publishReport(this.#report(reportSequence)),
@@ -178,7 +172,7 @@ export class Agent {
   /** All stores of this Pod enforce that its own share is open; what other targets do later does not close it. */
   #isOpenHere(migrationId: MigrationId): boolean {
     const part = this.#participations.get(migrationId);
-    return part?.duty.goal === "open" && part.openSince === part.duty.epoch;
+    return part !== undefined && isOpen(part.duty, part.openSince);
   }
 
   #allReached(part: Participation): boolean {
@@ -222,8 +216,12 @@ export class Agent {
   #update(): void {
     if (this.#stopping.signal.aborted) return;
     const { state } = this.#follower;
-    const duties = dutiesOf(state, this.#self, this.#follower.assignmentsOf, new Set(this.#facts.released));
+    const { assignmentsOf } = this.#follower;
+    const newest = () => this.#follower.state;
+    const duties = dutiesOf(state, this.#self, assignmentsOf, new Set(this.#facts.released), newest);
     for (const duty of duties) this.#assign(duty);
+    for (const [migrationId, part] of this.#participations)
+      if (state.migrations[migrationId]?.lifecycle === "completed") void this.#leave(migrationId, part);
     // Held ready before the fence goes up, so that reads go on without a gap.
     this.#lease.keep(leaseWanted(state, this.#self));
     this.#preflight.update(state);
@@ -359,9 +357,13 @@ export class Agent {
       await this.#options.clock.sleep(500, this.#stopping.signal);
     }
     mark("released");
-    this.#participations.delete(migrationId);
-    await Promise.all([...part.workers.values()].map((worker) => worker.stop()));
+    await this.#leave(migrationId, part);
     this.#update();
+  }
+
+  async #leave(migrationId: MigrationId, { workers }: Participation): Promise<void> {
+    this.#participations.delete(migrationId);
+    await Promise.all([...workers.values()].map((worker) => worker.stop()));
   }
 
   #report(reportSequence: number): Report {

@@ -19,7 +19,7 @@ type Stage = Result["stage"];
 
 interface Run {
   readonly stage: Stage;
-  /** Of `PreflightStarted`, so that a second dry run is another run. */
+  /** Of `PreflightStarted` or `RemovalCheckStarted`, so that a second dry run is another run. */
   readonly sequence: number;
   readonly abort: AbortController;
   result: Result | null;
@@ -55,13 +55,15 @@ export class PreflightRunner {
     for (const migration of Object.values(state.migrations)) {
       const stage = this.#stageOf(migration);
       const run = this.#runs.get(migration.migrationId);
-      if (run && run.stage === stage && run.sequence === migration.context.preflightSequence) continue;
+      const { preflightSequence, removalCheck } = migration.context;
+      const sequence = stage === "removal" ? (removalCheck?.sequence ?? 0) : preflightSequence;
+      if (run && run.stage === stage && run.sequence === sequence) continue;
       run?.abort.abort();
       this.#runs.delete(migration.migrationId);
       if (stage === null) continue;
       const next: Run = {
         stage,
-        sequence: migration.context.preflightSequence,
+        sequence,
         abort: new AbortController(),
         result: null,
       };
@@ -80,6 +82,7 @@ export class PreflightRunner {
       migration.sourcePodId === this.#self || migration.context.shares[this.#self] !== undefined;
     if (!takesPart || migration.notUnderstood !== null) return null;
     if (migration.lifecycle === "preflight") return "start";
+    if (migration.lifecycle === "retaining") return migration.context.removalCheck?.open ? "removal" : null;
     return migration.lifecycle === "ready" ? "fence" : null;
   }
 
@@ -92,7 +95,7 @@ export class PreflightRunner {
       if (signal.aborted) return;
       run.result = { stage: run.stage, at: this.#clock.now(), findings: findings.flat().slice(0, 200) };
       this.#onChange();
-      if (run.stage === "start") return;
+      if (run.stage !== "fence") return;
       await this.#clock.sleep(REPEAT_MS, signal).catch(() => undefined);
     }
   }

@@ -163,7 +163,9 @@ export class Coordinator implements CoordinatorService {
   }
 
   async command(migrationId: MigrationId, command: Command, by: string): Promise<void> {
-    await this.#append(by, (state) => decideCommand(state, migrationId, command));
+    await this.#append(by, (state) =>
+      decideCommand(state, migrationId, command, this.#follower.assignmentsOf),
+    );
   }
 
   async #append(by: string, decide: (state: ClusterState) => readonly ClusterEvent[]): Promise<void> {

@@ -54,6 +54,18 @@ export const ERRORS = {
     "The command is not possible in the migration's present state.",
     "`cleave status` says what the migration waits for and which commands are possible.",
   ],
+  REMOVAL_NOT_ALLOWED: [
+    "Dormant data may not be removed: an organization is authoritative here, still retained, or part of another migration.",
+    "`cleave status` names the migration that holds it; removal goes on by itself when that one is over.",
+  ],
+  REMOVAL_REFERENCED: [
+    "Rows that stay refer to rows that would be removed.",
+    "Look at the named rows: delete or correct the reference where its organization is served, then finalize again.",
+  ],
+  REMOVAL_DISAGREES: [
+    "The two ways to tell whose a row is disagree about a row that was about to be removed; the batch was undone.",
+    "Correct the ownership rule of the named table (`cleave analyze` explains it), then resume.",
+  ],
   ABORT_AFTER_TRANSFER: [
     "Authority was already transferred, so the migration cannot be aborted.",
     "The way back from here is a rollback, which is itself a fenced transfer.",

@@ -100,6 +100,27 @@ export const EVENT_SCHEMAS = {
     reason,
   }),
   MigrationAborted: z.object({ type: z.literal("MigrationAborted"), ...migration, reason }),
+  /** Nothing is decided by itself any more, and nothing is removed; what follows goes on following. */
+  MigrationPaused: z.object({ type: z.literal("MigrationPaused"), ...migration, reason }),
+  MigrationResumed: z.object({ type: z.literal("MigrationResumed"), ...migration }),
+  /** `end`: end the retention when all checks pass; otherwise (a dry run) only say what would be removed. */
+  RemovalCheckStarted: z.object({ type: z.literal("RemovalCheckStarted"), ...migration, end: z.boolean() }),
+  /** The checks' findings: of a dry run, or because of an error among them; the retention goes on. */
+  RemovalChecked: z.object({
+    type: z.literal("RemovalChecked"),
+    ...migration,
+    findings: z.array(Finding).max(500),
+  }),
+  /** The way back is given up: from here on dormant data is removed (rule 10). */
+  RetentionEnded: z.object({
+    type: z.literal("RetentionEnded"),
+    ...migration,
+    findings: z.array(Finding).max(500),
+  }),
+  /** No Pod holds dormant repositories or objects of the migration; rows, which say whose those were, are next. */
+  FilesRemoved: z.object({ type: z.literal("FilesRemoved"), ...migration }),
+  /** Nothing dormant is left of the migration on any Pod. */
+  RowsRemoved: z.object({ type: z.literal("RowsRemoved"), ...migration }),
 } as const;
 
 export type EventType = keyof typeof EVENT_SCHEMAS;

@@ -44,6 +44,10 @@ export const Evidence = z.object({
 });
 export type Evidence = z.infer<typeof Evidence>;
 
+/** When checks run: before anything was changed, right before the fence, before dormant data is removed. */
+export const CheckStage = z.enum(["start", "fence", "removal"]);
+export type CheckStage = z.infer<typeof CheckStage>;
+
 /** What a store is asked to reach; see ports/store.ts for the meaning of each. */
 export const Goal = z.enum([
   "prepare",
@@ -55,6 +59,8 @@ export const Goal = z.enum([
   "match",
   "activate",
   "open",
+  "removeFiles",
+  "removeRows",
   "release",
 ]);
 export type Goal = z.infer<typeof Goal>;

@@ -1,15 +1,13 @@
 /** Messages over the bus (core NATS): never replayed, never truth (rule 3). */
 import { z } from "zod";
-import { Finding, StoreStatus, Timestamp } from "./evidence.ts";
+import { CheckStage, Finding, StoreStatus, Timestamp } from "./evidence.ts";
 import { MigrationId, PodId, StoreName } from "./ids.ts";
 
 /** What an agent says of one migration that it takes part in. */
 export const MigrationReport = z.object({
   stores: z.partialRecord(StoreName, StoreStatus),
   /** The newest complete run of the checks, or null while none is complete. `stage` says which run it was. */
-  preflight: z
-    .object({ stage: z.enum(["start", "fence"]), at: Timestamp, findings: z.array(Finding).max(200) })
-    .nullable(),
+  preflight: z.object({ stage: CheckStage, at: Timestamp, findings: z.array(Finding).max(200) }).nullable(),
   /** The guard refuses the transferred organizations here since this epoch's transfer was applied (rule 12). */
   dormantEpoch: z.number().int().nonnegative(),
 });

@@ -50,6 +50,26 @@ export interface MigrationContext {
   readonly shares: Readonly<Record<PodId, ShareState>>;
   /** Why the migration is where it is: of the last lowering, revocation or abort. */
   readonly reason: string | null;
+  readonly paused: Pause | null;
+  /** The newest check of what would be removed; `open` while its findings are awaited. */
+  readonly removalCheck: RemovalCheck | null;
+  /** While cleaning: stores of files have removed what is dormant; rows are next. */
+  readonly filesRemoved: boolean;
+}
+
+export interface Pause {
+  readonly at: number;
+  readonly by: string;
+  readonly reason: string;
+}
+
+export interface RemovalCheck {
+  /** Log sequence of `RemovalCheckStarted`: findings must come from an agent that applied it. */
+  readonly sequence: number;
+  /** Ends the retention when nothing speaks against it. */
+  readonly end: boolean;
+  readonly by: string;
+  readonly open: boolean;
 }
 
 const machineSetup = setup({
@@ -61,10 +81,31 @@ const machineSetup = setup({
         : {},
     ),
     keepFindings: assign(({ event }) =>
-      event.type === "PreflightPassed" || event.type === "PreflightRefused"
+      event.type === "PreflightPassed" ||
+      event.type === "PreflightRefused" ||
+      event.type === "RemovalChecked" ||
+      event.type === "RetentionEnded"
         ? { findings: event.findings }
         : {},
     ),
+    pause: assign(({ event }) =>
+      event.type === "MigrationPaused"
+        ? { paused: { at: event.at, by: event.by, reason: event.reason } }
+        : {},
+    ),
+    resume: assign({ paused: null }),
+    checkRemoval: assign(({ event }) =>
+      event.type === "RemovalCheckStarted"
+        ? {
+            removalCheck: { sequence: event.sequence, end: event.end, by: event.by, open: true },
+            findings: [],
+          }
+        : {},
+    ),
+    closeRemovalCheck: assign(({ context }) =>
+      context.removalCheck === null ? {} : { removalCheck: { ...context.removalCheck, open: false } },
+    ),
+    noteFilesRemoved: assign({ filesRemoved: true }),
     approve: assign(({ event }) => (event.type === "CutoverApproved" ? { approvedBy: event.by } : {})),
     noteReason: assign(({ event }) => {
       if (
@@ -132,7 +173,9 @@ function settle(
   return context.shares[podId] === "closed" ? { ...context.shares, [podId]: to } : context.shares;
 }
 
-const abort = { target: "aborted", actions: ["noteReason", "lowerFence"] } as const;
+const abort = { target: "aborted", actions: ["noteReason", "lowerFence", "resume"] } as const;
+/** Wherever no fence is up and something would go on by itself. */
+const pausable = { MigrationPaused: { actions: "pause" }, MigrationResumed: { actions: "resume" } } as const;
 const lower = { target: "following", actions: ["lowerFence", "noteReason"] } as const;
 
 export const migrationMachine = machineSetup.createMachine({
@@ -153,6 +196,9 @@ export const migrationMachine = machineSetup.createMachine({
       ShareState
     >,
     reason: null,
+    paused: null,
+    removalCheck: null,
+    filesRemoved: false,
   }),
   initial: "planned",
   states: {
@@ -177,7 +223,7 @@ export const migrationMachine = machineSetup.createMachine({
     refused: { description: "A check failed; nothing was changed.", type: "final" },
     seeding: {
       description: "Base copies are made: base backups, repositories, objects.",
-      on: { SeedingCompleted: { target: "following" }, MigrationAborted: abort },
+      on: { SeedingCompleted: { target: "following" }, MigrationAborted: abort, ...pausable },
     },
     following: {
       description: "Everything that changes is replicated live and verified in the background.",
@@ -185,6 +231,7 @@ export const migrationMachine = machineSetup.createMachine({
         ReplicasCaughtUp: { target: "ready" },
         CutoverApproved: { actions: "approve" },
         MigrationAborted: abort,
+        ...pausable,
       },
     },
     ready: {
@@ -194,6 +241,7 @@ export const migrationMachine = machineSetup.createMachine({
         CutoverApproved: { actions: "approve" },
         FenceRaised: { target: "fencing", actions: "raiseFence" },
         MigrationAborted: abort,
+        ...pausable,
       },
     },
     fencing: {
@@ -231,7 +279,24 @@ export const migrationMachine = machineSetup.createMachine({
         ],
       },
     },
-    retaining: { description: "The new Pods are authoritative; what is left behind is dormant and kept." },
+    retaining: {
+      description: "The new Pods are authoritative; what is left behind is dormant and kept.",
+      on: {
+        RemovalCheckStarted: { actions: "checkRemoval" },
+        RemovalChecked: { actions: ["keepFindings", "closeRemovalCheck"] },
+        RetentionEnded: { target: "cleaning", actions: ["keepFindings", "closeRemovalCheck", "resume"] },
+        ...pausable,
+      },
+    },
+    cleaning: {
+      description: "What is dormant is removed: repositories and objects first, then rows.",
+      on: {
+        FilesRemoved: { actions: "noteFilesRemoved" },
+        RowsRemoved: { target: "completed" },
+        ...pausable,
+      },
+    },
+    completed: { description: "Nothing of the migration is left but its routes.", type: "final" },
     aborted: {
       description: "The source serves as before; what the migration made is removed.",
       type: "final",
@@ -252,6 +317,8 @@ export const LIFECYCLES = [
   "transferring",
   "activating",
   "retaining",
+  "cleaning",
+  "completed",
   "aborted",
 ] as const;
 export type Lifecycle = (typeof LIFECYCLES)[number];
@@ -276,5 +343,5 @@ export function advance(snapshot: MigrationSnapshot, event: MachineEvent): Migra
 
 /** The migration is over; it claims no organization any more. */
 export function isOver(lifecycle: Lifecycle): boolean {
-  return lifecycle === "refused" || lifecycle === "aborted";
+  return lifecycle === "refused" || lifecycle === "aborted" || lifecycle === "completed";
 }

@@ -40,6 +40,18 @@ export const Settings = z.strictObject({
       readLeaseMs: milliseconds.min(100).default(2_000),
     })
     .prefault({}),
+  retention: z
+    .strictObject({
+      /** How long after the transfer what was left behind is kept for the way back; null: until an operator ends it. */
+      forMs: z
+        .number()
+        .int()
+        .nonnegative()
+        .max(366 * 24 * 3600 * 1000)
+        .nullable()
+        .default(null),
+    })
+    .prefault({}),
   rateLimits: z
     .strictObject({
       /** Per target, in bytes per second; null for as fast as it goes. */

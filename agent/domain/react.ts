@@ -5,9 +5,11 @@
 import type { AssignmentsOf } from "../../protocol/assignments.ts";
 import { type ClusterState, type Migration, type SharePhase, sharePhase } from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
-import type { MigrationId, PodId } from "../../protocol/ids.ts";
+import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
+import type { ShareState } from "../../protocol/migration-machine.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
+import { removalOf } from "./removal.ts";
 
 /** The goal of a Pod in one migration; null: nothing to do, leave everything as it is. */
 export function goalOf(migration: Migration, self: PodId): Goal | null {
@@ -35,20 +37,40 @@ export function goalOf(migration: Migration, self: PodId): Goal | null {
       if (share === "revoked") mark("revoked-target-stays-closed");
       // A revoked target stays as closed as it is: it enforces the fence or the transfer it last knew.
       return share === "closed" ? "activate" : null;
+    case "cleaning":
+      return goalWhenCleaning(migration, isSource, share);
+    case "completed":
+      return null;
     case "aborted":
       return "release";
   }
 }
 
+function goalWhenCleaning(
+  { kind, context }: Migration,
+  isSource: boolean,
+  share: ShareState | undefined,
+): Goal | null {
+  // A replica of a split that gave its share back is a Pod without a purpose: its machine is the operator's to wipe.
+  if (kind === "split" && share === "revoked") return null;
+  if (context.paused !== null) {
+    mark("removal-paused");
+    return isSource ? "yield" : share === "opened" ? "open" : null;
+  }
+  return context.filesRemoved ? "removeRows" : "removeFiles";
+}
+
 /**
  * Duties of a Pod, oldest migration first. `released` are aborted migrations whose remains are gone; a newer
- * migration waits until its predecessors' remains are, so that none removes what belongs to another.
+ * migration waits until its predecessors' remains are, so that none removes what belongs to another. `newest` is asked
+ * for the state at the time when a store wants to remove something.
  */
 export function dutiesOf(
   state: ClusterState,
   self: PodId,
   assignmentsOf: AssignmentsOf,
   released: ReadonlySet<MigrationId>,
+  newest: () => ClusterState = () => state,
 ): Duty[] {
   if (state.notUnderstood !== null || state.defaultPodId === null) return [];
   const mine = Object.values(state.migrations)
@@ -65,7 +87,9 @@ export function dutiesOf(
   return mine
     .filter((migration) => cleaning === undefined || migration.plannedAt <= cleaning.plannedAt)
     .filter((migration) => migration.notUnderstood === null)
-    .map((migration) => dutyOf(state, migration, self, goalOf(migration, self) as Goal, assignmentsOf));
+    .map((migration) =>
+      dutyOf(state, migration, self, goalOf(migration, self) as Goal, assignmentsOf, newest),
+    );
 }
 
 /** Also used for preflight, where there is no duty yet. */
@@ -75,6 +99,7 @@ export function dutyOf(
   self: PodId,
   goal: Goal,
   assignmentsOf: AssignmentsOf,
+  newest: () => ClusterState = () => state,
 ): Duty {
   const targets = migration.context.targetPodIds;
   return {
@@ -93,7 +118,32 @@ export function dutyOf(
     >,
     epoch: migration.context.fence?.epoch ?? null,
     settings: migration.settings,
+    removal:
+      migration.lifecycle === "cleaning"
+        ? removalOf(newest, migration.migrationId, self, assignmentsOf)
+        : null,
   };
+}
+
+/** What checks are made for: what a Pod would begin with next. */
+export function checkedDuty(
+  state: ClusterState,
+  migration: Migration,
+  self: PodId,
+  assignmentsOf: AssignmentsOf,
+): Duty {
+  const first = migration.sourcePodId === self ? "prepare" : "seed";
+  const goal = migration.lifecycle === "retaining" ? "removeRows" : first;
+  return dutyOf(state, migration, self, goal, assignmentsOf);
+}
+
+/**
+ * Is the Pod's own share open? Once `openSince` says that all stores enforced it in this epoch; while something is
+ * removed they do other things, which they began only after that.
+ */
+export function isOpen(duty: Duty, openSince: Epoch | null): boolean {
+  if (duty.goal === "removeFiles" || duty.goal === "removeRows") return duty.shares[duty.podId] === "opened";
+  return duty.goal === "open" && openSince === duty.epoch;
 }
 
 /** Two duties with the same key ask for the same: a store is called again only when it changed. */

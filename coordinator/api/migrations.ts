@@ -33,6 +33,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
     ["check", "Run all checks (a dry run); the findings are in the migration's status"],
     ["start", "Run all checks and, if none fails, begin seeding"],
     ["approve", "Approve one attempt of the cutover"],
+    ["resume", "Go on with a migration that was paused"],
   ] as const;
   for (const [type, summary] of simple) {
     app.post(
@@ -53,6 +54,36 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
       },
     },
     ({ params, body, headers }) => run(params.id, { type: "abort", reason: body.reason }, headers),
+  );
+
+  app.post(
+    "/v1/migrations/:id/pause",
+    {
+      schema: {
+        summary: "Decide and remove nothing until it is resumed; what follows goes on following",
+        params: Params,
+        body: Reason,
+        response: { 200: Accepted, ...PROBLEMS },
+      },
+    },
+    ({ params, body, headers }) => run(params.id, { type: "pause", reason: body.reason }, headers),
+  );
+
+  app.post(
+    "/v1/migrations/:id/finalize",
+    {
+      schema: {
+        summary: "End the retention: there is no way back from here, and what is dormant is removed",
+        description:
+          "All checks run first; one error, and the retention goes on. Findings are in the status.",
+        params: Params,
+        body: z.object({
+          dryRun: z.boolean().default(false).describe("Only find out what would be removed"),
+        }),
+        response: { 200: Accepted, ...PROBLEMS },
+      },
+    },
+    ({ params, body, headers }) => run(params.id, { type: "finalize", dryRun: body.dryRun }, headers),
   );
 
   app.post(

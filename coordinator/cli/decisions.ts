@@ -1,6 +1,8 @@
-/** `start`, `approve`, `abort`, `revoke`: what an operator decides about a migration. */
+/** `start`, `approve`, `pause`, `abort`, `revoke`, `finalize`: what an operator decides about a migration. */
 import type { Command } from "commander";
+import { checked, REMOVAL } from "./checked.ts";
 import { type Context, examples } from "./context.ts";
+import { watch } from "./watch.ts";
 
 export function registerDecisionCommands(program: Command, context: Context): void {
   const decide = async (id: string, command: string, text: string, body?: object): Promise<void> => {
@@ -36,6 +38,47 @@ export function registerDecisionCommands(program: Command, context: Context): vo
     .action((id: string, { reason }: { reason: string }) =>
       decide(id, "abort", `${id} is aborted; the source serves`, { reason }),
     );
+
+  program
+    .command("pause")
+    .argument("<migration>", "a migration without a fence: seeding, following, ready, retaining or cleaning")
+    .requiredOption("--reason <text>", "goes into the log")
+    .description("hold it: no cutover, nothing is removed; copies go on and stay level")
+    .addHelpText("after", examples('pause split-2026-11 --reason "backup of pod-0 is running"'))
+    .action((id: string, { reason }: { reason: string }) =>
+      decide(id, "pause", `${id} is paused; go on with: cleave resume ${id}`, { reason }),
+    );
+
+  program
+    .command("resume")
+    .argument("<migration>", "a migration that is paused")
+    .description("go on with it")
+    .addHelpText("after", examples("resume split-2026-11"))
+    .action((id: string) => decide(id, "resume", `${id} goes on; follow it with: cleave watch ${id}`));
+
+  program
+    .command("finalize")
+    .argument("<migration>", "a migration that retains what it left behind")
+    .option("--dry-run", "only say what would be removed: rows, repositories, objects, bytes")
+    .option("--watch", "follow it until nothing dormant is left")
+    .description(
+      "end the retention: no way back from here; what is dormant is checked and removed, in batches",
+    )
+    .addHelpText("after", examples("finalize split-2026-11 --dry-run", "finalize split-2026-11 --watch"))
+    .action(async (id: string, options: { dryRun?: boolean; watch?: boolean }) => {
+      if (options.dryRun) {
+        process.exitCode = await checked(context, id, REMOVAL);
+        return;
+      }
+      if (!options.watch) {
+        const text = `${id} is finalized when all checks pass; follow it with: cleave watch ${id}`;
+        return decide(id, "finalize", text, {});
+      }
+      const client = context.client();
+      await client.command(id, "finalize", {});
+      const { json } = context;
+      process.exitCode = await watch(client, id, { json, approve: false, until: "end" });
+    });
 
   program
     .command("revoke")

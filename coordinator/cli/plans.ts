@@ -7,13 +7,9 @@ import type { Assignments } from "../../protocol/assignments.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Plan } from "../../protocol/plan.ts";
 import { assignmentsOfPlan, parsePlan, withFiles } from "../plan-file.ts";
-import type { ClusterStatus } from "../ports.ts";
+import { checked, START } from "./checked.ts";
 import { type Context, examples } from "./context.ts";
-import { EXIT } from "./exit.ts";
-import { follow } from "./follow.ts";
-import { plain } from "./format.ts";
 import { planView, shares } from "./plan-view.ts";
-import { findingsView } from "./view.ts";
 import { watch } from "./watch.ts";
 
 const PLAN_EXAMPLE = `
@@ -65,36 +61,6 @@ async function readPlan(file: string): Promise<{ plan: Plan; assignments: Assign
 }
 
 /** Runs the checks of a planned migration, waits for their result and shows it; returns the exit code. */
-async function check(context: Context, migrationId: string): Promise<number> {
-  const client = context.client();
-  await client.command(migrationId, "check");
-  let said = "";
-  const say = (line: string) => {
-    if (!context.json && line !== said) console.error(pc.dim(line));
-    said = line;
-  };
-  const found = await follow<ClusterStatus, ClusterStatus["migrations"][number]>(client, {
-    path: () => "/v1/status/stream",
-    onBroken: (why) => say(`the coordinator does not answer; still trying: ${plain(why)}`),
-    onEvent: (status) => {
-      const migration = status.migrations.find((one) => one.migrationId === migrationId);
-      if (!migration) throw new CleaveError("MIGRATION_UNKNOWN", `there is no migration ${migrationId}`);
-      if (migration.lifecycle !== "preflight") return migration;
-      if (migration.waitingFor.length > 0) say(`waiting for ${migration.waitingFor.map(plain).join("; ")}`);
-      return undefined;
-    },
-  });
-  const failed = found.findings.some((finding) => finding.severity === "error");
-  const verdict = failed
-    ? pc.red("it would be refused; nothing was changed")
-    : pc.green("all checks passed; nothing was changed");
-  context.print(
-    { migrationId, ok: !failed, findings: found.findings },
-    [findingsView(found.findings), verdict].filter((text) => text !== "").join("\n"),
-  );
-  return failed ? EXIT.refused : EXIT.ok;
-}
-
 export function registerPlanCommands(program: Command, context: Context): void {
   program
     .command("plan")
@@ -106,7 +72,7 @@ export function registerPlanCommands(program: Command, context: Context): void {
       const { plan, assignments } = await readPlan(file);
       const accepted = await context.client().plan(plan);
       if (options.dryRun) {
-        process.exitCode = await check(context, accepted.migrationId);
+        process.exitCode = await checked(context, accepted.migrationId, START);
         return;
       }
       const id = accepted.migrationId;
@@ -123,7 +89,7 @@ export function registerPlanCommands(program: Command, context: Context): void {
     .description("run all checks of a planned migration on every Pod; changes nothing")
     .addHelpText("after", examples("check split-2026-11", "check split-2026-11 --json"))
     .action(async (id: string) => {
-      process.exitCode = await check(context, id);
+      process.exitCode = await checked(context, id, START);
     });
 
   for (const kind of ["split", "move"] as const) registerRun(program, context, kind);
@@ -160,7 +126,7 @@ function registerRun(program: Command, context: Context, kind: "split" | "move")
       const client = context.client();
       const { migrationId } = await client.plan(plan);
       if (options.dryRun) {
-        process.exitCode = await check(context, migrationId);
+        process.exitCode = await checked(context, migrationId, START);
         return;
       }
       const started = await client.command(migrationId, "start");

@@ -16,6 +16,8 @@ const PATH = [
   "matching",
   "activating",
   "retaining",
+  "cleaning",
+  "completed",
 ];
 const BAR_CELLS = 12;
 
@@ -49,6 +51,7 @@ export function migrationView(status: MigrationStatus, now: number): string {
       `${pc.yellow("read-only")} for ${duration(upMs)}, epoch ${status.fence.epoch}, at most ${duration(status.fence.deadlineAt - status.fence.raisedAt)}`,
     );
   }
+  if (status.paused) lines.push(`${pc.yellow("paused")} for ${duration(now - status.paused.at)}`);
   for (const straggler of stragglersOf(status)) lines.push(`${pc.yellow("straggler")} ${plain(straggler)}`);
   if (status.reason) lines.push(`last: ${plain(status.reason)}`);
   if (status.findings.length > 0) lines.push(findingsView(status.findings));
@@ -105,7 +108,7 @@ function stragglersOf(status: MigrationStatus): string[] {
 
 /** As it can be typed. */
 function commandLine(command: string, migrationId: string): string {
-  const rest = { revoke: " POD --reason …", abort: " --reason …" }[command] ?? "";
+  const rest = { revoke: " POD --reason …", abort: " --reason …", pause: " --reason …" }[command] ?? "";
   return `cleave ${command} ${migrationId}${rest}`;
 }
 

@@ -50,7 +50,8 @@ export async function watch(client: ApiClient, migrationId: string, options: Wat
 }
 
 function endOf(migration: MigrationStatus): number | undefined {
-  if (migration.lifecycle === "retaining") {
+  if (migration.lifecycle === "completed") return EXIT.ok;
+  if (migration.lifecycle === "retaining" && !migration.removalCheck?.open) {
     const served = migration.pods.some((pod) => pod.share === "opened");
     return served ? EXIT.ok : EXIT.refused;
   }

@@ -21,7 +21,11 @@ export type Command =
   | { readonly type: "start" }
   | { readonly type: "approve" }
   | { readonly type: "abort"; readonly reason: string }
-  | { readonly type: "revoke"; readonly podId: PodId; readonly reason: string };
+  | { readonly type: "revoke"; readonly podId: PodId; readonly reason: string }
+  | { readonly type: "pause"; readonly reason: string }
+  | { readonly type: "resume" }
+  /** Ends the retention; `dryRun` only says what would be removed. */
+  | { readonly type: "finalize"; readonly dryRun: boolean };
 
 type Events = readonly ClusterEvent[];
 
@@ -31,11 +35,15 @@ const POSSIBLE: Record<Command["type"], readonly Lifecycle[]> = {
   approve: ["following", "ready"],
   abort: ["planned", "preflight", "seeding", "following", "ready", "fencing", "matching", "transferring"],
   revoke: ["activating"],
+  pause: ["seeding", "following", "ready", "retaining", "cleaning"],
+  resume: ["seeding", "following", "ready", "retaining", "cleaning"],
+  finalize: ["retaining"],
 };
 
-export function possibleCommands(migration: Migration): Command["type"][] {
-  return (Object.keys(POSSIBLE) as Command["type"][]).filter((type) =>
-    POSSIBLE[type].includes(migration.lifecycle),
+export function possibleCommands({ lifecycle, context }: Migration): Command["type"][] {
+  const pointless: Command["type"] = context.paused === null ? "resume" : "pause";
+  return (Object.keys(POSSIBLE) as Command["type"][]).filter(
+    (type) => type !== pointless && POSSIBLE[type].includes(lifecycle),
   );
 }
 
@@ -45,8 +53,16 @@ export function findMigration(state: ClusterState, migrationId: MigrationId): Mi
   return migration;
 }
 
-/** @throws CleaveError MIGRATION_UNKNOWN, COMMAND_NOT_POSSIBLE, ABORT_AFTER_TRANSFER or MESSAGE_VERSION_UNKNOWN. */
-export function decideCommand(state: ClusterState, migrationId: MigrationId, command: Command): Events {
+/**
+ * @throws CleaveError MIGRATION_UNKNOWN, COMMAND_NOT_POSSIBLE, ABORT_AFTER_TRANSFER, ORGANIZATION_CLAIMED or
+ * MESSAGE_VERSION_UNKNOWN.
+ */
+export function decideCommand(
+  state: ClusterState,
+  migrationId: MigrationId,
+  command: Command,
+  assignmentsOf: AssignmentsOf,
+): Events {
   const migration = findMigration(state, migrationId);
   const notUnderstood = state.notUnderstood ?? migration.notUnderstood;
   if (notUnderstood !== null)
@@ -62,6 +78,7 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
     }
     // Asking twice for what has already happened is not an error: the first answer may have been lost.
     if (command.type === "abort" && migration.lifecycle === "aborted") return [];
+    if (command.type === "finalize" && ["cleaning", "completed"].includes(migration.lifecycle)) return [];
     if (command.type === "start" && migration.context.startRequested && !isOver(migration.lifecycle))
       return [];
     mark("command-not-possible");
@@ -79,6 +96,14 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
       return migration.context.approvedBy === null ? [{ type: "CutoverApproved", ...base }] : [];
     case "abort":
       return [{ type: "MigrationAborted", ...base, reason: command.reason }];
+    case "pause":
+      return migration.context.paused === null
+        ? [{ type: "MigrationPaused", ...base, reason: command.reason }]
+        : [];
+    case "resume":
+      return migration.context.paused === null ? [] : [{ type: "MigrationResumed", ...base }];
+    case "finalize":
+      return decideFinalize(state, migration, command.dryRun, assignmentsOf);
     case "revoke": {
       const share = migration.context.shares[command.podId];
       if (share === "revoked") return [];
@@ -93,6 +118,33 @@ export function decideCommand(state: ClusterState, migrationId: MigrationId, com
       return [revocation(state, migration, command.podId, command.reason)];
     }
   }
+}
+
+/** Nothing that another live migration claims may be removed (rule 10), so that one has to be over first. */
+function decideFinalize(
+  state: ClusterState,
+  migration: Migration,
+  dryRun: boolean,
+  assignmentsOf: AssignmentsOf,
+): Events {
+  const { migrationId, context } = migration;
+  if (context.paused !== null)
+    throw new CleaveError("COMMAND_NOT_POSSIBLE", `${migrationId} is paused: resume it first`);
+  if (!isUnderstood(state))
+    throw new CleaveError("MESSAGE_VERSION_UNKNOWN", "this coordinator met an event that it does not know");
+  const own = assignmentsOf(migration.assignments.digest);
+  for (const other of Object.values(state.migrations)) {
+    if (other.migrationId === migrationId || isOver(other.lifecycle)) continue;
+    const claimed = claimsOf(own, [assignmentsOf(other.assignments.digest)]);
+    if (claimed.length > 0)
+      throw new CleaveError(
+        "ORGANIZATION_CLAIMED",
+        `${some(claimed)}: part of ${other.migrationId}, which is ${other.lifecycle} and has to be over first`,
+      );
+  }
+  const check = context.removalCheck;
+  if (check?.open && (check.end || dryRun)) return [];
+  return [{ type: "RemovalCheckStarted", v: 1, migrationId, end: !dryRun }];
 }
 
 /**
@@ -162,6 +214,7 @@ export function decidePlan(
  */
 function requireFree(migration: Migration, plan: Plan, targetPodIds: readonly PodId[]): void {
   const others = participants(migration);
+  // While it removes what it left behind, nothing may come to these Pods that could be taken for that.
   const retaining = migration.lifecycle === "retaining";
   const wanted = plan.kind === "move" ? (retaining ? [] : [plan.source, ...targetPodIds]) : targetPodIds;
   const busy = wanted.filter((podId) => others.includes(podId));

@@ -4,7 +4,7 @@
  */
 import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { EvidenceTable } from "../../protocol/events.ts";
-import type { Evidence, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
+import type { CheckStage, Evidence, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import type { MigrationReport } from "../../protocol/messages.ts";
@@ -20,6 +20,15 @@ export const FENCE_CHECK_FRESH_MS = 30_000;
 
 export function participants(migration: Migration): readonly PodId[] {
   return [migration.sourcePodId, ...migration.context.targetPodIds];
+}
+
+/**
+ * Whose dormant data is removed. A replica of a split that gave its share back is a whole Pod without a purpose, and
+ * most often a dead one: it is no voter here, and its machine is the operator's to wipe.
+ */
+export function cleaners(migration: Migration): readonly PodId[] {
+  const { shares } = migration.context;
+  return participants(migration).filter((podId) => migration.kind === "move" || shares[podId] !== "revoked");
 }
 
 interface Voter {
@@ -84,6 +93,20 @@ export function notSeeded(
   });
 }
 
+/** Why the present step of the removal is not done. */
+export function notRemoved(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): string[] {
+  return cleaners(migration).flatMap((podId) => {
+    const found = voter(migration, observations, podId, now);
+    if (typeof found === "string") return [found];
+    return notReached(state, found, [migration.context.filesRemoved ? "removeRows" : "removeFiles"]);
+  });
+}
+
 /** Why the first consensus does not hold: lag bounds, verification, problems, silent agents. */
 export function notCaughtUp(
   state: ClusterState,
@@ -125,21 +148,32 @@ export interface PreflightVerdict {
   readonly findings: readonly Finding[];
 }
 
-/** Findings of all participants, or whom it still waits for. `fence` findings must be recent. */
+/**
+ * Findings of all participants, or whom it still waits for. `fence` findings must be recent; before a `removal` every
+ * store also has to have closed or opened what the transfer said, since from then on it does other things.
+ */
 export function preflight(
+  state: ClusterState,
   migration: Migration,
   observations: Observations,
-  stage: "start" | "fence",
+  stage: CheckStage,
   now: number,
 ): PreflightVerdict {
   const waitingFor: string[] = [];
   const findings: Finding[] = [];
-  for (const podId of participants(migration)) {
+  const since: Record<CheckStage, number> = {
+    start: migration.context.preflightSequence,
+    fence: 0,
+    removal: migration.context.removalCheck?.sequence ?? 0,
+  };
+  for (const podId of stage === "removal" ? cleaners(migration) : participants(migration)) {
     const found = voter(migration, observations, podId, now);
     if (typeof found === "string") {
       waitingFor.push(found);
       continue;
     }
+    if (stage === "removal" && migration.context.shares[podId] !== "revoked")
+      waitingFor.push(...notReached(state, found, ["yield", "open"]));
     const { report } = found.received;
     const checks = found.report.preflight;
     const skewMs = Math.abs(report.at - found.received.receivedAt);
@@ -148,8 +182,8 @@ export function preflight(
       const message = `${podId}: its clock differs by ${Math.round(skewMs / 1000)} s from the coordinator's`;
       findings.push({ store: null, severity: "error", code: "CLOCK_SKEW", message });
     }
-    const current = stage === "start" ? report.appliedSequence >= migration.context.preflightSequence : true;
-    const recent = stage === "start" || (checks !== null && report.at - checks.at <= FENCE_CHECK_FRESH_MS);
+    const current = report.appliedSequence >= since[stage];
+    const recent = stage !== "fence" || (checks !== null && report.at - checks.at <= FENCE_CHECK_FRESH_MS);
     if (!current || checks === null || checks.stage !== stage || !recent)
       waitingFor.push(`${podId}: its checks are running`);
     else

@@ -8,7 +8,7 @@ import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
-import { exactConsensus, notCaughtUp, notSeeded, preflight } from "./consensus.ts";
+import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight } from "./consensus.ts";
 import { enter, type Observations, track } from "./observations.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
@@ -46,9 +46,13 @@ function decideMigration(
   now: number,
 ): Events {
   const base = { v: 1 as const, migrationId: migration.migrationId };
+  if (migration.context.paused !== null) {
+    mark("paused");
+    return NOTHING;
+  }
   switch (migration.lifecycle) {
     case "preflight": {
-      const verdict = preflight(migration, observations, "start", now);
+      const verdict = preflight(state, migration, observations, "start", now);
       if (verdict.waitingFor.length > 0) return NOTHING;
       const refused = verdict.findings.some((finding) => finding.severity === "error");
       const findings = verdict.findings.slice(0, 500);
@@ -72,12 +76,46 @@ function decideMigration(
       return decideFenced(state, migration, observations, now);
     case "activating":
       return decideRevocation(state, migration, now);
-    case "planned":
     case "retaining":
+      return decideRetention(state, migration, observations, now);
+    case "cleaning":
+      if (notRemoved(state, migration, observations, now).length > 0) return NOTHING;
+      return [{ type: migration.context.filesRemoved ? "RowsRemoved" : "FilesRemoved", ...base }];
+    case "planned":
     case "refused":
+    case "completed":
     case "aborted":
       return NOTHING;
   }
+}
+
+/** When the plan itself ends the retention: once, since what spoke against it is for an operator to look at. */
+function retentionEndsAt({ context, settings }: Migration): number | null {
+  const { forMs } = settings.retention;
+  if (forMs === null || context.transfer === null || context.removalCheck?.end) return null;
+  return context.transfer.at + forMs;
+}
+
+function decideRetention(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): Events {
+  const base = { v: 1 as const, migrationId: migration.migrationId };
+  const check = migration.context.removalCheck;
+  if (!check?.open) {
+    const endsAt = retentionEndsAt(migration);
+    if (endsAt === null || now < endsAt) return NOTHING;
+    mark("retention-ended-by-plan");
+    return [{ type: "RemovalCheckStarted", ...base, end: true }];
+  }
+  const verdict = preflight(state, migration, observations, "removal", now);
+  if (verdict.waitingFor.length > 0) return NOTHING;
+  const refused = verdict.findings.some((finding) => finding.severity === "error");
+  if (refused) mark("removal-refused");
+  const type = check.end && !refused ? "RetentionEnded" : "RemovalChecked";
+  return [{ type, ...base, findings: verdict.findings.slice(0, 500) }];
 }
 
 /** Is a cutover wanted: by an operator, or by the plan while it has attempts left. */
@@ -109,7 +147,7 @@ function decideReady(
     if (migration.settings.cutover.approval === "auto") mark("attempts-used-up");
     return NOTHING;
   }
-  const checks = preflight(migration, observations, "fence", now);
+  const checks = preflight(state, migration, observations, "fence", now);
   if (checks.waitingFor.length > 0 || checks.findings.some((finding) => finding.severity === "error")) {
     mark("fence-waits-for-checks");
     return NOTHING;
@@ -190,6 +228,9 @@ export function nextDeadlineAt(state: ClusterState, observations: Observations):
     const caughtUp = observations.caughtUpSince.get(id);
     const behind = observations.behindSince.get(id);
     if (fenceUp && fence) return [fence.deadlineAt];
+    if (migration.context.paused !== null) return [];
+    const endsAt = migration.lifecycle === "retaining" ? retentionEndsAt(migration) : null;
+    if (endsAt !== null) return [endsAt];
     if (migration.lifecycle === "activating" && transfer)
       return [transfer.at + migration.settings.cutover.openWithinMs];
     if (migration.lifecycle === "following" && caughtUp !== undefined)

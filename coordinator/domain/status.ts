@@ -2,9 +2,16 @@
 import type { ClusterState, Migration } from "../../protocol/cluster.ts";
 import type { Evidence, Finding, StoreStatus } from "../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
-import type { Fence, Lifecycle, ShareState, Transfer } from "../../protocol/migration-machine.ts";
+import type {
+  Fence,
+  Lifecycle,
+  Pause,
+  RemovalCheck,
+  ShareState,
+  Transfer,
+} from "../../protocol/migration-machine.ts";
 import { type Command, possibleCommands } from "./commands.ts";
-import { exactConsensus, notCaughtUp, notSeeded, participants, preflight } from "./consensus.ts";
+import { exactConsensus, notCaughtUp, notRemoved, notSeeded, participants, preflight } from "./consensus.ts";
 import { cutoverWanted } from "./decide.ts";
 import type { Observations } from "./observations.ts";
 
@@ -39,6 +46,9 @@ export interface MigrationStatus {
   readonly fence: Fence | null;
   readonly transfer: Transfer | null;
   readonly reason: string | null;
+  readonly paused: Pause | null;
+  /** The newest look at what would be removed; null before the first. */
+  readonly removalCheck: RemovalCheck | null;
   readonly pods: readonly PodStatus[];
   readonly possibleCommands: readonly Command["type"][];
 }
@@ -102,6 +112,8 @@ function migrationStatus(
     fence: context.fence && context.fenceUp ? context.fence : null,
     transfer: context.transfer,
     reason: context.reason,
+    paused: context.paused,
+    removalCheck: context.removalCheck,
     pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
     possibleCommands: possibleCommands(migration),
   };
@@ -153,11 +165,13 @@ export function waitingFor(
 ): string[] {
   const unknown = state.notUnderstood ?? migration.notUnderstood;
   if (unknown !== null) return [`a newer coordinator: this one does not know ${unknown}`];
+  const { paused } = migration.context;
+  if (paused !== null) return [`an operator: resume it (paused by ${paused.by}: ${paused.reason})`];
   switch (migration.lifecycle) {
     case "planned":
       return ["an operator: start it, or check it first"];
     case "preflight":
-      return [...preflight(migration, observations, "start", now).waitingFor];
+      return [...preflight(state, migration, observations, "start", now).waitingFor];
     case "seeding":
       return notSeeded(state, migration, observations, now);
     case "following": {
@@ -187,7 +201,13 @@ export function waitingFor(
             : `${podId}: is being promoted and opened`;
         });
     case "retaining":
+      if (migration.context.removalCheck?.open)
+        return [...preflight(state, migration, observations, "removal", now).waitingFor];
+      return ["an operator: finalize it when nobody needs the way back any more"];
+    case "cleaning":
+      return notRemoved(state, migration, observations, now);
     case "refused":
+    case "completed":
     case "aborted":
       return [];
   }
@@ -209,7 +229,7 @@ function waitingWhenReady(
         : "an operator: approve the cutover",
     ];
   }
-  const checks = preflight(migration, observations, "fence", now);
+  const checks = preflight(state, migration, observations, "fence", now);
   const errors = checks.findings
     .filter((finding) => finding.severity === "error")
     .map((finding) => finding.message);

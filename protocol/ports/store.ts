@@ -4,8 +4,8 @@
  */
 import type { Assignments } from "../assignments.ts";
 import type { SharePhase } from "../cluster.ts";
-import type { Finding, Goal, StoreStatus } from "../evidence.ts";
-import type { Epoch, MigrationId, PodId, StoreName } from "../ids.ts";
+import type { CheckStage, Finding, Goal, StoreStatus } from "../evidence.ts";
+import type { Epoch, MigrationId, OrganizationId, PodId, StoreName } from "../ids.ts";
 import type { MigrationKind, Settings } from "../plan.ts";
 
 /**
@@ -17,7 +17,12 @@ import type { MigrationKind, Settings } from "../plan.ts";
  * Goals of a target: `seed` (base copy), `follow` (live), `match` (epoch: apply the source's marker, compare,
  * evidence; goes on following), `activate` (after the transfer: promoted, identity and `shares` durable, still
  * closed), `open` (enforce `shares`: its own share is `opened`).
- * Either: `release` (the migration is over: remove everything that was made for it and nothing else).
+ * Either: `release` (the migration was aborted: remove everything that was made for it and nothing else).
+ * Either, once retention is over (rule 10): `removeFiles` and then `removeRows`, on every Pod of the migration. What is
+ * dormant here is removed in two steps, because rows tell whose a repository is: in the first, stores of files remove
+ * what `removal` permits, and rows stay; in the second, rows go too, and every store settles: routes of the migration
+ * become their organizations' base routes, and nothing of the migration is left but who is authoritative. A store for
+ * which a step has nothing goes on enforcing `shares`.
  */
 export interface Duty {
   readonly migrationId: MigrationId;
@@ -36,6 +41,17 @@ export interface Duty {
   /** Of the newest fence; null before the first. */
   readonly epoch: Epoch | null;
   readonly settings: Settings;
+  /** What may be removed here; null while nothing may. */
+  readonly removal: Removal | null;
+}
+
+/** Rule 10: deletion asks twice. Asked by a store before each batch, and answered from the newest fold of the log. */
+export interface Removal {
+  /**
+   * The log says that another Pod is authoritative, that this migration's retention is over, and that no other live
+   * migration claims the organization. A store asks its own Pod's routes besides.
+   */
+  mayRemove(organizationId: OrganizationId): boolean;
 }
 
 export interface Store {
@@ -43,9 +59,11 @@ export interface Store {
   /**
    * Checks without changing anything. `start`: before anything was changed (a target must be empty).
    * `fence`: right before the fence (guards in place, nothing that could not be drained).
+   * `removal`: before dormant data is removed; the duty's goal is `removeRows`. Says as an `info` what would go, in
+   * numbers and bytes, and as an `error` what must not be removed or cannot.
    * Problems are findings; it throws only when aborted.
    */
-  preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]>;
+  preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]>;
   /**
    * Brings the store to the duty's goal and resolves when it is reached; what has to continue (following,
    * change tracking) goes on in the background until another goal, `close`, or a fault. Idempotent, and

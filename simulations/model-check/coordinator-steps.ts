@@ -117,11 +117,14 @@ function asOfThisFence(state: ClusterState, heard: Heard): Heard {
   );
 }
 
+/** Removal is no part of this model: nothing that it explores is decided after the last share. */
+type Asked = Extract<Command, { readonly type: "start" | "approve" | "abort" | "revoke" }>;
+
 /** What operators can have a coordinator decide. */
 export function decidedForOperators(model: Model, state: ClusterState, left: Allowance): readonly Pending[] {
   const key = `commands ${left.start} ${left.approve} ${left.abort} ${left.revoke}`;
   return model.once(state, key, () => {
-    const commands: Command[] = [];
+    const commands: Asked[] = [];
     if (left.start > 0) commands.push({ type: "start" });
     if (left.approve > 0) commands.push({ type: "approve" });
     if (left.abort > 0) commands.push({ type: "abort", reason: "" });
@@ -129,14 +132,16 @@ export function decidedForOperators(model: Model, state: ClusterState, left: All
       for (const podId of model.cluster.targets) commands.push({ type: "revoke", podId, reason: "" });
     return commands.flatMap((command) => {
       const events = asked(model, state, command);
-      return events.length === 0 || command.type === "check" ? [] : [model.pending(events, command.type)];
+      return events.length === 0 ? [] : [model.pending(events, command.type)];
     });
   });
 }
 
-function asked(model: Model, state: ClusterState, command: Command): readonly ClusterEvent[] {
+const NO_ASSIGNMENTS = () => new Map();
+
+function asked(model: Model, state: ClusterState, command: Asked): readonly ClusterEvent[] {
   try {
-    return decideCommand(state, MIGRATION_ID, command);
+    return decideCommand(state, MIGRATION_ID, command, NO_ASSIGNMENTS);
   } catch {
     const transferred = state.migrations[MIGRATION_ID]?.context.transfer !== null;
     return model.wrong === "abort-after-transfer" && command.type === "abort" && transferred

@@ -1,6 +1,6 @@
 /** What the model stores share: statuses, listeners, background loops, and calls to servers that may die meanwhile. */
 import { type CleaveError, toCleaveError } from "../../protocol/errors.ts";
-import type { Finding, StoreStatus } from "../../protocol/evidence.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../protocol/evidence.ts";
 import type { MigrationId, StoreName } from "../../protocol/ids.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
 import type { Run } from "./host.ts";
@@ -28,7 +28,7 @@ export abstract class ModelStore implements Store {
     this.run = run;
   }
 
-  async preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]> {
+  async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
     await this.run.clock.sleep(5, signal);
     return this.check(duty, stage);
   }
@@ -48,7 +48,7 @@ export abstract class ModelStore implements Store {
     }
   }
 
-  protected abstract check(duty: Duty, stage: "start" | "fence"): Finding[];
+  protected abstract check(duty: Duty, stage: CheckStage): Finding[];
   protected abstract towards(duty: Duty, signal: AbortSignal): Promise<void>;
 
   protected set(duty: Duty, change: Partial<StoreStatus>): void {

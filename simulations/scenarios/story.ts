@@ -25,6 +25,8 @@ export const ENTERED_BY: Readonly<Record<Lifecycle, EventType>> = {
   transferring: "ConsensusReached",
   activating: "AuthorityTransferred",
   retaining: "Opened",
+  cleaning: "RetentionEnded",
+  completed: "RowsRemoved",
   aborted: "MigrationAborted",
 };
 

@@ -89,6 +89,12 @@ export const say = {
     reason: "late",
   }),
   aborted: (): ClusterEvent => ({ type: "MigrationAborted", ...base, reason: "operator" }),
+  paused: (): ClusterEvent => ({ type: "MigrationPaused", ...base, reason: "a backup runs" }),
+  resumed: (): ClusterEvent => ({ type: "MigrationResumed", ...base }),
+  removalChecking: (end = true): ClusterEvent => ({ type: "RemovalCheckStarted", ...base, end }),
+  retentionEnded: (): ClusterEvent => ({ type: "RetentionEnded", ...base, findings: [] }),
+  filesRemoved: (): ClusterEvent => ({ type: "FilesRemoved", ...base }),
+  rowsRemoved: (): ClusterEvent => ({ type: "RowsRemoved", ...base }),
 };
 
 /** The way to each lifecycle, as events. */
@@ -103,6 +109,8 @@ export const until = {
   ],
   fencing: () => [...until.ready(), say.approved(), say.fenced()],
   activating: () => [...until.fencing(), say.drained(), say.matched(), say.transferred()],
+  retaining: () => [...until.activating(), say.opened("pod-100"), say.opened("pod-101")],
+  cleaning: () => [...until.retaining(), say.removalChecking(), say.retentionEnded()],
 };
 
 /** Folds one record per event, at one time unit each, through the wire format as every process does. */

@@ -122,7 +122,7 @@ describe("the checks", () => {
 
   it("wait for every participant", () => {
     expect(
-      preflight(migration, hear(state, checked([]).slice(0, 2)), "start", 1_000).waitingFor,
+      preflight(state, migration, hear(state, checked([]).slice(0, 2)), "start", 1_000).waitingFor,
     ).toHaveLength(1);
   });
   it("do not count when they are older than the request", () => {
@@ -133,20 +133,20 @@ describe("the checks", () => {
         preflight: { stage: "start", at: 1, findings: [] },
       }),
     );
-    expect(preflight(migration, hear(state, old), "start", 1_000).waitingFor).toHaveLength(3);
+    expect(preflight(state, migration, hear(state, old), "start", 1_000).waitingFor).toHaveLength(3);
   });
   it("find clocks that differ", () => {
     const skewed = hear(state, checked([], 20_000), 1_000);
-    expect(preflight(migration, skewed, "start", 1_000).findings.map((finding) => finding.code)).toEqual([
-      "CLOCK_SKEW",
-      "CLOCK_SKEW",
-      "CLOCK_SKEW",
-    ]);
+    expect(
+      preflight(state, migration, skewed, "start", 1_000).findings.map((finding) => finding.code),
+    ).toEqual(["CLOCK_SKEW", "CLOCK_SKEW", "CLOCK_SKEW"]);
   });
   it("must be recent before the fence", () => {
     const stale = pods.map((podId) =>
       report(podId, { goal: "serve", at: 60_000, preflight: { stage: "fence", at: 1_000, findings: [] } }),
     );
-    expect(preflight(migration, hear(state, stale, 60_000), "fence", 60_000).waitingFor).toHaveLength(3);
+    expect(preflight(state, migration, hear(state, stale, 60_000), "fence", 60_000).waitingFor).toHaveLength(
+      3,
+    );
   });
 });

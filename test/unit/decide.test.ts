@@ -177,11 +177,12 @@ describe("given a transfer", () => {
 });
 
 describe("a command", () => {
-  const refusal = (state: ClusterState, command: Command) => () => decideCommand(state, migrationId, command);
+  const refusal = (state: ClusterState, command: Command) => () =>
+    decideCommand(state, migrationId, command, assignmentsOf);
   it("is refused for a migration that does not exist", () => {
-    expect(() => decideCommand(fold([say.configured()]), "nope" as MigrationId, { type: "start" })).toThrow(
-      /no migration/,
-    );
+    expect(() =>
+      decideCommand(fold([say.configured()]), "nope" as MigrationId, { type: "start" }, assignmentsOf),
+    ).toThrow(/no migration/);
   });
   it("abort is possible in every state before the transfer and in none after it", () => {
     const path = [...until.activating()];
@@ -194,8 +195,9 @@ describe("a command", () => {
         );
       else
         expect(
-          theMigration(fold(decideCommand(state, migrationId, { type: "abort", reason: "x" }), state))
-            .lifecycle,
+          theMigration(
+            fold(decideCommand(state, migrationId, { type: "abort", reason: "x" }, assignmentsOf), state),
+          ).lifecycle,
         ).toBe("aborted");
     }
   });
@@ -205,9 +207,11 @@ describe("a command", () => {
   });
   it("asked twice has the effect of once", () => {
     const approved = fold([say.approved()], fold(until.ready()));
-    expect(decideCommand(approved, migrationId, { type: "approve" })).toEqual([]);
+    expect(decideCommand(approved, migrationId, { type: "approve" }, assignmentsOf)).toEqual([]);
     const aborted = fold([say.aborted()], approved);
-    expect(decideCommand(aborted, migrationId, { type: "abort", reason: "again" })).toEqual([]);
+    expect(decideCommand(aborted, migrationId, { type: "abort", reason: "again" }, assignmentsOf)).toEqual(
+      [],
+    );
   });
 });
 

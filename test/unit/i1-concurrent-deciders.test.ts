@@ -1,20 +1,22 @@
 /**
  * I1 at the level of the log: two coordinators and three agents, each at its own position of one log, deciding,
- * appending by compare-and-set, reporting and restarting in any order. At no step may two Pods allow writes.
+ * appending by compare-and-set, reporting and restarting in any order. At no step may two Pods allow writes, or may a
+ * Pod remove what is authoritative there (I7).
  */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { decideLowering, decideOpening } from "../../agent/domain/own-decisions.ts";
 import { goalOf } from "../../agent/domain/react.ts";
+import { mayRemove } from "../../agent/domain/removal.ts";
 import { type Command, decideCommand } from "../../coordinator/domain/commands.ts";
 import { decideNext, observe } from "../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../coordinator/domain/observations.ts";
-import { type ClusterState, emptyCluster, sharePhase } from "../../protocol/cluster.ts";
+import { type ClusterState, emptyCluster, routeOf, sharePhase } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import { evolve } from "../../protocol/evolve.ts";
 import type { Epoch, PodId } from "../../protocol/ids.ts";
 import { LIFECYCLES } from "../../protocol/migration-machine.ts";
-import { migrationId, pod, report, say, until } from "../support/story.ts";
+import { assignmentsOf, migrationId, org, pod, report, say, until } from "../support/story.ts";
 
 const PODS = [pod("pod-0"), pod("pod-100"), pod("pod-101")] as const;
 
@@ -103,7 +105,11 @@ class World {
       reportSequence: agent.sequence,
       appliedSequence: agent.state.sequence,
       at: this.now,
-      preflight: { stage: "fence", at: this.now, findings: [] },
+      preflight: {
+        stage: migration?.lifecycle === "retaining" ? "removal" : "fence",
+        at: this.now,
+        findings: [],
+      },
       ...(proves ? { evidenceEpoch: fence.epoch } : {}),
     });
   }
@@ -116,6 +122,12 @@ class World {
         `writers of ${target}: ${writers.map((w) => w.self)}`,
       ).toBeLessThanOrEqual(1);
     }
+    const newest = this.catchUp(this.agents[0]?.state ?? emptyCluster, this.log.length);
+    for (const { self, state } of this.agents)
+      for (const organization of [org("1"), org("2"), org("stayed")]) {
+        if (!mayRemove(state, migrationId, self, organization, assignmentsOf)) continue;
+        expect(routeOf(newest, organization, assignmentsOf)?.podId, "the Pod that may remove").not.toBe(self);
+      }
   }
 }
 
@@ -188,7 +200,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     ),
   },
   {
-    weight: 1,
+    weight: 2,
     arbitrary: fc
       .tuple(
         coordinatorIndex,
@@ -196,6 +208,11 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
           { type: "abort", reason: "x" },
           { type: "approve" },
           { type: "revoke", podId: pod("pod-100"), reason: "x" },
+          { type: "finalize", dryRun: false },
+          { type: "finalize", dryRun: true },
+          { type: "pause", reason: "x" },
+          { type: "resume" },
+          { type: "resume" },
         ),
       )
       .map(
@@ -203,7 +220,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
           (w) => {
             const { state } = w.coordinators[c] as World["coordinators"][number];
             try {
-              w.append(decideCommand(state, migrationId, command), state.sequence);
+              w.append(decideCommand(state, migrationId, command, assignmentsOf), state.sequence);
             } catch {
               // Not possible now: a typed refusal.
             }

@@ -3,7 +3,7 @@
  * source agent's memory with generations, a feed of it, and targets that copy, compare and prove.
  */
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
-import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { hash32 } from "../../world/random.ts";
@@ -37,7 +37,7 @@ export class ModelFileStore extends ModelStore implements Source {
     this.failsUntil = parts.failsUntil;
   }
 
-  protected check(duty: Duty, stage: "start" | "fence"): Finding[] {
+  protected check(duty: Duty, stage: CheckStage): Finding[] {
     if (duty.role !== "target" || stage !== "start") return [];
     const { peerOf, network } = this.#parts;
     if (peerOf(duty.sourcePodId) === null || !network.connected(duty.sourcePodId, this.#own.podId))

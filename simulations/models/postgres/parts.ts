@@ -1,6 +1,6 @@
 /** What the store is made of, and what it checks before anything is changed. */
 import type { ErrorCode } from "../../../protocol/errors.ts";
-import type { Finding } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Chance } from "../../world/random.ts";
 import type { Run } from "../host.ts";
@@ -20,7 +20,7 @@ export interface PostgresStoreParts {
   readonly onRemoved: (organizations?: readonly string[]) => void;
 }
 
-export function checkPostgres(own: PostgresServer, duty: Duty, stage: "start" | "fence"): Finding[] {
+export function checkPostgres(own: PostgresServer, duty: Duty, stage: CheckStage): Finding[] {
   const error = (code: ErrorCode, message: string): Finding[] => [
     { store: "postgres", severity: "error", code, message },
   ];

@@ -1,6 +1,6 @@
 /** PostgreSQL behind the store port, as agent/stores/postgres drives it: goal by goal. */
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
-import type { Finding } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { ModelStore } from "../store-base.ts";
 import { slotName } from "./move-session.ts";
@@ -28,7 +28,7 @@ export class ModelPostgresStore extends ModelStore {
     this.failsUntil = parts.failsUntil;
   }
 
-  protected check(duty: Duty, stage: "start" | "fence"): Finding[] {
+  protected check(duty: Duty, stage: CheckStage): Finding[] {
     return checkPostgres(this.#own, duty, stage);
   }
 
