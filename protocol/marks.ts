@@ -54,9 +54,7 @@ export const MARKS = {
   "successor-waits-for-release": "a newer migration waits until what an aborted one left is gone",
   "standing-still": "an agent does nothing for a migration with an event that it does not know",
   "removal-paused": "a Pod removes nothing, because the migration is paused",
-  "removal-no-not-cleaning": "a store may not remove: the migration does not clean (any more)",
-  "removal-no-authoritative": "a store may not remove: this Pod is authoritative for the organization",
-  "removal-no-claimed": "a store may not remove: another migration claims the organization",
+  "authoritative-is-kept": "a store may not remove an organization: this Pod is authoritative for it",
   "duty-preempted": "a store is called away from a duty by a newer one",
   "store-tried-again": "a store failed and is asked again after a pause",
   "store-tried-again-at-once":

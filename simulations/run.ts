@@ -82,6 +82,7 @@ const QUIET_MS = 60_000;
 /** Faults being over, everything has to come to rest within this. */
 const REST_WITHIN_MS = 180_000;
 const MAX_EVENTS = 400_000;
+const TRANSFERRED: ReadonlySet<Lifecycle> = new Set(["retaining", "cleaning", "completed"]);
 
 interface Failure {
   readonly verdict: Verdict;
@@ -250,8 +251,8 @@ class OneRun {
 
   #waits(): string[] {
     const newest = this.#truth.state.migrations[this.#operator.migrationId];
-    const operator =
-      newest?.lifecycle === "retaining" ? [] : [`${this.#operator.migrationId} to be retained`];
+    const end = this.#end;
+    const operator = newest?.lifecycle === end ? [] : [`${this.#operator.migrationId} to be ${end}`];
     return [...operator, ...this.#checkers.flatMap((checker) => checker.waitsFor?.() ?? [])];
   }
 
@@ -263,6 +264,11 @@ class OneRun {
     this.#clients.probe((organization, store) => this.#unserved.delete(`${organization} ${store ?? "read"}`));
   }
 
+  /** Where a migration of this scenario comes to rest. */
+  get #end(): "retaining" | "completed" {
+    return this.#scenario.retention ? "completed" : "retaining";
+  }
+
   #look(): boolean {
     for (const checker of this.#checkers) checker.afterEvent?.();
     return this.#failure !== null;
@@ -270,7 +276,7 @@ class OneRun {
 
   #isSettled(): boolean {
     const lifecycle = this.#truth.state.migrations[this.#operator.migrationId]?.lifecycle;
-    if (lifecycle !== "retaining") this.#settledAt = null;
+    if (lifecycle !== this.#end) this.#settledAt = null;
     else this.#settledAt ??= this.#world.now;
     return this.#settledAt !== null && this.#world.now > this.#settledAt + AFTER_SETTLED_MS;
   }
@@ -288,7 +294,7 @@ class OneRun {
       hash: this.#world.trace.hash,
       virtualMs: this.#world.now,
       events: this.#world.events,
-      migrations: migrations.filter(({ lifecycle }) => lifecycle === "retaining").length,
+      migrations: migrations.filter(({ lifecycle }) => TRANSFERRED.has(lifecycle)).length,
       aborted: migrations.filter(({ lifecycle }) => lifecycle === "aborted").length,
       acknowledged: this.#clients.acknowledged,
       reads: this.#clients.reads,

@@ -6,12 +6,19 @@ import type { Fault } from "./faults/fault.ts";
 import { Chance } from "./world/random.ts";
 
 export interface Incident {
-  readonly command: "abort" | "revoke";
+  /** What is paused is resumed after a while. */
+  readonly command: "abort" | "revoke" | "pause";
   /** Given so long after the first such event. */
   readonly on: EventType;
   readonly afterMs: number;
   /** Of a revocation: which target, by its place. */
   readonly target: number;
+}
+
+export interface Retention {
+  /** By the plan; null: an operator finalizes it. */
+  readonly forMs: number | null;
+  readonly dryRunFirst: boolean;
 }
 
 /** A cluster whose Pods all serve already, and a plan of the kind `move` instead of a split. */
@@ -48,6 +55,8 @@ export interface Scenario {
   /** The operator has the plan checked before it is started; approves before anything is ready. */
   readonly checksFirst?: boolean;
   readonly approvesEarly?: boolean;
+  /** What ends the retention; absent: nothing does. */
+  readonly retention?: Retention | null;
   readonly incidents: readonly Incident[];
   readonly faults: readonly Fault[];
   /** When faults stop at the latest. */
@@ -57,6 +66,8 @@ export interface Scenario {
 export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
 
 const MOVES_SHARE = 0.15;
+const FINALIZED_SHARE = 0.25;
+const PAUSED_SHARE = 0.1;
 
 /** @param moves `never`: what the seed drew before there were any */
 export function drawScenario(
@@ -64,10 +75,32 @@ export function drawScenario(
   withFaults = true,
   moves: "never" | "some" | "always" = "some",
 ): Scenario {
-  const scenario = drawSplit(seed, withFaults);
+  const scenario = withRetention(drawSplit(seed, withFaults), new Chance(seed).fork("retention"), withFaults);
   const chance = new Chance(seed).fork("move");
   const isMove = chance.chance(MOVES_SHARE) ? moves !== "never" : moves === "always";
   return isMove ? asMove(scenario, chance, withFaults) : scenario;
+}
+
+function withRetention(scenario: Scenario, chance: Chance, withFaults: boolean): Scenario {
+  const ends = chance.chance(FINALIZED_SHARE);
+  const forMs = chance.chance(0.3) ? chance.whole(0, 3_000) : null;
+  const dryRunFirst = chance.chance(0.3);
+  const pauses = withFaults && chance.chance(PAUSED_SHARE);
+  const on = chance.pick<EventType>([
+    "PreflightPassed",
+    "SeedingCompleted",
+    "ReplicasCaughtUp",
+    "Opened",
+    "RetentionEnded",
+    "RetentionEnded",
+    "FilesRemoved",
+  ]);
+  const pause: Incident = { command: "pause", on, afterMs: chance.skewed(0, 300), target: 0 };
+  return {
+    ...scenario,
+    retention: ends ? { forMs, dryRunFirst } : null,
+    incidents: pauses ? [...scenario.incidents, pause] : scenario.incidents,
+  };
 }
 
 /** The same cluster, faults and operator, with two Pods or more that serve, and a few organizations that move. */

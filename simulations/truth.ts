@@ -54,15 +54,19 @@ export class Truth {
     const { state } = this;
     const base = state.defaultPodId as PodId;
     for (const migration of this.migrations().reverse()) {
-      if (isOver(migration.lifecycle)) continue;
+      const { lifecycle } = migration;
+      if (isOver(lifecycle) && lifecycle !== "completed") continue;
       const target = this.assignments(migration).get(organization as never);
       if (target === undefined) continue;
       const phase = phaseOf(migration, target);
+      if (lifecycle === "completed") {
+        if (phase !== "opened") continue;
+        return { podId: target, phase: "unclaimed", source: target, target: null, migration: null };
+      }
       const source = migration.sourcePodId;
       const podId = phase === "source" ? source : phase === "opened" ? target : null;
       return { podId, phase, source, target, migration };
     }
-    // Every migration that moved anything is retaining, and claims it still.
     return { podId: base, phase: "unclaimed", source: base, target: null, migration: null };
   }
 }

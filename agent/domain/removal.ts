@@ -30,18 +30,15 @@ export function mayRemove(
 ): boolean {
   const migration = state.migrations[migrationId];
   const cleaning = migration?.lifecycle === "cleaning" && migration.context.paused === null;
-  if (!cleaning || !isUnderstood(state)) return refuse("not-cleaning");
-  if (routeOf(state, organizationId, assignmentsOf)?.podId === self) return refuse("authoritative");
-  const claimed = Object.values(state.migrations).some(
+  if (!cleaning || !isUnderstood(state)) return false;
+  if (routeOf(state, organizationId, assignmentsOf)?.podId === self) {
+    mark("authoritative-is-kept");
+    return false;
+  }
+  return !Object.values(state.migrations).some(
     (other) =>
       other.migrationId !== migrationId &&
       !isOver(other.lifecycle) &&
       assignmentsOf(other.assignments.digest).has(organizationId),
   );
-  return claimed ? refuse("claimed") : true;
-}
-
-function refuse(why: "not-cleaning" | "authoritative" | "claimed"): false {
-  mark(`removal-no-${why}`);
-  return false;
 }

@@ -12,6 +12,7 @@ import { replay } from "./i08-replay.ts";
 import { exits } from "./i09-exits.ts";
 import { reversibility } from "./i10-reversibility.ts";
 import { newestLife } from "./rule-03-newest-life.ts";
+import { deletion } from "./rule-10-deletion.ts";
 import { standsStill } from "./rule-13-stands-still.ts";
 
 /** The invariants of docs/protocol.md, in its order, and those rules that a process could break without harm for long. */
@@ -29,6 +30,7 @@ export function allCheckers(facts: Facts): Checker[] {
     reversibility(facts),
     exactCopies(facts),
     newestLife(facts),
+    deletion(facts),
     standsStill(facts),
   ];
 }

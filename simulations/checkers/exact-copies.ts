@@ -3,12 +3,15 @@
  * that the source had there. (Rule 11's comparison would find most of what breaks this, later and by other means; so it
  * is looked at from outside.) A copy that a fault damaged is for the comparison to find.
  */
+import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import { slotName } from "../models/postgres/move-session.ts";
 import type { PostgresServer } from "../models/postgres/server.ts";
 import type { WalRecord } from "../models/postgres/state.ts";
 import type { Checker } from "../observer.ts";
 import { SOURCE } from "../processes/cluster.ts";
 import type { Facts } from "./facts.ts";
+
+const REMOVED: ReadonlySet<Lifecycle> = new Set(["aborted", "cleaning", "completed"]);
 
 export function exactCopies({ truth, cluster, violated }: Facts): Checker {
   /** The source's rows of the organizations up to a position, as its WAL has them. */
@@ -57,7 +60,7 @@ export function exactCopies({ truth, cluster, violated }: Facts): Checker {
       const migration = truth.migrations().at(-1);
       if (migration?.kind !== "move" || migration.context.shares[target] === "opened") return;
       // Rows go first and the origin last, so that a removal which is cut off is begun again.
-      if (migration.lifecycle === "aborted") return;
+      if (REMOVED.has(migration.lifecycle)) return;
       const slot = slotName(migration.migrationId, target);
       const position = postgres.state.origins.get(slot);
       const told = source.logical.slots.get(slot)?.confirmed ?? 0;

@@ -18,8 +18,8 @@ export function reversibility({ truth, cluster, violated }: Facts): Checker {
     },
     atRest() {
       for (const organization of cluster.assignments.keys()) {
-        const { phase, source } = truth.authority(organization);
-        if (phase !== "opened") continue;
+        const { phase, source, migration } = truth.authority(organization);
+        if (phase !== "opened" || migration?.lifecycle !== "retaining") continue;
         for (const store of STORES as readonly StoreName[]) {
           const dormant = new Set(contentOf(cluster.pod(source), store, organization));
           const lost = written

@@ -295,4 +295,45 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
       },
     ],
   },
+  {
+    name: "retention-ends-by-itself",
+    says: "A migration that retains has what it left behind removed, without an operator and without a time in its plan.",
+    edits: [
+      {
+        file: "coordinator/domain/decide.ts",
+        find: "if (endsAt === null || now < endsAt) return NOTHING;",
+        replace: "if (endsAt !== null && now < endsAt) return NOTHING;",
+      },
+    ],
+  },
+  {
+    name: "missing-cleaner-counts-as-done",
+    says: "A Pod that has not reported that it removed everything is left out of the question whether all is removed.",
+    edits: [
+      {
+        file: CONSENSUS,
+        find: "    return notReached(state, found, [migration.context.filesRemoved",
+        replace:
+          "    if (podId !== migration.sourcePodId) return [];\n    return notReached(state, found, [migration.context.filesRemoved",
+      },
+    ],
+  },
+  {
+    name: "removal-while-retaining",
+    says: "The source removes what it left behind as soon as everything is open elsewhere, and not when the retention is over.",
+    edits: [
+      {
+        file: REACT,
+        find: '      if (isSource) return "yield";\n      if (share === "opened") return "open";',
+        replace:
+          '      if (isSource) return migration.lifecycle === "retaining" ? "removeFiles" : "yield";\n      if (share === "opened") return "open";',
+      },
+      { file: REACT, find: 'migration.lifecycle === "cleaning"\n', replace: "true\n" },
+      {
+        file: "agent/domain/removal.ts",
+        find: 'migration?.lifecycle === "cleaning" && migration.context.paused === null',
+        replace: "true",
+      },
+    ],
+  },
 ];

@@ -1,5 +1,6 @@
 /** The person: plans, starts, approves; sometimes aborts or revokes; plans again after a failure. */
 import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Migration } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId } from "../../protocol/ids.ts";
 import { Plan } from "../../protocol/plan.ts";
@@ -8,6 +9,8 @@ import { type Cluster, SOURCE } from "./cluster.ts";
 
 const LOOK_MS = 350;
 const MAX_PLANS = 12;
+const PAUSED_MS = 900;
+const SAYS_SO = "the operator says so";
 /** What a move says when it cannot go on, however often it is tried; a copy that differs is not repaired. */
 const NEEDS_A_NEW_PLAN: ReadonlySet<string> = new Set([
   "MEMBERSHIP_CHANGED",
@@ -24,6 +27,7 @@ export class Operator {
   #busy = 0;
   #turn = 0;
   #failedAt: number | null = null;
+  #pausedAt: number | null = null;
 
   constructor(cluster: Cluster, scenario: Scenario) {
     this.#cluster = cluster;
@@ -52,9 +56,9 @@ export class Operator {
           this.#ask(`${incident.command} ${podId ?? ""}`, (coordinator) =>
             coordinator.command(
               this.migrationId,
-              incident.command === "abort" || podId === undefined
-                ? { type: "abort", reason: "the operator says so" }
-                : { type: "revoke", podId, reason: "the operator says so" },
+              incident.command === "revoke" && podId !== undefined
+                ? { type: "revoke", podId, reason: SAYS_SO }
+                : { type: incident.command === "pause" ? "pause" : "abort", reason: SAYS_SO },
               "operator:sim",
             ),
           );
@@ -81,22 +85,41 @@ export class Operator {
       return;
     }
     const { lifecycle, context } = migration;
-    const command = (type: "check" | "start" | "approve") =>
+    const command = (type: "check" | "start" | "approve" | "resume") =>
       this.#ask(type, (coordinator) => coordinator.command(this.migrationId, { type }, "operator:sim"));
     const approvesEarly = this.#scenario.approvesEarly && lifecycle === "following";
     const checksFirst = this.#scenario.checksFirst && context.preflightSequence === 0;
+    if (context.paused !== null) {
+      this.#pausedAt ??= world.now;
+      if (world.now - this.#pausedAt >= PAUSED_MS) command("resume");
+      return;
+    }
+    this.#pausedAt = null;
     if (lifecycle === "planned") command(checksFirst ? "check" : "start");
     else if (approvesEarly && context.approvedBy === null) command("approve");
     else if (this.#isBeyondHelp()) this.#abort("a target can never catch up");
     else if (lifecycle === "ready" && context.approvedBy === null) {
       const { approval, attempts } = migration.settings.cutover;
       if (approval === "manual" || context.attempts >= attempts) command("approve");
-    } else if (lifecycle === "aborted" || lifecycle === "refused") {
+    } else if (lifecycle === "retaining") this.#finalize(migration);
+    else if (lifecycle === "aborted" || lifecycle === "refused") {
       this.#failedAt ??= world.now;
       if (world.now - this.#failedAt < 3_000 || this.#plans >= MAX_PLANS) return;
       this.#failedAt = null;
       this.#plans += 1;
     }
+  }
+
+  /** As often as it takes: what speaks against it in a cluster with faults passes. */
+  #finalize({ context }: Migration): void {
+    const { retention } = this.#scenario;
+    if (!retention || context.removalCheck?.open) return;
+    // The plan ends it once by itself; after that it is the operator's.
+    if (retention.forMs !== null && !context.removalCheck) return;
+    const dryRun = retention.dryRunFirst && context.removalCheck === null;
+    this.#ask(dryRun ? "finalize (dry run)" : "finalize", (coordinator) =>
+      coordinator.command(this.migrationId, { type: "finalize", dryRun }, "operator:sim"),
+    );
   }
 
   /** What the program itself says that nothing but a new plan helps with. */
@@ -123,7 +146,7 @@ export class Operator {
   }
 
   #plan(): Plan {
-    const { settings, approval, lagBytes = 2_000 } = this.#scenario;
+    const { settings, approval, lagBytes = 2_000, retention } = this.#scenario;
     const { settlingMs, ...cutover } = settings;
     return Plan.parse({
       migration: this.migrationId,
@@ -135,6 +158,7 @@ export class Operator {
       })),
       settings: {
         settlingMs,
+        retention: { forMs: retention?.forMs ?? null },
         cutover: { approval, ...cutover },
         lagBounds: { postgresBytes: lagBytes },
       },

@@ -1,6 +1,7 @@
 import { LIFECYCLE_STORIES } from "./lifecycle.ts";
 import { MOVE_STORIES } from "./moves.ts";
 import { PEER_STORIES, VERSION_STORIES } from "./peers.ts";
+import { RETENTION_STORIES } from "./retention.ts";
 import type { NamedStory } from "./story.ts";
 
 export const SCENARIOS: readonly NamedStory[] = [
@@ -8,6 +9,7 @@ export const SCENARIOS: readonly NamedStory[] = [
   ...PEER_STORIES,
   ...VERSION_STORIES,
   ...MOVE_STORIES,
+  ...RETENTION_STORIES,
 ];
 
 /** @throws Error naming all of them when there is none of that name. */

@@ -60,6 +60,8 @@ export const downgrade = (target: string, without: EventType): Happening => ({
   event: without,
 });
 export const operatorAborts: Happening = { command: "abort", target: 0 };
+/** And resumes it after a while. */
+export const operatorPauses: Happening = { command: "pause", target: 0 };
 /** The target by its place. */
 export const operatorRevokes = (target: number): Happening => ({ command: "revoke", target });
 /** Of the source of a move. */

@@ -111,7 +111,7 @@ export class Story {
       const end = ends[firstOf(report)];
       if (end !== lifecycle) return `the migration ended as ${end}, not as ${lifecycle}`;
       const last = Object.values(ends).at(-1);
-      return last === "retaining" ? null : `the last plan ended as ${last}`;
+      return last === "retaining" || last === "completed" ? null : `the last plan ended as ${last}`;
     });
   }
 

@@ -48,6 +48,8 @@ export class FileServer {
   readonly keys = new Map<string, Set<string>>();
   readonly shares = new Map<string, FileShares>();
   readonly routes = new Map<string, Assignments>();
+  /** Of organizations that a migration, over by now, brought elsewhere than to the default Pod. */
+  readonly base = new Map<string, PodId>();
   readonly inflight = new Set<FileWriter>();
   readonly dirty = new Set<string>();
   /** Copies that migrations began here, by migration. */
@@ -96,7 +98,31 @@ export class FileServer {
         return { outcome: "wrongPod", podId: target };
       return { outcome: "fenced" };
     }
-    return this.podId === this.defaultPodId ? null : { outcome: "wrongPod", podId: this.defaultPodId };
+    const base = this.base.get(writer.organization) ?? this.defaultPodId;
+    return this.podId === base ? null : { outcome: "wrongPod", podId: base };
+  }
+
+  /** The Pod's own word: another Pod is authoritative, and no other migration has staged the organization. */
+  isDormant(organization: string, ofMigration: string): boolean {
+    for (const [migrationId, assignments] of this.routes) {
+      const target = assignments.get(organization as never);
+      if (target === undefined) continue;
+      const shares = this.shares.get(migrationId);
+      const phase = shares?.phases[target];
+      if (migrationId !== ofMigration || shares === undefined) return false;
+      if (phase === "opened") return target !== this.podId;
+      return phase === "source" && shares.source !== this.podId;
+    }
+    return (this.base.get(organization) ?? this.defaultPodId) !== this.podId;
+  }
+
+  /** The migration is over: organizations of opened shares have their target as base Pod. */
+  settle(migrationId: string): void {
+    for (const [organization, target] of this.routes.get(migrationId) ?? [])
+      if (this.shares.get(migrationId)?.phases[target] === "opened") this.base.set(organization, target);
+    this.routes.delete(migrationId);
+    this.shares.delete(migrationId);
+    this.copies.delete(migrationId);
   }
 
   /** Written and synced; false when the writer was ended first. */

@@ -8,6 +8,7 @@ import type { StoreName } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { hash32 } from "../../world/random.ts";
 import { ModelStore } from "../store-base.ts";
+import { removeFiles } from "./removal.ts";
 import { type Entry, type Feed, type FileStoreParts, Replica, type Source } from "./replica.ts";
 import type { FileServer } from "./server.ts";
 
@@ -52,6 +53,10 @@ export class ModelFileStore extends ModelStore implements Source {
   }
 
   protected async towards(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.goal === "removeRows") {
+      await this.#settle(duty, signal);
+      return;
+    }
     await this.#setShares(duty, signal);
     switch (duty.goal) {
       case "prepare":
@@ -96,9 +101,33 @@ export class ModelFileStore extends ModelStore implements Source {
         this.#activated(duty.migrationId);
         this.set(duty, { reached: true, lag: null, verified: true });
         return;
+      case "removeFiles":
+        this.#stopFollowing(duty.migrationId);
+        await removeFiles(this.#removal, duty, signal);
+        this.set(duty, { reached: true, lag: null, verified: true });
+        return;
       case "release":
         return this.#release(duty, signal);
     }
+  }
+
+  get #removal() {
+    const { clock } = this.run;
+    return {
+      own: this.#own,
+      sleep: (ms: number, signal: AbortSignal) => clock.sleep(ms, signal),
+      onRemoved: this.#parts.onRemoved,
+    };
+  }
+
+  async #settle(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.run.clock.sleep(2, signal);
+    const { migrationId } = duty;
+    if (this.#own.routes.has(migrationId)) await removeFiles(this.#removal, duty, signal);
+    this.#own.settle(migrationId);
+    this.#serving.delete(migrationId);
+    if (duty.role === "source" && this.#serving.size === 0) this.#tracking = false;
+    this.set(duty, { reached: true, lag: null, verified: true });
   }
 
   override async close(): Promise<void> {

@@ -31,6 +31,8 @@ export function admit(server: PostgresServer, transaction: Transaction, organiza
       return refused({ outcome: "wrongPod", podId: source });
     return refused({ outcome: "fenced" });
   }
-  if (server.clusterName === server.defaultPodId) return { refusal: null, logical: null };
-  return refused({ outcome: "wrongPod", podId: server.defaultPodId });
+  const base = server.state.base.get(organization) ?? server.defaultPodId;
+  return server.clusterName === base
+    ? { refusal: null, logical: null }
+    : refused({ outcome: "wrongPod", podId: base });
 }

@@ -24,6 +24,7 @@ export function checkPostgres(own: PostgresServer, duty: Duty, stage: CheckStage
   const error = (code: ErrorCode, message: string): Finding[] => [
     { store: "postgres", severity: "error", code, message },
   ];
+  if (stage === "removal") return own.up ? [] : error("POSTGRES_UNREACHABLE", "the server does not answer");
   if (duty.role === "source" || duty.kind === "move") {
     if (!own.up) return error("POSTGRES_UNREACHABLE", `the ${duty.role} does not answer`);
     if (duty.role === "source" || stage === "fence") return [];

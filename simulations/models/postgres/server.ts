@@ -238,8 +238,9 @@ export class PostgresServer {
     });
   }
 
-  /** A change of Cleave's own tables. `done` when durable. */
+  /** A change of Cleave's own tables. `done` when durable; a server that is down takes no order and answers nothing. */
   administer(changes: readonly Change[], done: () => void): void {
+    if (!this.up) return;
     this.administering += 1;
     this.#writeWal(changes, () => {
       this.administering -= 1;

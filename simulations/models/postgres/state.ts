@@ -43,6 +43,8 @@ export type Change =
       readonly verified?: SnapshotId | null;
     }
   | { readonly type: "unstage"; readonly migrationId: string }
+  /** The migration is over: organizations of opened shares have their target as base Pod. */
+  | { readonly type: "settle"; readonly migrationId: string }
   | MoveChange;
 
 /** What only moves write. */
@@ -100,6 +102,8 @@ export class PostgresState {
   version = 0;
   readonly rows = new Map<string, string[]>();
   readonly routes = new Map<string, StagedRoutes>();
+  /** Of organizations that a migration, over by now, brought elsewhere than to the default Pod. */
+  readonly base = new Map<string, PodId>();
   /** By migration, then by target. */
   readonly shares = new Map<string, Map<string, Share>>();
   readonly markers = new Map<string, string>();
@@ -151,13 +155,22 @@ export class PostgresState {
         this.markers.set(`${change.migrationId}/${change.epoch}`, change.token);
         this.verifiedAt.set(`${change.migrationId}/${change.epoch}`, change.verified ?? null);
         return;
+      case "settle":
+        for (const [organization, target] of this.routes.get(change.migrationId)?.assignments ?? [])
+          if (this.shares.get(change.migrationId)?.get(target)?.phase === "opened")
+            this.base.set(organization, target);
+        this.#forget(change.migrationId);
+        return;
       case "unstage":
-        for (const known of [this.routes, this.shares, this.touched, this.verified])
-          known.delete(change.migrationId);
+        this.#forget(change.migrationId);
         return;
       default:
         this.#applyMove(change);
     }
+  }
+
+  #forget(migrationId: string): void {
+    for (const known of [this.routes, this.shares, this.touched, this.verified]) known.delete(migrationId);
   }
 
   #applyMove(change: MoveChange): void {

@@ -1,12 +1,13 @@
 /** PostgreSQL behind the store port, as agent/stores/postgres drives it: goal by goal. */
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
-import type { CheckStage, Finding } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { ModelStore } from "../store-base.ts";
 import { slotName } from "./move-session.ts";
 import { MoveTarget } from "./move-target.ts";
 import { moveEvidence, readTouched } from "./move-verifier.ts";
 import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
+import { reachRemoval } from "./removal.ts";
 import type { PostgresServer } from "./server.ts";
 import type { Change } from "./state.ts";
 
@@ -55,6 +56,13 @@ export class ModelPostgresStore extends ModelStore {
   }
 
   protected async towards(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.goal === "removeFiles" || duty.goal === "removeRows") {
+      const set = (change: Partial<StoreStatus>) => this.set(duty, change);
+      const administer = (changes: readonly Change[]) => this.#administer(changes, signal);
+      this.unwatch(duty);
+      const enforce = () => this.#setShares(duty, signal);
+      return reachRemoval({ parts: this.#parts, administer, enforce, set }, duty, signal);
+    }
     if (duty.kind === "move" && duty.role === "target") return this.#moveTarget(duty).reach(duty, signal);
     switch (duty.goal) {
       case "prepare":
