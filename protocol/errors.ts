@@ -54,6 +54,10 @@ export const ERRORS = {
     "The command is not possible in the migration's present state.",
     "`cleave status` says what the migration waits for and which commands are possible.",
   ],
+  HISTORY_INCOMPLETE: [
+    "This coordinator no longer has the beginning of the log at hand.",
+    "Start a coordinator without its checkpoint file: it reads the whole log. Then ask again.",
+  ],
   REMOVAL_NOT_ALLOWED: [
     "Dormant data may not be removed: an organization is authoritative here, still retained, or part of another migration.",
     "`cleave status` names the migration that holds it; removal goes on by itself when that one is over.",

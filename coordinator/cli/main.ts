@@ -6,6 +6,7 @@ import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
 import { EXIT, exitCodeOf } from "./exit.ts";
 import { plain } from "./format.ts";
+import { registerHistoryCommand } from "./history.ts";
 import { registerPlanCommands } from "./plans.ts";
 import { registerReadCommands } from "./reads.ts";
 
@@ -45,6 +46,7 @@ function createProgram(): Command {
   registerPlanCommands(program, context);
   registerDecisionCommands(program, context);
   registerReadCommands(program, context);
+  registerHistoryCommand(program, context);
   return program;
 }
 

@@ -52,6 +52,7 @@ export async function watch(client: ApiClient, migrationId: string, options: Wat
 function endOf(migration: MigrationStatus): number | undefined {
   if (migration.lifecycle === "completed") return EXIT.ok;
   if (migration.lifecycle === "retaining" && !migration.removalCheck?.open) {
+    if (migration.removalCheck?.end) return EXIT.refused;
     const served = migration.pods.some((pod) => pod.share === "opened");
     return served ? EXIT.ok : EXIT.refused;
   }
@@ -76,6 +77,11 @@ async function epilogue(client: ApiClient, migrationId: string): Promise<void> {
     console.log(
       `${pc.red(migration.lifecycle)}: ${migration.sourcePodId} serves as before\n${why.join("\n")}`.trim(),
     );
+  }
+  if (migration.removalCheck?.end) {
+    if (migration.lifecycle === "completed") console.log(pc.green("nothing dormant is left"));
+    else console.log(`${pc.red("not finalized")}: nothing was removed\n${findingsView(migration.findings)}`);
+    return;
   }
   if (migration.transfer === null) return;
   const records = [];

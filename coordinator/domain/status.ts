@@ -203,7 +203,11 @@ export function waitingFor(
     case "retaining":
       if (migration.context.removalCheck?.open)
         return [...preflight(state, migration, observations, "removal", now).waitingFor];
-      return ["an operator: finalize it when nobody needs the way back any more"];
+      return [
+        migration.context.removalCheck?.end
+          ? "an operator: put right what speaks against the removal, and finalize again"
+          : "an operator: finalize it when nobody needs the way back any more",
+      ];
     case "cleaning":
       return notRemoved(state, migration, observations, now);
     case "refused":
