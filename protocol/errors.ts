@@ -58,6 +58,14 @@ export const ERRORS = {
     "This coordinator no longer has the beginning of the log at hand.",
     "Start a coordinator without its checkpoint file: it reads the whole log. Then ask again.",
   ],
+  DORMANT_DATA: [
+    "What a removal would take: data of organizations that another Pod is authoritative for.",
+    "Nothing to do. `cleave finalize` removes it when nobody needs the way back any more.",
+  ],
+  REMOVAL_WAITS: [
+    "Removal pauses because a replica of this server is too far behind.",
+    "Nothing to do: it goes on when the replica has caught up. If it does not, look at the named replica.",
+  ],
   REMOVAL_NOT_ALLOWED: [
     "Dormant data may not be removed: an organization is authoritative here, still retained, or part of another migration.",
     "`cleave status` names the migration that holds it; removal goes on by itself when that one is over.",

@@ -40,6 +40,11 @@ export const Settings = z.strictObject({
       readLeaseMs: milliseconds.min(100).default(2_000),
     })
     .prefault({}),
+  /**
+   * Of a split: `apart` gives each Pod's sequences a range of their own, so that organizations can be moved between the
+   * Pods later. `shared` leaves them as they are: for applications whose keys come from elsewhere.
+   */
+  numbering: z.enum(["apart", "shared"]).default("apart"),
   retention: z
     .strictObject({
       /** How long after the transfer what was left behind is kept for the way back; null: until an operator ends it. */

@@ -1,20 +1,27 @@
 /** Two Pods that serve, as PostgreSQL alone sees them, of which one takes an organization over from the other. */
 import { join } from "node:path";
 import { PostgresConfig } from "../../agent/stores/postgres/config.ts";
+import type { Pace } from "../../agent/stores/postgres/removal/pace.ts";
 import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
-import type { Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
+import type { CheckStage, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import type { Ownership } from "../../protocol/ownership.ts";
 import { Settings } from "../../protocol/plan.ts";
-import type { Duty } from "../../protocol/ports/store.ts";
+import type { Duty, Removal } from "../../protocol/ports/store.ts";
 import { eventually } from "./eventually.ts";
 import { Cluster } from "./postgres.ts";
 
 export const FROM = "pod-0" as PodId;
 export const TO = "pod-1" as PodId;
+
+interface DutyOptions {
+  readonly epoch?: number;
+  readonly phase?: SharePhase;
+  readonly removal?: Removal;
+}
 
 export class MovePods {
   readonly source: Cluster;
@@ -23,6 +30,8 @@ export class MovePods {
   organizations: readonly string[];
   readonly #stores = new Map<PodId, PostgresStore>();
   migrationId = "move-1" as MigrationId;
+  /** Of stores that are made from here on. */
+  pace: Pace | null = null;
 
   private constructor(
     source: Cluster,
@@ -77,11 +86,15 @@ export class MovePods {
     return createPostgresStore({
       podId,
       config: PostgresConfig.parse({ ...endpoint, port: cluster.port, dataDirectory: cluster.dataDirectory }),
-      peers: { [FROM]: { ...endpoint, port: this.source.port } } as never,
+      peers: {
+        [FROM]: { ...endpoint, port: this.source.port },
+        [TO]: { ...endpoint, port: this.target.port },
+      } as never,
       ownership: this.ownership,
       clock: systemClock,
       log: silentLogger,
       stateDirectory: join(cluster.folder, "state"),
+      ...(this.pace === null ? {} : { pace: this.pace }),
     });
   }
 
@@ -90,7 +103,7 @@ export class MovePods {
     this.#stores.delete(podId);
   }
 
-  duty(podId: PodId, goal: Goal, options: { epoch?: number; phase?: SharePhase } = {}): Duty {
+  duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty {
     return {
       migrationId: this.migrationId,
       kind: "move",
@@ -104,10 +117,11 @@ export class MovePods {
       shares: { [TO]: options.phase ?? "source" } as Duty["shares"],
       epoch: (options.epoch ?? null) as Epoch | null,
       settings: Settings.parse({ cutover: { drainGraceMs: 200 } }),
+      removal: options.removal ?? null,
     };
   }
 
-  reach(podId: PodId, goal: Goal, options: { epoch?: number; phase?: SharePhase } = {}): Promise<void> {
+  reach(podId: PodId, goal: Goal, options: DutyOptions = {}): Promise<void> {
     return this.store(podId).reach(this.duty(podId, goal, options), AbortSignal.timeout(60_000));
   }
 
@@ -117,7 +131,7 @@ export class MovePods {
     return status;
   }
 
-  preflight(podId: PodId, stage: "start" | "fence" = "start"): Promise<Finding[]> {
+  preflight(podId: PodId, stage: CheckStage = "start"): Promise<Finding[]> {
     const goal = podId === FROM ? "prepare" : "seed";
     return this.store(podId).preflight(this.duty(podId, goal), stage, AbortSignal.timeout(60_000));
   }

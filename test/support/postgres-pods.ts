@@ -3,6 +3,7 @@
 import pg from "pg";
 import { PostgresConfig, type PostgresConfigInput } from "../../agent/stores/postgres/config.ts";
 import type { PostgresStoreOptions } from "../../agent/stores/postgres/context.ts";
+import type { Pace } from "../../agent/stores/postgres/removal/pace.ts";
 import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
@@ -12,7 +13,7 @@ import type { Epoch, MigrationId, OrganizationId, PodId } from "../../protocol/i
 import { Ownership } from "../../protocol/ownership.ts";
 import { Settings } from "../../protocol/plan.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
-import type { Duty } from "../../protocol/ports/store.ts";
+import type { Duty, Removal } from "../../protocol/ports/store.ts";
 import { Cluster, type ClusterOptions, emptyPod } from "./postgres.ts";
 
 export const MIGRATION = "split-1" as MigrationId;
@@ -41,7 +42,7 @@ export interface Assembly {
   optionsOf(podId: PodId): PostgresStoreOptions;
   /** With another way to the source than the right one. */
   storeWithPeer(podId: PodId, peer: Partial<pg.ClientConfig>): PostgresStore;
-  duty(podId: PodId, goal: Goal, options?: { epoch?: number; phase?: SharePhase }): Duty;
+  duty(podId: PodId, goal: Goal, options?: { epoch?: number; phase?: SharePhase; removal?: Removal }): Duty;
   remove(): Promise<void>;
 }
 
@@ -56,6 +57,10 @@ export async function assemble(
     readonly rows?: number;
     readonly cluster?: Partial<ClusterOptions>;
     readonly settings?: Parameters<typeof Settings.parse>[0];
+    /** Further tables, with their rules. */
+    readonly schema?: string;
+    readonly tables?: Ownership["tables"];
+    readonly pace?: Pace;
   } = {},
 ): Promise<Assembly> {
   const count = options.targets ?? 1;
@@ -79,6 +84,7 @@ export async function assemble(
     "INSERT INTO notes (organization_id, body) SELECT 1 + n % 10, repeat(md5(n::text), 30) FROM generate_series(1, $1) n",
     [options.rows ?? 100],
   );
+  if (options.schema !== undefined) await source.query(options.schema);
   const settings = Settings.parse(options.settings ?? {});
   const targetPodIds = targets.map(({ podId }) => podId);
   const stores = new Set<PostgresStore>();
@@ -110,7 +116,8 @@ export async function assemble(
         ...overrides,
       }),
       peers: { [SOURCE]: { host, port, user, password, database, ...peer } } as never,
-      ownership,
+      ownership: { ...ownership, tables: { ...ownership.tables, ...options.tables } },
+      ...(options.pace === undefined ? {} : { pace: options.pace }),
       clock: systemClock,
       log: silentLogger,
       stateDirectory: target?.stateDirectory ?? source.folder,
@@ -123,7 +130,7 @@ export async function assemble(
     store: (podId, overrides = {}, clock = systemClock) => build(podId, overrides, {}, clock),
     optionsOf: (podId) => describe(podId, {}, {}),
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
-    duty: (podId, goal, { epoch, phase = "source" } = {}) => ({
+    duty: (podId, goal, { epoch, phase = "source", removal } = {}) => ({
       migrationId: MIGRATION,
       kind: "split",
       role: podId === SOURCE ? "source" : "target",
@@ -136,6 +143,7 @@ export async function assemble(
       shares: Object.fromEntries(targetPodIds.map((id) => [id, phase])) as Duty["shares"],
       epoch: (epoch ?? null) as Epoch | null,
       settings,
+      removal: removal ?? null,
     }),
     remove: async () => {
       for (const store of stores) await store.close();

@@ -6,6 +6,7 @@ import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PeerPostgres, PostgresConfig } from "./config.ts";
+import type { Pace } from "./removal/pace.ts";
 
 export interface PostgresStoreOptions {
   readonly podId: PodId;
@@ -17,6 +18,8 @@ export interface PostgresStoreOptions {
   readonly log: Logger;
   /** The agent's own folder; the store uses `postgres/` in it. */
   readonly stateDirectory: string;
+  /** Of the removal of dormant rows. Default: `PACE`. */
+  readonly pace?: Pace;
 }
 
 /** The source's server, as this target uses it. @throws CleaveError CONFIG_INVALID */

@@ -1,10 +1,11 @@
-/** Checks that change nothing: before a migration begins, and again right before the fence. */
-import type { Finding } from "../../../protocol/evidence.ts";
+/** Checks that change nothing: before a migration begins, right before the fence, and before dormant rows go. */
+import type { CheckStage, Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { checkMoveTargetFence, checkMoveTargetStart } from "./move/preflight.ts";
 import { checkSourceFence, checkSourceStart } from "./preflight-source.ts";
 import { checkTargetFence, checkTargetStart } from "./preflight-target.ts";
+import { checkRemoval } from "./removal/preflight.ts";
 
 const CHECKS = {
   source: { start: checkSourceStart, fence: checkSourceFence },
@@ -15,11 +16,14 @@ const CHECKS = {
 export async function preflight(
   options: PostgresStoreOptions,
   duty: Duty,
-  stage: "start" | "fence",
+  stage: CheckStage,
   signal: AbortSignal,
 ): Promise<Finding[]> {
   signal.throwIfAborted();
-  const findings = await CHECKS[duty.role === "source" ? "source" : duty.kind][stage](options, duty);
+  const findings =
+    stage === "removal"
+      ? await checkRemoval(options, duty, signal)
+      : await CHECKS[duty.role === "source" ? "source" : duty.kind][stage](options, duty);
   signal.throwIfAborted();
   return findings;
 }

@@ -11,7 +11,10 @@ import { installGuard, isGuarded, removeGuard, verifyGuard } from "./guard/insta
 import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { logicalReplication } from "./move/replication.ts";
+import { boundNumbers, layOutNumbers, numbersApart } from "./numbering.ts";
 import { rehearseFence } from "./rehearsal.ts";
+import { removeDormant } from "./removal/remove.ts";
+import { beginRemoval, enforceShares, settle } from "./removal/settle.ts";
 import { physicalReplication, type SourceReplication, slotsOf } from "./replication.ts";
 import { readSlots, type SlotState } from "./slots.ts";
 import type { StatusBoard } from "./status-board.ts";
@@ -60,7 +63,10 @@ export class SourcePart {
       case "fence":
         return this.#fence(duty, signal);
       case "yield":
+      case "removeFiles":
         return this.#yield(duty, signal);
+      case "removeRows":
+        return this.#removeRows(duty, signal);
       case "release":
         return this.#release(duty, signal);
       default:
@@ -117,6 +123,8 @@ export class SourcePart {
       const { logical } = this.#replication;
       const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, logical };
       await stageRoutes(db, staging, { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) });
+      if (!logical && duty.settings.numbering === "apart")
+        await layOutNumbers(db, migrationId, sourcePodId, targetPodIds);
     });
     if (!lowering) await this.#enforce(duty);
     await this.#fast.use((db) => this.#rehearse(db, duty));
@@ -143,7 +151,7 @@ export class SourcePart {
   }
 
   async #enforce(duty: Duty): Promise<void> {
-    await this.#fast.use((db) => setShares(db, duty.migrationId, duty.shares, duty.epoch));
+    await this.#fast.use((db) => enforceShares(db, duty));
   }
 
   /** Rule 4: fence, drain, and only then the position, which the marker is. */
@@ -177,6 +185,17 @@ export class SourcePart {
     this.#watch.start();
   }
 
+  /** Rule 10: what others opened is removed, and the migration leaves nothing but who is authoritative. */
+  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#watch.stop();
+    await this.#fast.use((db) => beginRemoval(db, duty));
+    // Before the rows, for a slot that nobody reads would keep the WAL of their removal.
+    await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
+    await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
+    await this.#apart(signal, (db) => settle(db, duty, signal));
+    this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
+  }
+
   /** Aborted: the source serves as before, and nothing of this migration is left. */
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId, targetPodIds } = duty;
@@ -205,7 +224,7 @@ export class SourcePart {
     if (duty === null) return;
     try {
       const slots = await this.#slow.use((db) => readSlots(db, slotsOf(duty)));
-      if (duty.goal === "yield") return await this.#dropDecided(duty, slots);
+      if (duty.goal === "yield" || duty.goal === "removeFiles") return await this.#dropDecided(duty, slots);
       const lost = slots.filter((slot) => slot.walStatus === "lost").map((slot) => slot.name);
       const absent = this.#replication.missing(duty, slots);
       if (lost.length + absent.length > 0)
@@ -229,6 +248,7 @@ export class SourcePart {
   async #dropDecided(duty: Duty, slots: readonly SlotState[]): Promise<void> {
     const decided = duty.targetPodIds.filter((target) => duty.shares[target] !== "transferred");
     const part = { ...duty, targetPodIds: decided };
+    if (numbersApart(duty)) await this.#slow.use((db) => boundNumbers(db, duty.migrationId, duty.podId));
     await this.#slow.use((db) =>
       this.#replication.remove(db, part, this.#options.clock, AbortSignal.timeout(30_000)),
     );

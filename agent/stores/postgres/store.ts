@@ -1,5 +1,5 @@
 /** PostgreSQL behind the store port: one part per migration, source or target. */
-import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { cutWhenAborted, toPostgresError } from "./connection.ts";
@@ -25,7 +25,7 @@ export class PostgresStore implements Store {
     this.#options = options;
   }
 
-  preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]> {
+  preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
     return preflight(this.#options, duty, stage, signal);
   }
 

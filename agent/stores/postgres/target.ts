@@ -12,6 +12,10 @@ import { awaitMarker, readMarker } from "./guard/fence.ts";
 import { isRecoveryConflict } from "./guard/queryable.ts";
 import { setShares } from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
+import { beginOwnNumbers, boundNumbers, numbersApart } from "./numbering.ts";
+import { leftToTheOperator } from "./removal/preflight.ts";
+import { removeDormant } from "./removal/remove.ts";
+import { beginRemoval, enforceShares, settle } from "./removal/settle.ts";
 import { resolveRunAs, type SystemUser } from "./run-as.ts";
 import { ensureSeeded, removeCopy, type SeedContext } from "./seed.ts";
 import { readTextOrNull } from "./server.ts";
@@ -66,6 +70,10 @@ export class TargetPart {
         return this.#activate(duty, signal);
       case "open":
         return this.#open(duty, signal);
+      case "removeFiles":
+        return this.#keepOpen(duty, signal);
+      case "removeRows":
+        return this.#removeRows(duty, signal);
       case "release":
         return this.#release(duty, signal);
       default:
@@ -206,6 +214,7 @@ export class TargetPart {
         `the marker of epoch ${epoch} is not in this server's history`,
       );
     await this.#promote(server, signal);
+    await server.fast.use((db) => beginOwnNumbers(db, duty.migrationId, duty.podId));
     await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
   }
@@ -220,14 +229,52 @@ export class TargetPart {
   }
 
   async #open(duty: Duty, signal: AbortSignal): Promise<void> {
-    const epoch = epochOf(duty);
     const { server, watch, seed } = await this.#assemble(duty);
     void watch.stop();
     await this.#ensureConnected(server, duty, signal);
-    await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
+    await server.fast.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window: a later start must not look for the source again.
-    void this.#tidy(server, seed.runAs);
+    void this.#tidy(server, seed.runAs).then(() => this.#bound(server, duty));
+  }
+
+  async #bound(server: StandbyServer, duty: Duty): Promise<void> {
+    if (!numbersApart(duty)) return;
+    await server.watch
+      .use((db) => boundNumbers(db, duty.migrationId, duty.podId))
+      .catch((error: unknown) => this.#options.log.warn({ err: error }, "sequences are not bounded yet"));
+  }
+
+  /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
+  async #keepOpen(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.shares[duty.podId] === "opened") await this.#open(duty, signal);
+    else this.#board.set({ reached: true });
+  }
+
+  /** Rule 10: everything but what was opened here was copied from the source and never served. */
+  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+    if (duty.shares[duty.podId] !== "opened" && (await this.#isNoPrimary())) {
+      this.#options.log.warn({ migrationId: duty.migrationId }, leftToTheOperator(this.#options).message);
+      this.#board.set({ reached: true, lag: null, progress: null, evidence: null });
+      return;
+    }
+    const { server, watch, seed } = await this.#assemble(duty);
+    await watch.stop();
+    await this.#ensureConnected(server, duty, signal);
+    await server.fast.use((db) => beginRemoval(db, duty));
+    await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
+    await this.#tidy(server, seed.runAs);
+    await server.fast.use((db) => settle(db, duty, signal));
+    // From here on the directory is a Pod's like any other, and nothing proves that it may be emptied.
+    await this.#records.remove(duty.migrationId);
+    this.#board.set({ reached: true, lag: null, evidence: null, stragglers: [], problems: [] });
+  }
+
+  /** Nothing is in the data directory, or a standby, which stays one when it is started. */
+  async #isNoPrimary(): Promise<boolean> {
+    const { dataDirectory } = this.#options.config;
+    if ((await readTextOrNull(join(dataDirectory, "PG_VERSION"))) === null) return true;
+    return (await readTextOrNull(join(dataDirectory, "standby.signal"))) !== null;
   }
 
   async #tidy(server: StandbyServer, runAs: SystemUser | null): Promise<void> {

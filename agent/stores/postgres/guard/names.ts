@@ -114,6 +114,15 @@ CREATE TABLE IF NOT EXISTS cleave.touched (
   key text[] NOT NULL,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
+-- Of a split: which keys each Pod's sequences give out.
+CREATE TABLE IF NOT EXISTS cleave.numbering (
+  migration_id text NOT NULL,
+  sequence text NOT NULL,
+  pod_id text NOT NULL,
+  first bigint NOT NULL,
+  last bigint NOT NULL,
+  PRIMARY KEY (migration_id, sequence, pod_id)
+);
 -- The snapshot whose touched rows were equal on both Pods. Frozen by the fence, like everything else.
 CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snapshot text NOT NULL);
 ${COPY_TABLES}

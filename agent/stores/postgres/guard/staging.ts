@@ -205,6 +205,7 @@ export async function releaseRoutes(
     await client.query("DELETE FROM cleave.touched WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.verified WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.marker WHERE migration_id = $1", [migrationId]);
+    await client.query("DELETE FROM cleave.numbering WHERE migration_id = $1", [migrationId]);
     const { rows: needed } = await client.query<{ needed: boolean }>(
       "SELECT EXISTS (SELECT FROM cleave.share) OR EXISTS (SELECT FROM cleave.route) AS needed",
     );

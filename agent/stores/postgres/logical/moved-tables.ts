@@ -66,15 +66,17 @@ export function planMove(
     tables.push(movedTable(table, other, rule, ownership));
   }
   if (differences.length > 0) throw new CleaveError("SCHEMA_DIFFERS", differences.slice(0, 20).join("; "));
-  const root = source.get(ownership.root.table);
-  const keyType = whole(root?.columns.get(ownership.root.key)?.type ?? "");
-  if (keyType === "")
-    throw new CleaveError(
-      "OWNERSHIP_RULE_INVALID",
-      `${ownership.root.table} has no column ${ownership.root.key}`,
-    );
+  const keyType = rootKeyType(source, ownership);
   const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
   return { organizations, ownership, tables, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}` };
+}
+
+/** The type of organizations' keys, to cast their texts to. @throws CleaveError OWNERSHIP_RULE_INVALID */
+export function rootKeyType(schema: Schema, { root }: Ownership): string {
+  const type = schema.get(root.table)?.columns.get(root.key)?.type;
+  if (type === undefined)
+    throw new CleaveError("OWNERSHIP_RULE_INVALID", `${root.table} has no column ${root.key}`);
+  return whole(type);
 }
 
 /** A stream names the inheriting table that a row is in, and a copy of its parent would put that row into the parent. */
@@ -87,7 +89,7 @@ function inheritance(source: Schema, ownership: Ownership): string[] {
 }
 
 /** Without a length, `character` and `bit` are of one: a cast to them would cut values off. */
-const whole = (type: string) =>
+export const whole = (type: string): string =>
   type.replace(/^(character|bit)(?=$|\[)/, (name) =>
     name === "bit" ? 'pg_catalog."bit"' : "pg_catalog.bpchar",
   );
@@ -136,7 +138,7 @@ function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ow
 }
 
 /** Rules that lead back to themselves were refused before. */
-function depthOf(ownership: Ownership, table: string): number {
+export function depthOf(ownership: Ownership, table: string): number {
   const rule = rulesOf(ownership).get(table);
   if (rule === undefined || !isOwned(rule) || "organization" in rule) return 0;
   const parents = "parent" in rule ? [rule.parent] : Object.values(rule.parents);

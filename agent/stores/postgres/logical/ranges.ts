@@ -133,7 +133,7 @@ async function boundsOf(
 }
 
 /** Their operators are PostgreSQL's own, found whatever the search path, and agree with the order of an index. */
-const ORDERED: ReadonlySet<string | undefined> = new Set([...UNAMBIGUOUS, "numeric"]);
+export const ORDERED: ReadonlySet<string | undefined> = new Set([...UNAMBIGUOUS, "numeric"]);
 
 /** Whether a part of the table can be named by its first and last key. */
 export function isDivisible(table: MovedTable): boolean {

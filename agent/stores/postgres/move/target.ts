@@ -10,8 +10,11 @@ import { readMarker } from "../guard/fence.ts";
 import { installGuard, isGuarded, removeGuard } from "../guard/install.ts";
 import { releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
 import { lagBytes, readPosition } from "../lineage.ts";
+import { forgetCopy } from "../logical/copy-journal.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
 import { settingsSql } from "../logical/session.ts";
+import { removeDormant } from "../removal/remove.ts";
+import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
@@ -70,6 +73,10 @@ export class MoveTarget {
         return this.#activate(duty);
       case "open":
         return this.#open(duty);
+      case "removeFiles":
+        return this.#keepOpen(duty);
+      case "removeRows":
+        return this.#removeRows(duty, signal);
       case "release":
         return this.#release(duty, signal);
       default:
@@ -233,11 +240,32 @@ export class MoveTarget {
 
   async #open(duty: Duty): Promise<void> {
     await this.#stop();
-    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epochOf(duty)));
+    await this.#own.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window; the source drops the slot.
     const slot = slotName(duty.migrationId, duty.podId);
     void this.#own.use((db) => dropOrigin(db, slot)).catch(() => undefined);
+  }
+
+  /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
+  async #keepOpen(duty: Duty): Promise<void> {
+    if (duty.shares[this.#options.podId] === "opened") await this.#open(duty);
+    else this.#board.set({ reached: true });
+  }
+
+  /** Rule 10: what was opened stays; what was copied in vain, because the share went back, is removed. */
+  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#stop();
+    await this.#own.use((db) => beginRemoval(db, duty));
+    await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
+    const slot = slotName(duty.migrationId, this.#options.podId);
+    await this.#own.use(async (db) => {
+      // After the rows, for these prove whose they are.
+      await forgetCopy(db, slot);
+      await dropOrigin(db, slot);
+      await settle(db, duty, signal);
+    });
+    this.#board.set({ reached: true, lag: null, verified: false, evidence: null, problems: [] });
   }
 
   /** The source need not be there for this. */
