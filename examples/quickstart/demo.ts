@@ -1,7 +1,7 @@
 /**
  * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost; `npm run demo -- move` moves
- * organizations between two Pods instead. This file is the
- * story; each step is in its own file. Ends with 0 only if everything held.
+ * organizations between two Pods instead, and `npm run demo -- lifecycle` follows a split to its very end. This file is
+ * the beginning; each story and step is in its own file. Ends with 0 only if everything held.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,8 +15,10 @@ import { parseOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { renderReport, writeReport } from "./report/report.ts";
 import { runDemo } from "./run-demo.ts";
+import { runLifecycle } from "./run-lifecycle.ts";
 import { MOVE_PODS, runMove } from "./run-move.ts";
 
+const RUN = { split: runDemo, move: runMove, lifecycle: runLifecycle } as const;
 const KEPT = "kept.json";
 
 async function main(): Promise<number> {
@@ -27,7 +29,7 @@ async function main(): Promise<number> {
   const progress = new Progress();
   try {
     const report = await Promise.race([
-      (options.story === "move" ? runMove : runDemo)({ options, layout, processes, progress }),
+      RUN[options.story]({ options, layout, processes, progress }),
       interruption(),
       processes.failed,
     ]);

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 
 export interface DemoOptions {
-  readonly story: "split" | "move";
+  readonly story: (typeof STORIES)[number];
   /** New Pods. */
   readonly pods: number;
   readonly organizations: number;
@@ -29,6 +29,7 @@ export interface DemoOptions {
   readonly settlingMs: number;
 }
 
+const STORIES = ["split", "move", "lifecycle"] as const;
 const DEFAULTS = { organizations: 12, rows: 300_000, repositories: 80, objects: 2_000, rate: 150 };
 const QUICK = { organizations: 6, rows: 10_000, repositories: 8, objects: 100, rate: 60 };
 
@@ -39,8 +40,11 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
       "Splits a Pod under traffic into several, on real servers of this machine, and proves that nothing was lost.",
     )
     .addArgument(
-      new Argument("[story]", "split, or move: the busiest organization goes to a Pod that serves others")
-        .choices(["split", "move"])
+      new Argument(
+        "[story]",
+        "split; move: the busiest organization goes to a Pod that serves others; lifecycle: a split to its very end, and one organization back",
+      )
+        .choices(STORIES)
         .default("split"),
     )
     .option("--pods <n>", "new Pods", positive, 2)
@@ -73,7 +77,7 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
   if (organizations < pods + 1)
     command.error(`error: ${pods} new Pods need at least ${pods + 1} organizations, so that one can stay`);
   return {
-    story: command.args[0] === "move" ? "move" : "split",
+    story: STORIES.find((story) => story === command.args[0]) ?? "split",
     pods,
     organizations,
     rows: number("rows"),

@@ -1,7 +1,7 @@
 /** What every story has: a Pod with data, traffic before, during and after, an audit, a report. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadOwnership } from "../../agent/stores/create-stores.ts";
-import { type AuditResult, audit } from "./audit/audit.ts";
+import { type AuditResult, audit, type CopiesOn } from "./audit/audit.ts";
 import { contentsOf, type RepositoryPlace } from "./audit/baseline.ts";
 import { query } from "./audit/found.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
@@ -23,12 +23,19 @@ import {
   trafficChecks,
   trafficRepositoriesOf,
 } from "./steps.ts";
-import { readLedger } from "./traffic/ledger.ts";
+import { type LedgerEntry, readLedger } from "./traffic/ledger.ts";
 import type { TrafficStats } from "./traffic/protocol.ts";
-import { windowsOf } from "./traffic/windows.ts";
+import { type Window, windowsOf } from "./traffic/windows.ts";
 
 export interface Story {
-  readonly kind: "split" | "move";
+  readonly kind: "split" | "move" | "lifecycle";
+  /** Which dormant copies are left in the end. */
+  readonly copies: CopiesOn;
+  /** Organizations that a migration brought elsewhere and another one back, with the windows of the way back. */
+  readonly returned?: {
+    readonly organizations: readonly string[];
+    readonly windows: (ledger: readonly LedgerEntry[]) => readonly Window[];
+  };
   /** Which Pod each organization, largest first, is to live on in the end. */
   readonly assign: (organizations: readonly { id: string; size: number }[]) => ReadonlyMap<string, string>;
   /** Under traffic. */
@@ -83,10 +90,11 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
   }
   const router = await routerStats(layout);
   const ledger = readLedger(ledgerFile(layout));
+  const returned = story.returned?.organizations ?? [];
   const result: AuditResult = await progress.step("Auditing PostgreSQL, Git and objects directly", (detail) =>
     audit(
       {
-        kind: story.kind,
+        copies: story.copies,
         pods: layout.pods,
         authorityOf,
         sourcePodId: source.podId,
@@ -106,13 +114,19 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
     kind: story.kind,
     pods: layout.pods.length,
     organizations: organizations.length,
-    movedOrganizations: moved.size,
+    movedOrganizations: moved.size + returned.length,
     acknowledgedWrites: final.acknowledged,
     staleReads: final.stale,
     failedRequests: router.failed + final.unanswered,
     refusedWrites: sumOf(router, () => true),
-    neighbourRefusals: sumOf(router, (organization) => !moved.has(organization)),
-    windows: windowsOf(ledger, source.podId, moved),
+    neighbourRefusals: sumOf(
+      router,
+      (organization) => !moved.has(organization) && !returned.includes(organization),
+    ),
+    windows: [
+      ...windowsOf(ledger, source.podId, moved),
+      ...(story.returned === undefined ? [] : story.returned.windows(ledger)),
+    ],
     phasesMs: phasesOf(
       events.filter((event) => !("migrationId" in event) || event.migrationId === story.migration),
     ),

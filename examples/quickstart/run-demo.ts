@@ -1,5 +1,7 @@
 /** The demo's story, step by step: a Pod under traffic, a split, an audit, a report. */
+
 import { assign } from "./assignment.ts";
+import { EVERYWHERE } from "./audit/audit.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
 import type { PodLayout } from "./cluster/layout.ts";
 import { startServers } from "./cluster/start.ts";
@@ -25,6 +27,7 @@ export async function runDemo(context: DemoContext): Promise<Report> {
   const podIds = targets.map((pod) => pod.podId);
   return play(context, {
     kind: "split",
+    copies: EVERYWHERE,
     migration: MIGRATION,
     assign: (organizations) => {
       const authorityOf = new Map(organizations.map(({ id }) => [id, source.podId]));
@@ -41,7 +44,7 @@ export async function runDemo(context: DemoContext): Promise<Report> {
   });
 }
 
-function organizationsByPod(
+export function organizationsByPod(
   authorityOf: ReadonlyMap<string, string>,
   podIds: readonly string[],
 ): Map<string, string[]> {
@@ -50,7 +53,7 @@ function organizationsByPod(
 }
 
 /** Plans and starts the split with the operator's command, watches it, and measures the floor while it follows. */
-async function split(
+export async function split(
   { beforeSplit, layout, options, progress }: DemoContext,
   coordinator: Coordinator,
   assignments: ReadonlyMap<string, readonly string[]>,

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
+import { onlyOn } from "./audit/audit.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
 import type { PodLayout } from "./cluster/layout.ts";
 import { startServers } from "./cluster/start.ts";
@@ -37,6 +38,7 @@ export async function runMove(context: MoveContext): Promise<Report> {
   });
   return play(context, {
     kind: "move",
+    copies: onlyOn(source.podId),
     migration: BUSIEST,
     assign: (organizations) => {
       const [busiest, ...others] = organizations.map(({ id }) => id);

@@ -42,6 +42,7 @@ export function writePlan(
     /** Pod → organizations. */
     readonly assignments: ReadonlyMap<string, readonly string[]>;
     readonly settlingMs: number;
+    readonly source?: string;
   },
 ): string {
   const { kind, assignments, settlingMs } = options;
@@ -49,7 +50,7 @@ export function writePlan(
   const plan: PlanInput = {
     migration,
     kind,
-    source: "pod-0",
+    source: options.source ?? "pod-0",
     assignments: [...assignments].map(([pod, organizations]) => ({ pod, organizations: [...organizations] })),
     settings: {
       settlingMs,
@@ -92,6 +93,26 @@ export async function watchMigration(
       await beside;
     });
   }
+}
+
+/** Shows how what is dormant is removed, until nothing of it is left. */
+export async function watchRemoval(
+  coordinator: Coordinator,
+  progress: Progress,
+  migration: string,
+): Promise<void> {
+  const end = performance.now() + GIVE_UP_MS;
+  await progress.step("Removing what is dormant, on every Pod", async (detail) => {
+    for (;;) {
+      const status = await coordinator.migration(migration);
+      if (status.lifecycle === "completed") return detail("nothing dormant is left");
+      const isRefused = status.lifecycle === "retaining" && !status.removalCheck?.open;
+      if (isRefused || performance.now() > end)
+        throw new Error(`${migration} is not finalized: ${why(status)}`);
+      detail(status.waitingFor[0] ?? status.lifecycle);
+      await sleep(LOOK_EVERY_MS);
+    }
+  });
 }
 
 function why(migration: MigrationStatus): string {

@@ -192,17 +192,6 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    name: "cleans-while-retained",
-    says: "The source removes what it left behind as soon as the targets serve.",
-    edits: [
-      {
-        file: REACT,
-        find: `if (isSource) return "yield";`,
-        replace: `if (isSource) return migration.lifecycle === "retaining" ? "release" : "yield";`,
-      },
-    ],
-  },
-  {
     name: "source-serves-until-the-target-opens",
     says: "After the transfer the source is authoritative until the target has opened.",
     edits: [
@@ -319,7 +308,7 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    name: "removal-while-retaining",
+    name: "cleans-while-retained",
     says: "The source removes what it left behind as soon as everything is open elsewhere, and not when the retention is over.",
     edits: [
       {

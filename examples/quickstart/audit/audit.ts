@@ -26,9 +26,23 @@ import {
 } from "./forbidden.ts";
 import { foundOn, objectKey } from "./found.ts";
 
+export interface CopiesOn {
+  of(podId: string, organization: string): boolean;
+  /** What belongs to nobody alone is as it was on Pod 0. */
+  ofShared(podId: string): boolean;
+}
+
+/** Of a split: every Pod has a copy of everything. */
+export const EVERYWHERE: CopiesOn = { of: () => true, ofShared: () => true };
+/** Of moves from a Pod to others that have their own. */
+export const onlyOn = (sourcePodId: string): CopiesOn => ({
+  of: (podId) => podId === sourcePodId,
+  ofShared: (podId) => podId === sourcePodId,
+});
+
 export interface AuditInput {
-  /** After a split every Pod has a copy of everything; after a move, the target only what went to it. */
-  readonly kind: "split" | "move";
+  /** Which dormant copies there have to be; of any other organization a Pod has nothing. */
+  readonly copies: CopiesOn;
   readonly pods: readonly PodLayout[];
   /** Organization → the Pod that serves it now; all organizations. */
   readonly authorityOf: ReadonlyMap<string, string>;
@@ -57,7 +71,7 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
   const contents = await auditContents(input, detail);
   detail("what must be refused");
   const accesses = forbiddenAccesses(input.pods, input.authorityOf);
-  const copies = accesses.filter(({ pod }) => hasCopies(input, pod));
+  const copies = accesses.filter(({ pod, organization }) => input.copies.of(pod.podId, organization));
   const dormant = input.repositories.flatMap(({ organization, path }) =>
     copies.filter((access) => access.organization === organization).map((access) => ({ access, path })),
   );
@@ -71,9 +85,6 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
   ];
   return { ...counts, checks: [...writes, ...contents, ...refused] };
 }
-
-const hasCopies = ({ kind, sourcePodId }: AuditInput, pod: PodLayout) =>
-  kind === "split" || pod.podId === sourcePodId;
 
 async function auditWrites(input: AuditInput): Promise<AuditResult> {
   const expected = expectations(input.ledger);
@@ -119,7 +130,7 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
     detail(`every organization whole, ${pod.podId}`);
     const actual = await contentsOf(pod, input.ownership, input.repositories, input.trafficRun);
     for (const [organization, podId] of input.authorityOf) {
-      if (podId !== pod.podId && !hasCopies(input, pod)) {
+      if (podId !== pod.podId && !input.copies.of(pod.podId, organization)) {
         dormant.push(...strays(actual.get(organization)).map((thing) => `${pod.podId} has ${thing}`));
         continue;
       }
@@ -131,7 +142,7 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
       const group = podId !== pod.podId ? dormant : podId === input.sourcePodId ? stayed : moved;
       group.push(...faults);
     }
-    if (hasCopies(input, pod))
+    if (input.copies.ofShared(pod.podId))
       dormant.push(
         ...differences(input.baseline.get(""), actual.get("")).map(
           (thing) => `${pod.podId}, shared: ${thing}`,
@@ -145,7 +156,11 @@ async function auditContents(input: AuditInput, detail: (text: string) => void):
       `${compared} tables, repositories, files`,
     ),
     checkOf("organizations that stayed are untouched", stayed, "equal to before"),
-    checkOf("dormant copies and shared data are as they were", dormant, "equal to before"),
+    checkOf(
+      "dormant copies and shared data are as they were, and there are no others",
+      dormant,
+      "equal to before",
+    ),
   ];
 }
 

@@ -14,7 +14,7 @@ export interface Percentiles {
 
 export interface Report {
   readonly ok: boolean;
-  readonly kind: "split" | "move";
+  readonly kind: "split" | "move" | "lifecycle";
   /** Pods afterwards. */
   readonly pods: number;
   readonly organizations: number;
@@ -43,7 +43,7 @@ export interface Report {
 }
 
 export interface Measured {
-  readonly kind: "split" | "move";
+  readonly kind: "split" | "move" | "lifecycle";
   readonly pods: number;
   readonly organizations: number;
   readonly movedOrganizations: number;
@@ -130,7 +130,7 @@ export function renderReport(report: Report): string {
     ["read-only per organization, p50 / p99 / max", three(report.readOnlyMs)],
     ["… from last to first answer (upper bound)", three(report.gapMs)],
     // A move promotes nothing; what it is to be held against is measured by its benchmark.
-    ...(report.kind === "move" ? [] : [["floor of this machine", ms(report.floorMs)]]),
+    ...(report.kind !== "split" ? [] : [["floor of this machine", ms(report.floorMs)]]),
     ["writes acknowledged", report.acknowledgedWrites],
     ["writes lost", zero(report.lostWrites)],
     ["writes duplicated or never made by a client", zero(report.duplicatedWrites)],
