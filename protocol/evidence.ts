@@ -83,6 +83,8 @@ export const StoreStatus = z.object({
   /** The background comparison has seen everything and found no difference that is still open. */
   verified: z.boolean(),
   evidence: Evidence.nullable(),
+  /** Of a source: WAL that its disk has to keep for the slowest target. */
+  keptBytes: z.number().nonnegative().optional(),
   problems: z.array(Problem).max(50),
   /** Writers that were terminated or are still waited for at the fence, for the report to the operator. */
   stragglers: z.array(text).max(50),

@@ -40,6 +40,15 @@ export const Settings = z.strictObject({
       readLeaseMs: milliseconds.min(100).default(2_000),
     })
     .prefault({}),
+  /** What replication slots may keep on the source's disk before the transfer. */
+  walBudget: z
+    .strictObject({
+      /** Null: as much as the disk has. */
+      bytes: z.number().int().positive().nullable().default(null),
+      /** `abort` drops the slots; `warn` leaves it to the operator, and to the disk. */
+      exceeded: z.enum(["abort", "warn"]).default("abort"),
+    })
+    .prefault({}),
   /**
    * Of a split: `apart` gives each Pod's sequences a range of their own, so that organizations can be moved between the
    * Pods later. `shared` leaves them as they are: for applications whose keys come from elsewhere.

@@ -51,6 +51,8 @@ export function migrationView(status: MigrationStatus, now: number): string {
       `${pc.yellow("read-only")} for ${duration(upMs)}, epoch ${status.fence.epoch}, at most ${duration(status.fence.deadlineAt - status.fence.raisedAt)}`,
     );
   }
+  const wal = walLine(status);
+  if (wal !== null) lines.push(wal);
   if (status.paused) lines.push(`${pc.yellow("paused")} for ${duration(now - status.paused.at)}`);
   for (const straggler of stragglersOf(status)) lines.push(`${pc.yellow("straggler")} ${plain(straggler)}`);
   if (status.reason) lines.push(`last: ${plain(status.reason)}`);
@@ -65,6 +67,16 @@ export function migrationView(status: MigrationStatus, now: number): string {
     );
   }
   return lines.join("\n");
+}
+
+/** From half of the budget on, or of what is worth knowing without one. */
+const WORTH_SAYING_BYTES = 1_000_000_000;
+
+function walLine({ sourcePodId, wal }: MigrationStatus): string | null {
+  if (!wal || wal.keptBytes < (wal.budgetBytes === null ? WORTH_SAYING_BYTES : wal.budgetBytes / 2))
+    return null;
+  const budget = wal.budgetBytes === null ? "no budget" : `budget ${formatAmount(wal.budgetBytes, "bytes")}`;
+  return `${pc.yellow("WAL")} ${sourcePodId} keeps ${formatAmount(wal.keptBytes, "bytes")} for the slowest target, ${budget}`;
 }
 
 function pathLine(lifecycle: string): string {

@@ -7,9 +7,10 @@ import type { ClusterEvent } from "../../protocol/events.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
-import { isOver } from "../../protocol/migration-machine.ts";
+import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight } from "./consensus.ts";
 import { enter, type Observations, track } from "./observations.ts";
+import { formatAmount } from "./wording.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
 export const BEHIND_GRACE_MS = 5_000;
@@ -46,6 +47,9 @@ function decideMigration(
   now: number,
 ): Events {
   const base = { v: 1 as const, migrationId: migration.migrationId };
+  const exceeded =
+    migration.settings.walBudget.exceeded === "abort" ? overBudget(migration, observations) : null;
+  if (exceeded !== null) return [{ type: "MigrationAborted", ...base, reason: exceeded }];
   if (migration.context.paused !== null) {
     mark("paused");
     return NOTHING;
@@ -116,6 +120,23 @@ function decideRetention(
   if (refused) mark("removal-refused");
   const type = check.end && !refused ? "RetentionEnded" : "RemovalChecked";
   return [{ type, ...base, findings: verdict.findings.slice(0, 500) }];
+}
+
+/** Where slots keep WAL and a fence is not up: under one it is a matter of moments. */
+const KEEPS_WAL: ReadonlySet<Lifecycle> = new Set(["seeding", "following", "ready"]);
+
+/** A disk that fills with WAL stops the source for everybody: copying again is the smaller harm. */
+function overBudget(migration: Migration, observations: Observations): string | null {
+  const budget = migration.settings.walBudget.bytes;
+  const kept = keptWalBytes(migration, observations);
+  if (budget === null || kept === null || kept <= budget || !KEEPS_WAL.has(migration.lifecycle)) return null;
+  return `${migration.sourcePodId} keeps ${formatAmount(kept, "bytes")} of WAL for its slowest target, and the budget is ${formatAmount(budget, "bytes")}`;
+}
+
+/** As the source last said; null when it has not. */
+export function keptWalBytes(migration: Migration, observations: Observations): number | null {
+  const report = observations.reports.get(migration.sourcePodId)?.report;
+  return report?.migrations[migration.migrationId]?.stores.postgres?.keptBytes ?? null;
 }
 
 /** Is a cutover wanted: by an operator, or by the plan while it has attempts left. */

@@ -12,7 +12,7 @@ import type {
 } from "../../protocol/migration-machine.ts";
 import { type Command, possibleCommands } from "./commands.ts";
 import { exactConsensus, notCaughtUp, notRemoved, notSeeded, participants, preflight } from "./consensus.ts";
-import { cutoverWanted } from "./decide.ts";
+import { cutoverWanted, keptWalBytes } from "./decide.ts";
 import type { Observations } from "./observations.ts";
 
 export interface StoreView
@@ -46,6 +46,8 @@ export interface MigrationStatus {
   readonly fence: Fence | null;
   readonly transfer: Transfer | null;
   readonly reason: string | null;
+  /** What the source's disk keeps for the slowest target, and what it may; null while it is not known. */
+  readonly wal: { readonly keptBytes: number; readonly budgetBytes: number | null } | null;
   readonly paused: Pause | null;
   /** The newest look at what would be removed; null before the first. */
   readonly removalCheck: RemovalCheck | null;
@@ -112,11 +114,17 @@ function migrationStatus(
     fence: context.fence && context.fenceUp ? context.fence : null,
     transfer: context.transfer,
     reason: context.reason,
+    wal: walOf(migration, observations),
     paused: context.paused,
     removalCheck: context.removalCheck,
     pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
     possibleCommands: possibleCommands(migration),
   };
+}
+
+function walOf(migration: Migration, observations: Observations): MigrationStatus["wal"] {
+  const keptBytes = keptWalBytes(migration, observations);
+  return keptBytes === null ? null : { keptBytes, budgetBytes: migration.settings.walBudget.bytes };
 }
 
 function podStatus(

@@ -163,6 +163,20 @@ it("stops while the server that it waits for still hangs", async () => {
   await target.reach(pods.duty(TARGET, "match", { epoch: 1, phase: "fenced" }), never);
 });
 
+it("says how much WAL the source keeps for a target that is away", async () => {
+  await following();
+  await source.reach(pods.duty(SOURCE, "serve"), never);
+  const near = await until(source, ({ keptBytes }) => keptBytes !== undefined);
+  expect(near.keptBytes).toBeLessThan(16e6);
+  await target.close();
+  await signalServer(pod.dataDirectory, "SIGKILL");
+  for (let i = 0; i < 3; i++) {
+    await note("a change, so that there is something to switch away from");
+    await pods.source.query("SELECT pg_switch_wal()");
+  }
+  await until(source, ({ keptBytes }) => (keptBytes ?? 0) > 32e6);
+});
+
 it("says that WAL was lost with a slot", async () => {
   await following();
   const [slot] = await pods.source.query<{ slot_name: string }>("SELECT slot_name FROM pg_replication_slots");

@@ -17,6 +17,7 @@ import {
   pod,
   report,
   say,
+  storeStatus,
   theMigration,
   until,
 } from "../support/story.ts";
@@ -173,6 +174,30 @@ describe("given a transfer", () => {
         pod("pod-101")
       ],
     ).toBe("opened");
+  });
+});
+
+describe("given a budget for the WAL that slots keep", () => {
+  const keeping = (keptBytes: number) => [
+    report("pod-0", { goal: "serve", stores: { postgres: storeStatus("serve", { keptBytes }) } }),
+  ];
+  const ready = (walBudget: { bytes: number; exceeded?: "abort" | "warn" }) =>
+    fold(until.ready({ walBudget }));
+  const decided = (state: ClusterState, keptBytes: number) =>
+    types(decideNext(state, hear(state, keeping(keptBytes)), 1_000));
+
+  it("when it is exceeded, then the migration is aborted with the numbers, also while it is paused", () => {
+    const state = ready({ bytes: 1_000_000 });
+    expect(decided(state, 1_000_000)).toEqual([]);
+    expect(decideNext(state, hear(state, keeping(2_500_000)), 1_000)).toMatchObject([
+      { type: "MigrationAborted", reason: expect.stringMatching(/2\.5 MB of WAL.*budget is 1 MB/) },
+    ]);
+    expect(decided(fold([say.paused()], state), 2_500_000)).toEqual(["MigrationAborted"]);
+  });
+  it("when the plan only wants to be warned, or a fence is up, then it is not", () => {
+    expect(decided(ready({ bytes: 1_000_000, exceeded: "warn" }), 2_500_000)).toEqual([]);
+    const fenced = fold([say.approved(), say.fenced()], ready({ bytes: 1_000_000 }));
+    expect(decided(fenced, 2_500_000)).toEqual([]);
   });
 });
 

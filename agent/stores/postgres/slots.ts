@@ -24,6 +24,8 @@ export interface SlotState {
   readonly activePid: number | null;
   /** `lost`: the source removed WAL that this slot should have kept; its target can never catch up. */
   readonly walStatus: string | null;
+  /** WAL that the server keeps because of it. */
+  readonly keptBytes: number;
 }
 
 export async function readSlots(db: Database, names: readonly string[]): Promise<SlotState[]> {
@@ -32,8 +34,11 @@ export async function readSlots(db: Database, names: readonly string[]): Promise
     active: boolean;
     active_pid: number | null;
     wal_status: string | null;
+    kept: string | null;
   }>(
-    "SELECT slot_name, active, active_pid, wal_status FROM pg_replication_slots WHERE slot_name = ANY($1::name[])",
+    `SELECT slot_name, active, active_pid, wal_status,
+            pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_lsn() END, restart_lsn)::text AS kept
+       FROM pg_replication_slots WHERE slot_name = ANY($1::name[])`,
     [[...names]],
   );
   return rows.map((row) => ({
@@ -41,6 +46,7 @@ export async function readSlots(db: Database, names: readonly string[]): Promise
     active: row.active,
     activePid: row.active_pid,
     walStatus: row.wal_status,
+    keptBytes: Math.max(0, Number(row.kept ?? 0)),
   }));
 }
 

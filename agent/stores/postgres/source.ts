@@ -224,6 +224,7 @@ export class SourcePart {
     if (duty === null) return;
     try {
       const slots = await this.#slow.use((db) => readSlots(db, slotsOf(duty)));
+      this.#board.set({ keptBytes: Math.max(0, ...slots.map(({ keptBytes }) => keptBytes)) });
       if (duty.goal === "yield" || duty.goal === "removeFiles") return await this.#dropDecided(duty, slots);
       const lost = slots.filter((slot) => slot.walStatus === "lost").map((slot) => slot.name);
       const absent = this.#replication.missing(duty, slots);

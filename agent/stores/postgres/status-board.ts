@@ -46,7 +46,7 @@ export class StatusBoard {
   }
 
   #gist(): string {
-    const { lag, progress, ...rest } = this.#status;
+    const { keptBytes: _told, lag, progress, ...rest } = this.#status;
     const amount = lag === null ? undefined : lag.amount;
     const within = amount === undefined || amount === null ? amount : amount <= this.#lagBoundBytes;
     const percent =
