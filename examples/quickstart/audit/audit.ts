@@ -81,7 +81,9 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
     await tryApplications(copies),
     await trySql(copies),
     await tryGit(onePerOrganization(dormant)),
-    await tryObjects(accesses, (organization, name) => objectKey(organization, `traffic/${name}`)),
+    await tryObjects(input.pods, accesses, (organization, name) =>
+      objectKey(organization, `traffic/${name}`),
+    ),
   ];
   return { ...counts, checks: [...writes, ...contents, ...refused] };
 }

@@ -93,29 +93,50 @@ export async function tryGit(
   return checkOf("Git refuses wrong-Pod ref updates", faults, `${repositories.length} refused`);
 }
 
-/** Writes an object through the writers' protocol on each wrong Pod. `keyOf` is where the application would put it. */
+/**
+ * Writes an object through the writers' protocol on each wrong Pod. `keyOf` is where the application would put it. A Pod
+ * that took no part in the last move may name the Pod before, which then has to name the right one.
+ */
 export async function tryObjects(
+  pods: readonly PodLayout[],
   accesses: readonly Forbidden[],
   keyOf: (organization: string, name: string) => string,
 ): Promise<Check> {
   const faults: string[] = [];
   for (const { organization, pod, authoritative } of accesses) {
     const key = keyOf(organization, "intruder");
-    const file = join(pod.objectsRoot, key);
-    const where = `${pod.podId}, ${organization}`;
-    const control = join(pod.stateDirectory, "control");
-    try {
-      await withWriteIntent({ control, store: "objects", key, organizationId: organization }, async () =>
-        writeFileSync(file, "no"),
-      );
-      faults.push(`${where}: an object could be written`);
-      rmSync(file, { force: true });
-    } catch (error) {
-      if (!(error instanceof WriteRefused) || error.code !== "WRONG_POD" || error.podId !== authoritative)
-        faults.push(`${where}: ${String(error)}`);
+    const asked = new Set<PodLayout>();
+    let next: PodLayout | undefined = pod;
+    while (next !== undefined && next.podId !== authoritative && !asked.has(next)) {
+      asked.add(next);
+      const named = await refusedOn(next, organization, key);
+      if (typeof named !== "string") faults.push(`${next.podId}, ${organization}: ${named.fault}`);
+      next = pods.find(({ podId }) => podId === named);
     }
+    if (next?.podId !== authoritative && faults.length === 0)
+      faults.push(`${pod.podId}, ${organization}: nobody leads to ${authoritative}`);
   }
   return checkOf("object writers are refused on the wrong Pod", faults, `${accesses.length} refused`);
+}
+
+/** The Pod that the refusal names. */
+async function refusedOn(
+  pod: PodLayout,
+  organization: string,
+  key: string,
+): Promise<string | { readonly fault: string }> {
+  const file = join(pod.objectsRoot, key);
+  const control = join(pod.stateDirectory, "control");
+  try {
+    await withWriteIntent({ control, store: "objects", key, organizationId: organization }, async () =>
+      writeFileSync(file, "no"),
+    );
+    rmSync(file, { force: true });
+    return { fault: "an object could be written" };
+  } catch (error) {
+    const named = error instanceof WriteRefused && error.code === "WRONG_POD" ? error.podId : null;
+    return named ?? { fault: String(error) };
+  }
 }
 
 /** Asks every guard about every organization, reading and writing. */
