@@ -11,6 +11,7 @@ import type { DemoOptions } from "../../examples/quickstart/options.ts";
 import { Progress } from "../../examples/quickstart/progress.ts";
 import type { Report } from "../../examples/quickstart/report/report.ts";
 import { runDemo } from "../../examples/quickstart/run-demo.ts";
+import { runLifecycle } from "../../examples/quickstart/run-lifecycle.ts";
 import { MOVE_PODS, runMove } from "../../examples/quickstart/run-move.ts";
 import type { StepContext } from "../../examples/quickstart/steps.ts";
 
@@ -68,6 +69,21 @@ export function smallMove({ options, beforeSplit, afterwards }: SmallSplit): Pro
       ...context,
       options: { ...SMALL, story: "move", ...options },
       beforeMove: async (coordinator, planFile) => {
+        started(coordinator);
+        const { layout, processes } = context;
+        await beforeSplit?.({ coordinator, planFile, layout, processes });
+      },
+    }),
+  );
+}
+
+/** A split to its very end, and one organization back; `beforeSplit` is called before the split. */
+export function smallLifecycle({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+  return run(podsOfSplit(SMALL.pods), afterwards, (context, started) =>
+    runLifecycle({
+      ...context,
+      options: { ...SMALL, story: "lifecycle", ...options },
+      beforeSplit: async (coordinator, planFile) => {
         started(coordinator);
         const { layout, processes } = context;
         await beforeSplit?.({ coordinator, planFile, layout, processes });
