@@ -1,5 +1,5 @@
 /** To the very end on real servers, with every process killed while what is dormant is removed. */
-import { expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { Saboteur } from "../support/saboteur.ts";
 import { smallLifecycle } from "../support/small-split.ts";
 
@@ -11,8 +11,12 @@ const KILLS = [
   ["coordinator", 400],
 ] as const;
 
+const saboteurs: Saboteur[] = [];
+afterEach(async () => {
+  for (const saboteur of saboteurs.splice(0)) await saboteur.stop();
+});
+
 it("what is dormant is removed although every process is killed meanwhile, and one organization goes back", async () => {
-  const saboteurs: Saboteur[] = [];
   let history = "";
   const report = await smallLifecycle({
     options: { rows: 8_000, seed: 11 },
@@ -26,7 +30,7 @@ it("what is dormant is removed although every process is killed meanwhile, and o
     afterwards: async (coordinator) => {
       history = await coordinator.cleave("history", "demo-split");
     },
-  }).finally(async () => void (await Promise.all(saboteurs.map((saboteur) => saboteur.stop()))));
+  });
   expect(saboteurs.map(({ killedAt }) => killedAt)).toEqual(KILLS.map(() => ["cleaning"]));
   const { lostWrites, duplicatedWrites, staleReads, failedRequests } = report;
   expect({ lostWrites, duplicatedWrites, staleReads, failedRequests }).toEqual({
