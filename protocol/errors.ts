@@ -71,12 +71,12 @@ export const ERRORS = {
     "`cleave status` names the migration that holds it; removal goes on by itself when that one is over.",
   ],
   REMOVAL_REFERENCED: [
-    "Rows that stay refer to rows that would be removed.",
-    "Look at the named rows: delete or correct the reference where its organization is served, then finalize again.",
+    "Rows that stay refer to rows that would be removed, or a repository that stays borrows objects from one that would.",
+    "Look at what is named: delete or correct the reference where its organization is served (a borrowing repository: `git repack -a -d`, then remove its alternates), then finalize again.",
   ],
   REMOVAL_DISAGREES: [
-    "The two ways to tell whose a row is disagree about a row that was about to be removed; the batch was undone.",
-    "Correct the ownership rule of the named table (`cleave analyze` explains it), then resume.",
+    "The two ways to tell whose something is disagree about what was about to be removed, or something of it came back; it was left as it is.",
+    "Correct the ownership rule that is named (`cleave analyze` explains those of tables); removal is tried again by itself.",
   ],
   ABORT_AFTER_TRANSFER: [
     "Authority was already transferred, so the migration cannot be aborted.",

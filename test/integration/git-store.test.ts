@@ -1,9 +1,11 @@
 /** What the Git store copies, checks before, serves to others and removes, on real repositories. */
+
 import { renameSync } from "node:fs";
 import { access, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { repositoryChecksum } from "../../agent/stores/git/checksum.ts";
+import type { CheckStage } from "../../protocol/evidence.ts";
 import { eventually } from "../support/eventually.ts";
 import { git, mustGit } from "../support/git-pod.ts";
 import { GitSplit } from "../support/git-split.ts";
@@ -204,7 +206,7 @@ describe("an aborted migration", () => {
 });
 
 describe("checks before", () => {
-  const codes = async (side: "source" | "target", stage: "start" | "fence" = "start") => {
+  const codes = async (side: "source" | "target", stage: CheckStage = "start") => {
     const duty = split.duty(split[side], side === "source" ? "prepare" : "seed", "source");
     const findings = await split[side].store.preflight(duty, stage, AbortSignal.timeout(10_000));
     return findings.map((finding) => finding.code).sort();

@@ -36,7 +36,11 @@ export class GitSplit {
   /** `red` moves to pod-100, everything else stays. */
   readonly assignments = new Map([["red" as OrganizationId, pod100]]);
   kind: Duty["kind"] = "split";
+  /** What the log says while cleaning; null while nothing may be removed. */
+  removal: Duty["removal"] = null;
   settings = Settings.parse({ cutover: { drainGraceMs: 300 } });
+  /** Called when a store asks for all owners at once. */
+  onLookup: () => void = () => undefined;
   readonly #config: Partial<GitConfig>;
 
   private constructor(config: Partial<GitConfig>) {
@@ -61,7 +65,10 @@ export class GitSplit {
   async start(side: Side, port = 0): Promise<void> {
     const { pod, podId } = side;
     const lookup: OwnerLookup = {
-      repositories: () => Promise.resolve(new Map()),
+      repositories: () => {
+        this.onLookup();
+        return Promise.resolve(new Map());
+      },
       repository: (path) => Promise.resolve(ownerOf(path)),
       object: () => null,
     };
@@ -69,7 +76,7 @@ export class GitSplit {
     side.store = createGitStore({
       podId,
       config: GitConfig.parse({ root: pod.root, scanSeconds: 1, sweepSeconds: 1, ...this.#config }),
-      peers: podId === pod0 ? {} : { [pod0]: { agentUrl: this.source.url, token: TOKEN } },
+      peers: this.#peersOf(side),
       ownerLookup: lookup,
       fence: pod.fence,
       clock: systemClock,
@@ -85,6 +92,12 @@ export class GitSplit {
       stores: [side.store],
     });
     side.url = `http://127.0.0.1:${side.server.port}`;
+  }
+
+  /** A source that is started again knows its target too, as for a migration in the other direction. */
+  #peersOf(side: Side) {
+    const other = side.podId === pod0 ? this.target : this.source;
+    return other === undefined ? {} : { [other.podId]: { agentUrl: other.url, token: TOKEN } };
   }
 
   async stop(side: Side): Promise<void> {
@@ -106,6 +119,7 @@ export class GitSplit {
       shares: { [pod100]: phase } as Record<PodId, SharePhase>,
       epoch: epoch as Epoch | null,
       settings: this.settings,
+      removal: this.removal,
     };
   }
 
@@ -130,6 +144,16 @@ export class GitSplit {
     await this.reach(this.target, "seed", "source");
     await this.reach(this.source, "serve", "source");
     await this.reach(this.target, "follow", "source");
+  }
+
+  /** Seeded, matched, transferred and served by the target; the source's copy is dormant. */
+  async opened(): Promise<void> {
+    await this.seeded();
+    const [source, target] = await this.matched(1);
+    if (source === undefined || source !== target) throw new Error(`${source} is not ${target}`);
+    await this.reach(this.target, "activate", "transferred", 1);
+    await this.reach(this.source, "yield", "opened", 1);
+    await this.reach(this.target, "open", "opened", 1);
   }
 
   /** Fence and match; resolves with both digests. */

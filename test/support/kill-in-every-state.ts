@@ -1,4 +1,4 @@
-/** Small splits, in each of which one process is killed with -9 in two states of the lifecycle. */
+/** Small splits and moves, in each of which one process is killed with -9 in three states of the lifecycle. */
 import { describe, expect, it } from "vitest";
 import { BUSIEST } from "../../examples/quickstart/run-move.ts";
 import { MIGRATION } from "../../examples/quickstart/split.ts";
@@ -7,18 +7,11 @@ import { type Kill, Saboteur } from "./saboteur.ts";
 import { smallMove, smallSplit } from "./small-split.ts";
 
 /**
- * Where a process can be met: an early and a late state share a run. `transferring` cannot be: consensus and transfer
- * are one record of the log, so nobody ever sees a log that ends between them. Of the ends, only `retaining` is reached
- * by a split that succeeds.
+ * Where a process can be met: states that are far apart share a run. `transferring` cannot be: consensus and transfer
+ * are one record of the log, so nobody ever sees a log that ends between them. What comes after `retaining` is killed in
+ * test/e2e/lifecycle.test.ts.
  */
-const SPLITS: readonly (readonly Lifecycle[])[] = [
-  ["planned", "ready"],
-  ["preflight", "matching"],
-  ["seeding", "activating"],
-  ["following", "fencing"],
-  ["retaining"],
-];
-const MOVES: readonly (readonly Lifecycle[])[] = [
+const RUNS: readonly (readonly Lifecycle[])[] = [
   ["planned", "following", "matching"],
   ["preflight", "ready", "activating"],
   ["seeding", "fencing", "retaining"],
@@ -31,20 +24,19 @@ const DELAY_MS: Partial<Record<Lifecycle, number>> = { preflight: 100, seeding: 
 
 const STORIES = {
   split: {
-    runs: SPLITS,
     run: smallSplit,
     migration: MIGRATION,
     /** A target that makes the others wait in `matching`. */
     slowBeside: (name: string) => (name === "agent-pod-101" ? "agent-pod-100" : "agent-pod-101"),
   },
   // With one target it is that one, even when it is the one to be killed.
-  move: { runs: MOVES, run: smallMove, migration: BUSIEST, slowBeside: () => "agent-pod-1" },
+  move: { run: smallMove, migration: BUSIEST, slowBeside: () => "agent-pod-1" },
 } as const;
 
 export function killInEveryState(name: string, story: "split" | "move" = "split"): void {
-  const { runs, run, migration, slowBeside } = STORIES[story];
+  const { run, migration, slowBeside } = STORIES[story];
   describe(`kill -9 of ${name}`, () => {
-    it.each(runs.map((states) => [states.join(" and in "), states] as const))(
+    it.each(RUNS.map((states) => [states.join(" and in "), states] as const))(
       "in %s: nothing is lost, and it is completed",
       async (_, states) => {
         const other = slowBeside(name);
@@ -58,7 +50,7 @@ export function killInEveryState(name: string, story: "split" | "move" = "split"
         });
         let saboteur: Saboteur | undefined;
         const report = await run({
-          options: { seed: 1 + runs.indexOf(states) },
+          options: { seed: 1 + RUNS.indexOf(states) },
           beforeSplit: async ({ coordinator, layout, planFile, processes }) => {
             saboteur = new Saboteur(layout, processes, name, kills, migration);
             await saboteur.start();

@@ -33,6 +33,7 @@ function duty(kind: MigrationKind, side: Side, goal: Goal, phase: SharePhase, ep
     shares: { [TARGET]: phase } as Record<PodId, SharePhase>,
     epoch: epoch as Epoch | null,
     settings,
+    removal: null,
   };
 }
 

@@ -168,6 +168,8 @@ export interface DutyOptions {
   readonly epoch?: number;
   readonly settings?: PlanInput["settings"];
   readonly signal?: AbortSignal;
+  /** What the log says while cleaning; null while nothing may be removed. */
+  readonly removal?: Duty["removal"];
 }
 
 const PHASES: Partial<Record<Goal, SharePhase>> = {
@@ -176,6 +178,8 @@ const PHASES: Partial<Record<Goal, SharePhase>> = {
   yield: "opened",
   activate: "transferred",
   open: "opened",
+  removeFiles: "opened",
+  removeRows: "opened",
 };
 
 export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty {
@@ -199,5 +203,6 @@ export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty 
     shares: { [TARGET]: phase } as Record<PodId, SharePhase>,
     epoch: (options.epoch ?? null) as Epoch | null,
     settings: plan.settings,
+    removal: options.removal ?? null,
   };
 }

@@ -21,11 +21,13 @@ import {
   ownerFile,
   parseIntent,
   parseRoute,
+  type RouteLine,
   routeFile,
   SHARED,
   shareFile,
 } from "./layout.ts";
 import { isAlive } from "./processes.ts";
+import { decidedShares, readWhereabouts, type Whereabouts } from "./whereabouts.ts";
 
 const STAGE_CONCURRENCY = 16;
 /** Safety net behind fs.watch, and how often dead writers are looked for outside of a drain. */
@@ -113,40 +115,59 @@ export class FileFence {
     sourcePodId: PodId,
     shares: Readonly<Record<PodId, SharePhase>>,
   ): Promise<void> {
+    return this.#inTurnOfShares(() => this.#writeShares(migrationId, sourcePodId, shares));
+  }
+
+  /**
+   * The same, as long as the migration is not settled here: a duty may come once more to a Pod that is done with it, and
+   * must not bring back what is gone.
+   */
+  keepShares(
+    migrationId: MigrationId,
+    sourcePodId: PodId,
+    shares: Readonly<Record<PodId, SharePhase>>,
+  ): Promise<void> {
     return this.#inTurnOfShares(async () => {
-      const content = formatShares(sourcePodId, shares);
-      if (this.#shares.get(migrationId) === content) return;
-      this.#shares.delete(migrationId);
-      await this.#replace(shareFile(this.directory, migrationId), content, true);
-      this.#shares.set(migrationId, content);
+      if ((await readIfPresent(shareFile(this.directory, migrationId))) === null) return;
+      await this.#writeShares(migrationId, sourcePodId, shares);
     });
   }
 
   /** Removes what a migration staged: organizations go back to their base Pod. Other migrations are not touched. */
   removeMigration(migrationId: MigrationId): Promise<void> {
+    return this.#inTurnOfRoutes(() => this.#endMigration(migrationId, ({ basePodId }) => basePodId));
+  }
+
+  /**
+   * The migration is over: where each of its organizations is authoritative becomes its base Pod, and nothing else of it
+   * stays. No writer sees a difference at any instant. Does nothing when the migration is settled already.
+   * @throws CleaveError REMOVAL_NOT_ALLOWED when a share may still go either way.
+   */
+  settleMigration(migrationId: MigrationId): Promise<void> {
     return this.#inTurnOfRoutes(async () => {
-      this.#staged.delete(migrationId);
-      const defaultPodId = (await readIfPresent(this.#paths.defaultPod))?.trimEnd();
-      let changed = false;
-      for (const folder of await readdir(this.#paths.routes)) {
-        for (const name of await readdir(join(this.#paths.routes, folder))) {
-          const path = join(this.#paths.routes, folder, name);
-          const route = parseRoute((await readIfPresent(path)) ?? "");
-          if (route?.migrationId !== migrationId) continue;
-          changed = true;
-          if (route.basePodId === defaultPodId) await rm(path, { force: true });
-          else
-            await this.#replace(path, formatRoute({ ...route, migrationId: null, targetPodId: null }), false);
-        }
-      }
-      if (changed) await this.#syncAll();
-      // Last, so that no route ever names a share that is gone.
-      await this.#inTurnOfShares(async () => {
-        this.#shares.delete(migrationId);
-        await rm(shareFile(this.directory, migrationId), { force: true });
-        await syncFolder(this.#paths.shares);
+      // Goes last, so without it there is nothing left to settle.
+      const shares = await readIfPresent(shareFile(this.directory, migrationId));
+      if (shares === null) return;
+      const opened = decidedShares(migrationId, shares);
+      await this.#endMigration(migrationId, ({ basePodId, targetPodId }) => {
+        const isOpened = targetPodId === null ? undefined : opened.get(targetPodId);
+        if (targetPodId === null || isOpened === undefined)
+          throw new CleaveError("REMOVAL_NOT_ALLOWED", `a route of ${migrationId} names no share of it`);
+        return isOpened ? targetPodId : basePodId;
       });
     });
+  }
+
+  /** Some organization lives elsewhere than without any migration, or may: writers still have to ask. */
+  async hasRoutes(): Promise<boolean> {
+    for (const folder of await readdir(this.#paths.routes))
+      if ((await readdir(join(this.#paths.routes, folder))).length > 0) return true;
+    return false;
+  }
+
+  /** Where an organization is authoritative, for one that is about to remove what is dormant; see there. */
+  whereaboutsOf(organizationId: OrganizationId, ofMigration: MigrationId): Promise<Whereabouts> {
+    return readWhereabouts(this.directory, organizationId, ofMigration);
   }
 
   /**
@@ -157,6 +178,11 @@ export class FileFence {
     const path = ownerFile(this.directory, repositoryPath);
     const line = `${owner.kind === "shared" ? SHARED : organizationHash(owner.organizationId)}\n`;
     if ((await readIfPresent(path)) !== line) await this.#replace(path, line, false);
+  }
+
+  /** As `setOwner` wrote it, by the organization's hash; null when it does not say. */
+  async ownerOf(repositoryPath: string): Promise<string | null> {
+    return (await readIfPresent(ownerFile(this.directory, repositoryPath)))?.trimEnd() || null;
   }
 
   async removeOwner(repositoryPath: string): Promise<void> {
@@ -273,6 +299,44 @@ export class FileFence {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
       throw error;
     }
+  }
+
+  async #writeShares(
+    migrationId: MigrationId,
+    sourcePodId: PodId,
+    shares: Readonly<Record<PodId, SharePhase>>,
+  ): Promise<void> {
+    const content = formatShares(sourcePodId, shares);
+    if (this.#shares.get(migrationId) === content) return;
+    this.#shares.delete(migrationId);
+    await this.#replace(shareFile(this.directory, migrationId), content, true);
+    this.#shares.set(migrationId, content);
+  }
+
+  /** In turn of routes. */
+  async #endMigration(migrationId: MigrationId, newBase: (route: RouteLine) => PodId): Promise<void> {
+    this.#staged.delete(migrationId);
+    const defaultPodId = (await readIfPresent(this.#paths.defaultPod))?.trimEnd();
+    let changed = false;
+    for (const folder of await readdir(this.#paths.routes)) {
+      for (const name of await readdir(join(this.#paths.routes, folder))) {
+        const path = join(this.#paths.routes, folder, name);
+        const route = parseRoute((await readIfPresent(path)) ?? "");
+        if (route?.migrationId !== migrationId) continue;
+        changed = true;
+        const basePodId = newBase(route);
+        if (basePodId === defaultPodId) await rm(path, { force: true });
+        else
+          await this.#replace(path, formatRoute({ basePodId, migrationId: null, targetPodId: null }), false);
+      }
+    }
+    if (changed) await this.#syncAll();
+    // Last, so that no route ever names a share that is gone.
+    await this.#inTurnOfShares(async () => {
+      this.#shares.delete(migrationId);
+      await rm(shareFile(this.directory, migrationId), { force: true });
+      await syncFolder(this.#paths.shares);
+    });
   }
 
   #replace(path: string, content: string, durable: boolean): Promise<void> {

@@ -93,16 +93,26 @@ export function formatShares(sourcePodId: PodId, shares: Readonly<Record<PodId, 
     .join("");
 }
 
+function parseShare(line: string): ShareLine | null {
+  const [target, source, phase, ...rest] = line.split(" ");
+  const targetPodId = PodId.safeParse(target);
+  const sourcePodId = PodId.safeParse(source);
+  if (!targetPodId.success || !sourcePodId.success || phase === undefined || !PHASES.has(phase)) return null;
+  if (rest.length > 0) return null;
+  return { targetPodId: targetPodId.data, sourcePodId: sourcePodId.data, phase: phase as SharePhase };
+}
+
 /** The line of one target; null when it is missing or damaged, which refuses (unknown is no). */
 export function findShare(text: string, target: PodId): ShareLine | null {
-  for (const line of text.split("\n")) {
-    const [targetPodId, source, phase] = line.split(" ");
-    if (targetPodId !== target) continue;
-    const sourcePodId = PodId.safeParse(source);
-    if (!sourcePodId.success || phase === undefined || !PHASES.has(phase)) return null;
-    return { targetPodId: target, sourcePodId: sourcePodId.data, phase: phase as SharePhase };
-  }
-  return null;
+  const line = text.split("\n").find((one) => one.split(" ")[0] === target);
+  return line === undefined ? null : parseShare(line);
+}
+
+/** All lines; null when one is damaged or there is none. */
+export function parseShares(text: string): readonly ShareLine[] | null {
+  const shares = text.split("\n").slice(0, -1).map(parseShare);
+  const whole = shares.filter((share) => share !== null);
+  return whole.length === shares.length && whole.length > 0 && text.endsWith("\n") ? whole : null;
 }
 
 /** A file of `inflight/` or `dirty/`. */

@@ -1,4 +1,5 @@
 /** What the parts of the Git store share, and what a migration's side of it has to offer. */
+import { join } from "node:path";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
@@ -42,12 +43,24 @@ export function assignedOwners(duty: Duty): ReadonlySet<string> {
   );
 }
 
-/** Never waits: enforced in the order in which duties came, whatever else is slow. */
-export function enforceShares(context: GitContext, duty: Duty): Promise<void> {
-  return context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
+/**
+ * Never waits: enforced in the order in which duties came, whatever else is slow. While cleaning, as long as the
+ * migration is not settled here.
+ */
+export function enforceShares({ fence }: GitContext, duty: Duty): Promise<void> {
+  const { migrationId, sourcePodId, shares } = duty;
+  return duty.removal === null
+    ? fence.setShares(migrationId, sourcePodId, shares)
+    : fence.keepShares(migrationId, sourcePodId, shares);
 }
 
-export function stageRoutes(context: GitContext, duty: Duty): Promise<void> {
+/** While cleaning they are there already, or are settled. */
+export async function stageRoutes(context: GitContext, duty: Duty): Promise<void> {
   const { migrationId, sourcePodId, assignments } = duty;
-  return context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
+  if (duty.removal === null) await context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
+}
+
+/** Says that a target's root was looked at before anything was made there. */
+export function emptyRecord({ stateDirectory }: GitContext, { migrationId }: Duty): string {
+  return join(stateDirectory, `empty-before-${migrationId}`);
 }

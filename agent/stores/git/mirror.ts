@@ -196,6 +196,11 @@ export class Mirror {
   }
 }
 
+/** It is this Pod's own from now on. */
+export async function removeMark(directory: string): Promise<void> {
+  await rm(join(directory, MARKER), { force: true });
+}
+
 export async function isMirrorOf(directory: string, migrationId: MigrationId): Promise<boolean> {
   const text = await readFile(join(directory, MARKER), "utf8").catch(() => "");
   return text.trimEnd() === migrationId;

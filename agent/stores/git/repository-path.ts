@@ -1,7 +1,7 @@
 /** Names of repositories: relative paths below the Git root. They come from disks, databases and other Pods: hostile. */
 import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import picomatch from "picomatch";
 import { CleaveError } from "../../../protocol/errors.ts";
 
@@ -100,6 +100,12 @@ export async function scanRoot(
     pending.push(...listing.folders);
   }
   return found;
+}
+
+/** `a/b` and `a` of `a/b/c.git`. */
+export function foldersOf(path: string): string[] {
+  const folder = dirname(path);
+  return folder === "." ? [] : [folder, ...foldersOf(folder)];
 }
 
 export async function folderExists(path: string): Promise<boolean> {

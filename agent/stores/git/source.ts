@@ -6,6 +6,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
 import type { HeadLocks } from "./head-locks.ts";
 import type { InventoryView } from "./inventory-view.ts";
+import { GitRemoval } from "./removal.ts";
 import { ownerText } from "./repository-entry.ts";
 import type { Tracker } from "./tracker.ts";
 
@@ -20,6 +21,7 @@ export class GitSource implements Role {
   /** Null where the hook sees changes of HEAD. */
   readonly #makeLocks: () => Promise<HeadLocks | null>;
   #headLocks: HeadLocks | null = null;
+  readonly #removal: GitRemoval;
   #view: InventoryView | null = null;
   #goal: Goal;
   #reached = false;
@@ -31,6 +33,8 @@ export class GitSource implements Role {
     this.#tracker = tracker;
     this.#makeLocks = makeLocks;
     this.#goal = duty.goal;
+    // A lock that is gone with its repository would be missing in one that comes to the same place.
+    this.#removal = new GitRemoval(context, async (path) => this.#headLocks?.release([path]));
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -47,10 +51,11 @@ export class GitSource implements Role {
       await this.#tracker.start();
       const view = this.#viewOf(duty);
       signal.throwIfAborted();
-      if (duty.goal === "yield") await this.#yield(duty, view, signal);
+      if (duty.goal === "yield" || duty.goal === "removeFiles") await this.#yield(duty, view, signal);
       else if (duty.goal === "release") await this.#release(view);
       else await this.#unlock(view);
     }
+    if (duty.goal === "removeFiles") await this.#removal.run(duty, signal);
     signal.throwIfAborted();
     this.#reached = true;
     this.#context.changed();
@@ -79,11 +84,19 @@ export class GitSource implements Role {
     return {
       goal: this.#goal,
       reached: this.#reached && (this.#goal !== "fence" || unreadable.length === 0),
-      progress: { done, total, unit: "repositories" },
+      progress: (this.#goal === "removeFiles" ? this.#removal.progress : null) ?? {
+        done,
+        total,
+        unit: "repositories",
+      },
       lag: null,
       verified: this.#tracker.complete,
       evidence,
-      problems: [...unreadable, ...others].slice(0, 50),
+      problems: [
+        ...unreadable,
+        ...others,
+        ...(this.#goal === "removeFiles" ? this.#removal.problems : []),
+      ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
     };
   }

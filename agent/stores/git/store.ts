@@ -2,7 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
-import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import { toCleaveError } from "../../../protocol/errors.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
@@ -11,10 +12,13 @@ import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { GitContext, Role } from "./context.ts";
+import { GitEnding } from "./ending.ts";
+import { Guard } from "./guard.ts";
 import { HeadLocks } from "./head-locks.ts";
 import { Inventory } from "./inventory.ts";
 import { registerGitRoutes } from "./peer-routes.ts";
 import { gitVersion, HEAD_IN_HOOK_GIT, isOlder, preflightSource, preflightTarget } from "./preflight.ts";
+import { preflightRemoval } from "./removal.ts";
 import type { GitOptions } from "./run-git.ts";
 import { GitSource } from "./source.ts";
 import { GitTarget } from "./target.ts";
@@ -52,6 +56,7 @@ class Git implements GitStore {
   readonly #roles = new Map<MigrationId, Role>();
   readonly #listeners = new Set<() => void>();
   readonly #stopDiscarding: () => void;
+  readonly #guard: Guard;
   #tracker: Tracker | null = null;
   #headLocks: Promise<HeadLocks | null> | null = null;
 
@@ -72,6 +77,10 @@ class Git implements GitStore {
         onChange: changed,
       }),
     };
+    this.#guard = new Guard(this.#context, () => this.#track());
+    void this.#guard.resume().catch((error: unknown) => {
+      options.log.warn({ err: error }, "nobody knows whether new repositories have to be watched");
+    });
     // Nobody copies from here: announced changes are of no use, and a later migration begins with a scan.
     this.#stopDiscarding = options.fence.watchDirty("git", async () => {
       if (this.#tracker !== null) return;
@@ -80,25 +89,36 @@ class Git implements GitStore {
     });
   }
 
-  async preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]> {
+  async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
     if (stage === "start")
       return duty.role === "source"
         ? preflightSource(this.#context, signal)
         : preflightTarget(this.#context, duty, signal);
+    if (stage === "removal") return this.#checkRemoval(duty, signal);
     return [...this.#notReady(duty), ...((await this.#tracker?.checkHooks(signal)) ?? [])];
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
-    let role = this.#roles.get(duty.migrationId);
-    if (role === undefined) {
-      role =
-        duty.role === "source"
-          ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
-          : new GitTarget(this.#context, () => this.#track().start(), duty);
-      this.#roles.set(duty.migrationId, role);
-    }
+    const role = await this.#roleFor(duty);
     await role.reach(duty, signal);
     if (duty.goal === "release") await this.#forget(duty, role);
+    if (duty.goal === "removeRows") await this.#guardOrEnd();
+  }
+
+  async #roleFor(duty: Duty): Promise<Role> {
+    const { migrationId, goal } = duty;
+    const known = this.#roles.get(migrationId);
+    const isEnding = goal === "removeRows";
+    // Whoever pauses a removal that has come to its end takes up the role again, without anything of it left.
+    if (known !== undefined && known instanceof GitEnding === isEnding) return known;
+    await known?.close();
+    const role = isEnding
+      ? new GitEnding(this.#context)
+      : duty.role === "source"
+        ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
+        : new GitTarget(this.#context, () => this.#track().start(), duty);
+    this.#roles.set(migrationId, role);
+    return role;
   }
 
   status(migrationId: MigrationId): StoreStatus | null {
@@ -112,6 +132,7 @@ class Git implements GitStore {
 
   async close(): Promise<void> {
     this.#stopDiscarding();
+    this.#guard.close();
     await Promise.all([...this.#roles.values()].map((role) => role.close()));
     await this.#tracker?.close();
   }
@@ -144,18 +165,31 @@ class Git implements GitStore {
     return status.problems.map(({ code, message }) => error(code, message));
   }
 
-  /** The last migration is gone, and with it everything that was made for one. */
+  async #checkRemoval(duty: Duty, signal: AbortSignal): Promise<Finding[]> {
+    try {
+      return await preflightRemoval(this.#context, duty, signal);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const { code, message } = toCleaveError(thrown, "FILE_PERMISSION");
+      return [{ store: "git", severity: "error", code, message: message.slice(0, 2_000) }];
+    }
+  }
+
   async #forget(duty: Duty, role: Role): Promise<void> {
     await role.close();
     this.#roles.delete(duty.migrationId);
-    if (this.#roles.size === 0 && this.#tracker !== null) {
-      const tracker = this.#tracker;
-      await tracker.close();
-      await tracker.removeHooks();
-      this.#tracker = null;
-    }
     await this.#context.fence.removeMigration(duty.migrationId);
+    await this.#guardOrEnd();
     this.#context.changed();
+  }
+
+  /** After the last migration: hooks stay while an organization lives elsewhere, else nothing that was made for one. */
+  async #guardOrEnd(): Promise<void> {
+    if ([...this.#roles.values()].some((role) => !(role instanceof GitEnding))) return;
+    if (await this.#context.fence.hasRoutes()) return this.#guard.keep();
+    await this.#tracker?.close();
+    this.#tracker = null;
+    await this.#guard.end();
   }
 
   #track(): Tracker {

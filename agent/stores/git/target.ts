@@ -1,15 +1,23 @@
 /** A migration's target: copies everything, follows, compares at the fence, and then serves. */
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
+import {
+  assignedOwners,
+  emptyRecord,
+  enforceShares,
+  type GitContext,
+  type Role,
+  stageRoutes,
+} from "./context.ts";
 import { writeHook } from "./hook-install.ts";
 import type { InventoryView } from "./inventory-view.ts";
 import { isMirrorOf, Mirror } from "./mirror.ts";
+import { GitRemoval } from "./removal.ts";
 import { Replica } from "./replica.ts";
-import { INCOMING, ignoring, scanRoot } from "./repository-path.ts";
+import { foldersOf, INCOMING, ignoring, scanRoot } from "./repository-path.ts";
 import { SourceFeed } from "./source-feed.ts";
 
 /** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
@@ -26,11 +34,13 @@ export class GitTarget implements Role {
   #epoch: number | null = null;
   #serving: Promise<void> | null = null;
   readonly #closing = new AbortController();
+  readonly #removal: GitRemoval;
 
   constructor(context: GitContext, serve: () => Promise<void>, duty: Duty) {
     this.#context = context;
     this.#serve = serve;
     this.#goal = duty.goal;
+    this.#removal = new GitRemoval(context);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -69,6 +79,10 @@ export class GitTarget implements Role {
         await this.#stopFollowing();
         this.#serveLater();
         return;
+      case "removeFiles":
+        await this.#stopFollowing();
+        if (duty.shares[duty.podId] === "opened") this.#serveLater();
+        return this.#removal.run(duty, signal);
       case "release":
         await this.#stopFollowing();
         await this.#removeAll(duty);
@@ -77,6 +91,7 @@ export class GitTarget implements Role {
       case "serve":
       case "fence":
       case "yield":
+      case "removeRows":
         throw new CleaveError("INTERNAL", `${duty.goal} is no goal of a target`);
     }
   }
@@ -92,11 +107,11 @@ export class GitTarget implements Role {
     return {
       goal: this.#goal,
       reached: this.#reached && (this.#goal !== "match" || matched),
-      progress: replica === null ? null : { ...replica.progress, unit: "repositories" },
+      progress: replica === null ? this.#removal.progress : { ...replica.progress, unit: "repositories" },
       lag: { amount: replica?.lag ?? null, unit: "repositories" },
       verified: replica?.verified ?? false,
       evidence,
-      problems: replica?.problems() ?? [],
+      problems: replica?.problems() ?? [...this.#removal.problems],
       stragglers: [],
     };
   }
@@ -154,16 +169,12 @@ export class GitTarget implements Role {
     await replica?.close();
   }
 
-  #record(duty: Duty): string {
-    return join(this.#context.stateDirectory, `empty-before-${duty.migrationId}`);
-  }
-
   /**
    * A new Pod is empty (rule 9): seen once, before anything was made here, and remembered. A Pod that organizations
    * move to has others' repositories, of which none is touched: what is made here carries the migration's mark.
    */
   async #claimRoot(duty: Duty): Promise<void> {
-    const record = this.#record(duty);
+    const record = emptyRecord(this.#context, duty);
     const { root } = this.#context.config;
     if ((await readFile(record, "utf8").catch(() => null)) === root) return;
     await mkdir(root, { recursive: true });
@@ -177,7 +188,7 @@ export class GitTarget implements Role {
   /** Only what carries this migration's mark, and only in the root that was looked at before it. */
   async #removeAll(duty: Duty): Promise<void> {
     const { config, fence, inventory } = this.#context;
-    const record = this.#record(duty);
+    const record = emptyRecord(this.#context, duty);
     if ((await readFile(record, "utf8").catch(() => null)) === config.root) {
       const { repositories, folders } = await scanRoot(config.root, ignoring(config.ignore));
       const removed: string[] = [];
@@ -203,10 +214,4 @@ export class GitTarget implements Role {
     await fence.removeMigration(duty.migrationId);
     await rm(record, { force: true });
   }
-}
-
-/** `a/b` and `a` of `a/b/c.git`. */
-function foldersOf(path: string): string[] {
-  const folder = dirname(path);
-  return folder === "." ? [] : [folder, ...foldersOf(folder)];
 }

@@ -7,7 +7,7 @@ import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding, OwnProblem } from "../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../protocol/ids.ts";
 import type { GitContext } from "./context.ts";
-import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
+import { type Hook, installHook, isHookInForce, writeHook } from "./hook-install.ts";
 import type { InventoryView } from "./inventory-view.ts";
 import { Limiter } from "./limiter.ts";
 import { ownerText } from "./repository-entry.ts";
@@ -88,15 +88,6 @@ export class Tracker {
     this.#stopWatching();
     this.#tree.close();
     await this.#sweeping;
-  }
-
-  /** Hooks out, earlier ones back; owners stay, since they say nothing wrong. */
-  async removeHooks(): Promise<void> {
-    const { inventory } = this.#context;
-    for (const path of inventory.paths())
-      await removeHook(inventory.gitDirectory(path)).catch((error: unknown) => {
-        this.#context.log.warn({ err: error, path }, "the hook could not be removed");
-      });
   }
 
   /** Hooks that are missing, changed or not executable: such a repository would not hear of the fence. */

@@ -52,14 +52,20 @@ export function sharedBy(duty: Duty, ownerLookup: OwnerLookup): (key: string) =>
   return (key) => duty.kind === "move" && ownerLookup.object(key)?.kind === "shared";
 }
 
+/** While cleaning, as long as the migration is not settled here. */
+export function enforceShares({ fence }: ObjectsContext, duty: Duty): Promise<void> {
+  const { migrationId, sourcePodId, shares } = duty;
+  return duty.removal === null
+    ? fence.setShares(migrationId, sourcePodId, shares)
+    : fence.keepShares(migrationId, sourcePodId, shares);
+}
+
 /** What both sides of a migration do first: enforce the phases, then name the routes. */
 export async function enforce(context: ObjectsContext, duty: Duty): Promise<void> {
-  await context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
-  await context.fence.stageRoutes({
-    migrationId: duty.migrationId,
-    sourcePodId: duty.sourcePodId,
-    assignments: duty.assignments,
-  });
+  await enforceShares(context, duty);
+  const { migrationId, sourcePodId, assignments } = duty;
+  // While cleaning they are there already, or are settled.
+  if (duty.removal === null) await context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
 }
 
 /** The promise's outcome, or the signal's reason as soon as it aborts. The work itself goes on. */

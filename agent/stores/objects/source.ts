@@ -4,8 +4,9 @@ import type { Evidence, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { InventoryDigest } from "../inventory-digest.ts";
-import { enforce, type ObjectsContext, orAborted, type Role, scopeOf } from "./context.ts";
+import { enforce, enforceShares, type ObjectsContext, orAborted, type Role, scopeOf } from "./context.ts";
 import type { Inventory } from "./inventory.ts";
+import { ObjectsRemoval } from "./removal.ts";
 import type { SourceTracker } from "./source-tracker.ts";
 
 /** What the source held of the fenced organizations when their writers had ended. */
@@ -27,6 +28,7 @@ export class ObjectsSource implements Role {
   #inventory: Inventory | null = null;
   readonly #inScope: (key: string) => boolean;
   #scope: { digest: InventoryDigest; remove: () => void } | null = null;
+  readonly #removal: ObjectsRemoval;
   #duty: Duty;
   #reached = false;
   #final: SourceFinal | null = null;
@@ -39,6 +41,7 @@ export class ObjectsSource implements Role {
     this.#tracker = tracker;
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
+    this.#removal = new ObjectsRemoval(context);
   }
 
   /** Null while targets may not be answered: an incomplete inventory would look like deletions. */
@@ -61,9 +64,10 @@ export class ObjectsSource implements Role {
         await this.#fence(duty, signal);
         break;
       default:
-        await this.#context.fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
+        await enforceShares(this.#context, duty);
         this.#serving = false;
         this.#context.changed();
+        if (duty.goal === "removeFiles") await this.#removal.run(duty, signal);
     }
     this.#reached = true;
     this.#context.changed();
@@ -80,11 +84,20 @@ export class ObjectsSource implements Role {
     return {
       goal,
       reached: this.#reached,
-      progress: progress && !this.#tracker.scanned ? { ...progress, unit: "objects" } : null,
+      progress:
+        goal === "removeFiles"
+          ? this.#removal.progress
+          : progress && !this.#tracker.scanned
+            ? { ...progress, unit: "objects" }
+            : null,
       lag: null,
       verified: this.#tracker.scanned && faults.length === 0,
       evidence,
-      problems: [...faults, ...this.#tracker.outsideWrites()].slice(0, 50),
+      problems: [
+        ...faults,
+        ...this.#tracker.outsideWrites(),
+        ...(goal === "removeFiles" ? this.#removal.problems : []),
+      ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
     };
   }

@@ -1,7 +1,8 @@
 /** The object store as the agent drives it: one role per migration over one inventory of this Pod's objects. */
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
-import type { Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import { toCleaveError } from "../../../protocol/errors.ts";
+import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
@@ -11,11 +12,13 @@ import type { OwnerLookup } from "../owner-lookup.ts";
 import type { ObjectBackend } from "./backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { ObjectsContext, Role } from "./context.ts";
+import { ObjectsEnding } from "./ending.ts";
 import { FileSystemBackend } from "./file-system.ts";
 import { Inventory } from "./inventory.ts";
 import type { SummaryAnswer } from "./peer-protocol.ts";
 import { registerObjectRoutes } from "./peer-routes.ts";
 import { preflightSource, preflightTarget } from "./preflight.ts";
+import { preflightRemoval } from "./removal.ts";
 import { ObjectsSource } from "./source.ts";
 import { SourceTracker } from "./source-tracker.ts";
 import { ObjectsTarget } from "./target.ts";
@@ -79,8 +82,9 @@ class Objects implements ObjectsStore {
     });
   }
 
-  async preflight(duty: Duty, stage: "start" | "fence", signal: AbortSignal): Promise<Finding[]> {
+  async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
     if (stage === "fence") return this.#preflightFence(duty);
+    if (stage === "removal") return this.#checkRemoval(duty, signal);
     if (duty.role === "target") return preflightTarget(this.#context, duty, signal);
     const { findings, summary } = await preflightSource(this.#context, signal);
     this.#summary = { at: this.#context.clock.monotonic(), value: Promise.resolve(summary) };
@@ -88,23 +92,34 @@ class Objects implements ObjectsStore {
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
-    let role = this.#roles.get(duty.migrationId);
     if (duty.goal === "release" && duty.role === "source") {
-      await role?.close();
+      await this.#roles.get(duty.migrationId)?.close();
       await this.#context.fence.removeMigration(duty.migrationId);
     } else {
-      role ??=
-        duty.role === "source"
-          ? new ObjectsSource(this.#context, this.#track(), duty)
-          : new ObjectsTarget(this.#context, duty);
-      this.#roles.set(duty.migrationId, role);
+      const role = await this.#roleFor(duty);
       await role.reach(duty, signal);
     }
-    if (duty.goal === "release") {
-      this.#roles.delete(duty.migrationId);
+    if (duty.goal === "release") this.#roles.delete(duty.migrationId);
+    if (duty.goal === "release" || duty.goal === "removeRows") {
       await this.#forgetIfIdle();
       this.#context.changed();
     }
+  }
+
+  async #roleFor(duty: Duty): Promise<Role> {
+    const { migrationId, goal } = duty;
+    const known = this.#roles.get(migrationId);
+    const isEnding = goal === "removeRows";
+    // Whoever pauses a removal that has come to its end takes up the role again, without anything of it left.
+    if (known !== undefined && known instanceof ObjectsEnding === isEnding) return known;
+    await known?.close();
+    const role = isEnding
+      ? new ObjectsEnding(this.#context)
+      : duty.role === "source"
+        ? new ObjectsSource(this.#context, this.#track(), duty)
+        : new ObjectsTarget(this.#context, duty);
+    this.#roles.set(migrationId, role);
+    return role;
   }
 
   status(migrationId: MigrationId): StoreStatus | null {
@@ -158,6 +173,16 @@ class Objects implements ObjectsStore {
     return findings;
   }
 
+  async #checkRemoval(duty: Duty, signal: AbortSignal): Promise<Finding[]> {
+    try {
+      return await preflightRemoval(this.#context, duty, signal);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const { code, message } = toCleaveError(thrown, "OBJECT_UNREADABLE");
+      return [{ store: "objects", severity: "error", code, message: message.slice(0, 2_000) }];
+    }
+  }
+
   #track(): SourceTracker {
     this.#tracker ??= new SourceTracker({
       ...this.#context,
@@ -181,7 +206,7 @@ class Objects implements ObjectsStore {
 
   /** The last migration is gone, and with it everything that was kept for one. */
   async #forgetIfIdle(): Promise<void> {
-    if (this.#roles.size > 0) return;
+    if ([...this.#roles.values()].some((role) => !(role instanceof ObjectsEnding))) return;
     this.#tracker?.close();
     this.#tracker = null;
     const inventory = this.#openInventory();

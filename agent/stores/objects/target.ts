@@ -9,6 +9,7 @@ import { hashObject } from "./hashing.ts";
 import { PeerClient } from "./peer-client.ts";
 import { targetIsEmpty } from "./preflight.ts";
 import { RateLimit } from "./rate-limit.ts";
+import { ObjectsRemoval } from "./removal.ts";
 import { Replica } from "./replica.ts";
 import { scanInto } from "./scan.ts";
 import { Verification } from "./verification.ts";
@@ -26,6 +27,7 @@ export class ObjectsTarget implements Role {
   readonly #inScope: (key: string) => boolean;
   readonly #isShared: (key: string) => boolean;
   readonly #waiting = new Set<() => void>();
+  readonly #removal: ObjectsRemoval;
   #duty: Duty;
   #reached = false;
   #copying: Copying | null = null;
@@ -37,6 +39,7 @@ export class ObjectsTarget implements Role {
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
     this.#isShared = sharedBy(duty, context.ownerLookup);
+    this.#removal = new ObjectsRemoval(context);
   }
 
   readonly #isCopy = (key: string): boolean => !this.#selective || this.#inScope(key) || this.#isShared(key);
@@ -48,7 +51,7 @@ export class ObjectsTarget implements Role {
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#duty = duty;
     this.#reached = false;
-    const { fence, changed } = this.#context;
+    const { changed } = this.#context;
     switch (duty.goal) {
       case "seed":
       case "follow": {
@@ -63,6 +66,11 @@ export class ObjectsTarget implements Role {
         await this.#until(() => this.#matched() !== null, signal);
         break;
       }
+      case "removeFiles":
+        await this.close();
+        await enforce(this.#context, duty);
+        await this.#removal.run(duty, signal);
+        break;
       case "release":
         await this.#release(signal);
         break;
@@ -71,8 +79,7 @@ export class ObjectsTarget implements Role {
         const record = await readCopyRecord(this.#context.stateDirectory, duty.migrationId);
         if (record && !record.activated)
           await writeCopyRecord(this.#context.stateDirectory, { ...record, activated: true });
-        await fence.setShares(duty.migrationId, duty.sourcePodId, duty.shares);
-        await fence.stageRoutes(duty);
+        await enforce(this.#context, duty);
       }
     }
     this.#reached = true;
@@ -84,18 +91,25 @@ export class ObjectsTarget implements Role {
     const copying = this.#copying;
     const evidence = goal === "match" ? this.#matched() : null;
     const source = copying?.replica.source ?? null;
-    const finished = goal === "activate" || goal === "open" || goal === "release";
+    const isRemoving = goal === "removeFiles";
+    const finished = isRemoving || goal === "activate" || goal === "open" || goal === "release";
     return {
       goal,
       reached: this.#reached,
       progress:
         goal === "seed" && copying && source
           ? { done: Math.min(copying.done(), source.objects), total: source.objects, unit: "objects" }
-          : null,
+          : isRemoving
+            ? this.#removal.progress
+            : null,
       lag: finished ? null : { amount: copying?.replica.lag() ?? null, unit: "objects" },
       verified: finished || (copying?.verification.verified ?? false),
       evidence,
-      problems: copying ? this.#problems(copying, evidence).slice(0, 50) : [],
+      problems: copying
+        ? this.#problems(copying, evidence).slice(0, 50)
+        : isRemoving
+          ? [...this.#removal.problems]
+          : [],
       stragglers: [],
     };
   }

@@ -71,10 +71,11 @@ export async function findDormant(db: Database, duty: Duty, ownership: Ownership
       duty.migrationId,
       candidates.slice(from, from + SLICE),
     )) {
+      // A split's target keeps its own, whoever else has staged it; what the others were told to remove cannot be theirs.
+      if (pod === duty.podId && keepsItsOwn(duty)) continue;
       if (unsettled !== null) held.push(`organization ${id}: ${unsettled}`);
       else if (pod !== duty.podId) dormant.push(id);
-      // A split's target keeps its own; what the others were told to remove cannot be theirs.
-      else if (!keepsItsOwn(duty)) held.push(`organization ${id}: this Pod is authoritative for it`);
+      else held.push(`organization ${id}: this Pod is authoritative for it`);
     }
   }
   return { dormant, held };
