@@ -147,12 +147,3 @@ export function some(texts: readonly string[]): string {
   const more = texts.length > NAMED ? `; and ${texts.length - NAMED} more` : "";
   return `${texts.slice(0, NAMED).join("; ")}${more}`.slice(0, 2_000);
 }
-
-export const counted = (count: number, one: string, many = `${one}s`): string =>
-  `${count} ${count === 1 ? one : many}`;
-
-export function sizeOf(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1_024)));
-  return `${Math.round(bytes / 1_024 ** power)} ${units[power]}`;
-}

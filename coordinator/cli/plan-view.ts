@@ -2,8 +2,8 @@
 import pc from "picocolors";
 import type { Assignments } from "../../protocol/assignments.ts";
 import type { Plan } from "../../protocol/plan.ts";
-import { formatAmount } from "../domain/wording.ts";
-import { count, duration } from "./format.ts";
+import { counted, formatAmount } from "../../protocol/wording.ts";
+import { duration } from "./format.ts";
 
 /** Organizations per target. */
 export function shares(assignments: Assignments): Map<string, number> {
@@ -17,22 +17,22 @@ export function planView(plan: Plan, assignments: Assignments): string {
   const targets = shares(assignments);
   const bounds = [
     formatAmount(lagBounds.postgresBytes, "bytes"),
-    count(lagBounds.gitRepositories, "repository", "repositories"),
-    count(lagBounds.objects, "object"),
+    counted(lagBounds.gitRepositories, "repository", "repositories"),
+    counted(lagBounds.objects, "object"),
   ].join(", ");
   const begins =
     cutover.approval === "manual"
       ? "waits for an operator's approval"
-      : `begins by itself, at most ${count(cutover.attempts, "attempt")}`;
+      : `begins by itself, at most ${counted(cutover.attempts, "attempt")}`;
   const table = [...targets].map(
-    ([pod, organizations]) => `       ${pod.padEnd(20)} ${count(organizations, "organization")}`,
+    ([pod, organizations]) => `       ${pod.padEnd(20)} ${counted(organizations, "organization")}`,
   );
   return [
     `${pc.bold(plan.migration)} is planned; nothing was touched. When it is started:`,
     "  1. every Pod is checked; one error refuses the split before anything is changed",
     `  2. ${[...targets.keys()].join(", ")}: each becomes a replica of all of ${plan.source}`,
     `  3. when all are within ${bounds} for ${duration(settlingMs)}, the cutover ${begins}`,
-    `  4. ${count(assignments.size, "organization")} can only be read for a moment, ${duration(cutover.deadlineMs)} at most, and are then served by`,
+    `  4. ${counted(assignments.size, "organization")} can only be read for a moment, ${duration(cutover.deadlineMs)} at most, and are then served by`,
     ...table,
     `  All other organizations stay on ${plan.source}.`,
   ].join("\n");

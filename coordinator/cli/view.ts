@@ -2,9 +2,10 @@
 import Table from "cli-table3";
 import pc from "picocolors";
 import type { Finding } from "../../protocol/evidence.ts";
-import { formatAmount, storeLabel } from "../domain/wording.ts";
+import { counted, formatAmount } from "../../protocol/wording.ts";
+import { storeLabel } from "../domain/wording.ts";
 import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../ports.ts";
-import { count, duration, plain } from "./format.ts";
+import { duration, plain } from "./format.ts";
 
 const PATH = [
   "planned",
@@ -40,7 +41,7 @@ export function clusterView(status: ClusterStatus): string {
 
 export function migrationView(status: MigrationStatus, now: number): string {
   const lines = [
-    `${pc.bold(status.migrationId)}  ${status.kind} of ${status.sourcePodId}, ${count(status.organizations, "organization")}`,
+    `${pc.bold(status.migrationId)}  ${status.kind} of ${status.sourcePodId}, ${counted(status.organizations, "organization")}`,
     pathLine(status.lifecycle),
     "",
     matrix(status),

@@ -8,8 +8,9 @@ import type { CheckStage, Evidence, Finding, Goal, StoreStatus } from "../../pro
 import type { PodId, StoreName } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import type { MigrationReport } from "../../protocol/messages.ts";
+import { formatAmount } from "../../protocol/wording.ts";
 import type { Observations, Received } from "./observations.ts";
-import { formatAmount, storeLabel } from "./wording.ts";
+import { storeLabel } from "./wording.ts";
 
 /** An agent reports at least once a second; one that is silent for this long is a missing voter. */
 export const REPORT_FRESH_MS = 5_000;

@@ -8,9 +8,9 @@ import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
+import { formatAmount } from "../../protocol/wording.ts";
 import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight } from "./consensus.ts";
 import { enter, type Observations, track } from "./observations.ts";
-import { formatAmount } from "./wording.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
 export const BEHIND_GRACE_MS = 5_000;

@@ -1,21 +1,8 @@
-/** Plain words and numbers for reasons: "WAL 4.2 MB behind, bound 1 MB". */
+/** What stores are called when something is said of them. */
 import type { StoreName } from "../../protocol/ids.ts";
 
 const LABELS: Record<StoreName, string> = { postgres: "WAL", git: "Git", objects: "objects" };
 
 export function storeLabel(store: StoreName): string {
   return LABELS[store];
-}
-
-/** `unit` is `bytes` or the name of what is counted. */
-export function formatAmount(amount: number, unit: string): string {
-  if (unit !== "bytes") return `${amount} ${unit}`;
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let value = amount;
-  let index = 0;
-  while (value >= 1000 && index < units.length - 1) {
-    value /= 1000;
-    index += 1;
-  }
-  return `${value >= 100 || index === 0 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${units[index]}`;
 }

@@ -293,8 +293,8 @@ describe("the source", () => {
       {
         store: "objects",
         severity: "info",
-        code: "TARGET_HOLDS_ORGANIZATION",
-        message: "32 objects, about 188 bytes, of 1 organization would be removed",
+        code: "DORMANT_DATA",
+        message: "32 objects, about 188 B, of 1 organization would be removed",
       },
     ]);
     expect(await check("source")).toMatchObject([

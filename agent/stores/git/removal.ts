@@ -4,7 +4,8 @@ import { dirname, join, relative } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { counted, RemovalScope, removeInBatches, requireRemoval, sizeOf, some } from "../removal-scope.ts";
+import { counted, formatAmount } from "../../../protocol/wording.ts";
+import { RemovalScope, removeInBatches, requireRemoval, some } from "../removal-scope.ts";
 import type { GitContext } from "./context.ts";
 import { type DormantRepository, folderBytes, planRemoval, type RemovalPlan } from "./removal-plan.ts";
 import { checkRepositoryPath, folderExists, foldersOf, INCOMING, scanRoot } from "./repository-path.ts";
@@ -167,7 +168,7 @@ export async function preflightRemoval(
     code,
     message,
   });
-  const info = (message: string) => say("info", "TARGET_HOLDS_ORGANIZATION", message);
+  const info = (message: string) => say("info", "DORMANT_DATA", message);
   if (duty.kind === "split" && duty.role === "target" && duty.shares[duty.podId] !== "opened")
     return [
       info(
@@ -198,5 +199,5 @@ async function describe(
   let bytes = 0;
   for (const { path } of removable) bytes += await folderBytes(inventory.gitDirectory(path), signal);
   const organizations = new Set(removable.map(({ organizationId }) => organizationId));
-  return `${counted(removable.length, "repository", "repositories")}, about ${sizeOf(bytes)}, of ${counted(organizations.size, "organization")} would be removed`;
+  return `${counted(removable.length, "repository", "repositories")}, about ${formatAmount(bytes, "bytes")}, of ${counted(organizations.size, "organization")} would be removed`;
 }

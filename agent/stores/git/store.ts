@@ -10,9 +10,10 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
+import { Ending } from "../removal-ending.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { GitContext, Role } from "./context.ts";
-import { GitEnding } from "./ending.ts";
+import { gitEnding } from "./ending.ts";
 import { Guard } from "./guard.ts";
 import { HeadLocks } from "./head-locks.ts";
 import { Inventory } from "./inventory.ts";
@@ -110,10 +111,10 @@ class Git implements GitStore {
     const known = this.#roles.get(migrationId);
     const isEnding = goal === "removeRows";
     // Whoever pauses a removal that has come to its end takes up the role again, without anything of it left.
-    if (known !== undefined && known instanceof GitEnding === isEnding) return known;
+    if (known !== undefined && known instanceof Ending === isEnding) return known;
     await known?.close();
     const role = isEnding
-      ? new GitEnding(this.#context)
+      ? gitEnding(this.#context)
       : duty.role === "source"
         ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
         : new GitTarget(this.#context, () => this.#track().start(), duty);
@@ -185,7 +186,7 @@ class Git implements GitStore {
 
   /** After the last migration: hooks stay while an organization lives elsewhere, else nothing that was made for one. */
   async #guardOrEnd(): Promise<void> {
-    if ([...this.#roles.values()].some((role) => !(role instanceof GitEnding))) return;
+    if ([...this.#roles.values()].some((role) => !(role instanceof Ending))) return;
     if (await this.#context.fence.hasRoutes()) return this.#guard.keep();
     await this.#tracker?.close();
     this.#tracker = null;

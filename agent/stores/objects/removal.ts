@@ -3,15 +3,8 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import {
-  counted,
-  mayHaveDormant,
-  RemovalScope,
-  removeInBatches,
-  requireRemoval,
-  sizeOf,
-  some,
-} from "../removal-scope.ts";
+import { counted, formatAmount } from "../../../protocol/wording.ts";
+import { mayHaveDormant, RemovalScope, removeInBatches, requireRemoval, some } from "../removal-scope.ts";
 import type { ObjectsContext } from "./context.ts";
 import { readCopyRecord } from "./copy-record.ts";
 import { quoteKey } from "./keys.ts";
@@ -176,7 +169,7 @@ export async function preflightRemoval(
     code,
     message,
   });
-  const info = (message: string) => say("info", "TARGET_HOLDS_ORGANIZATION", message);
+  const info = (message: string) => say("info", "DORMANT_DATA", message);
   const splitTarget = duty.kind === "split" && duty.role === "target";
   if (splitTarget && duty.shares[duty.podId] !== "opened")
     return [
@@ -194,7 +187,7 @@ export async function preflightRemoval(
     info(
       objects === 0
         ? "nothing is dormant here: no objects would be removed"
-        : `${counted(objects, "object")}, about ${sizeOf(bytes)}, of ${counted(organizations.size, "organization")} would be removed`,
+        : `${counted(objects, "object")}, about ${formatAmount(bytes, "bytes")}, of ${counted(organizations.size, "organization")} would be removed`,
     ),
   );
   return findings;

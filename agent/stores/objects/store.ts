@@ -9,10 +9,11 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
+import { Ending } from "../removal-ending.ts";
 import type { ObjectBackend } from "./backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { ObjectsContext, Role } from "./context.ts";
-import { ObjectsEnding } from "./ending.ts";
+import { objectsEnding } from "./ending.ts";
 import { FileSystemBackend } from "./file-system.ts";
 import { Inventory } from "./inventory.ts";
 import type { SummaryAnswer } from "./peer-protocol.ts";
@@ -111,10 +112,10 @@ class Objects implements ObjectsStore {
     const known = this.#roles.get(migrationId);
     const isEnding = goal === "removeRows";
     // Whoever pauses a removal that has come to its end takes up the role again, without anything of it left.
-    if (known !== undefined && known instanceof ObjectsEnding === isEnding) return known;
+    if (known !== undefined && known instanceof Ending === isEnding) return known;
     await known?.close();
     const role = isEnding
-      ? new ObjectsEnding(this.#context)
+      ? objectsEnding(this.#context)
       : duty.role === "source"
         ? new ObjectsSource(this.#context, this.#track(), duty)
         : new ObjectsTarget(this.#context, duty);
@@ -206,7 +207,7 @@ class Objects implements ObjectsStore {
 
   /** The last migration is gone, and with it everything that was kept for one. */
   async #forgetIfIdle(): Promise<void> {
-    if ([...this.#roles.values()].some((role) => !(role instanceof ObjectsEnding))) return;
+    if ([...this.#roles.values()].some((role) => !(role instanceof Ending))) return;
     this.#tracker?.close();
     this.#tracker = null;
     const inventory = this.#openInventory();

@@ -1,6 +1,7 @@
 /** What would be removed, said before it is; and what speaks against it. Changes nothing. */
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { counted, formatAmount } from "../../../../protocol/wording.ts";
 import { readSchema } from "../analysis/schema.ts";
 import {
   connect,
@@ -107,22 +108,17 @@ function describe(measured: readonly Measured[], organizations: number): Finding
       `${counted(
         sum(({ rows }) => rows),
         "row",
-      )} in ${counted(filled.length, "table")}, about ${sizeOf(sum(({ bytes }) => bytes))}, of ${counted(organizations, "organization")} would be removed`,
+      )} in ${counted(filled.length, "table")}, about ${formatAmount(
+        sum(({ bytes }) => bytes),
+        "bytes",
+      )}, of ${counted(organizations, "organization")} would be removed`,
     ),
     ...filled
       .slice(0, LISTED)
       .map(({ table, rows, bytes }) =>
-        info(`${table.name}: ${counted(rows, "row")}, about ${sizeOf(bytes)}`),
+        info(`${table.name}: ${counted(rows, "row")}, about ${formatAmount(bytes, "bytes")}`),
       ),
   ];
 }
 
 const info = (message: string): Finding => finding("info", "DORMANT_DATA", message);
-
-const counted = (count: number, what: string) => `${count} ${what}${count === 1 ? "" : "s"}`;
-
-function sizeOf(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1024)));
-  return `${Math.round(bytes / 1024 ** power)} ${units[power]}`;
-}

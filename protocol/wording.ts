@@ -1,0 +1,18 @@
+/** Plain words for numbers: "4.2 MB", "1 repository". */
+
+export function counted(amount: number, one: string, many = `${one}s`): string {
+  return `${amount} ${amount === 1 ? one : many}`;
+}
+
+/** `unit` is `bytes` or the name of what is counted. */
+export function formatAmount(amount: number, unit: string): string {
+  if (unit !== "bytes") return `${amount} ${unit}`;
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let value = amount;
+  let index = 0;
+  while (value >= 1000 && index < units.length - 1) {
+    value /= 1000;
+    index += 1;
+  }
+  return `${value >= 100 || index === 0 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${units[index]}`;
+}
