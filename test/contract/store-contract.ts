@@ -4,15 +4,29 @@
  */
 import { afterEach, describe, expect, it } from "vitest";
 import type { SharePhase } from "../../protocol/cluster.ts";
+import type { CleaveError } from "../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
+import type { MigrationKind } from "../../protocol/plan.ts";
+import type { Removal } from "../../protocol/ports/store.ts";
 import { eventually } from "../support/eventually.ts";
 
 export type Side = "source" | "target";
 
 /** A source and one target, each with one store. One organization moves, another one stays. */
 export interface StorePair {
+  /** What the plan was: after a split the target has everything. */
+  readonly kind: MigrationKind;
   /** One call of `Store.reach`, as an agent makes it. */
-  reach(side: Side, goal: Goal, phase: SharePhase, epoch: number | null, signal: AbortSignal): Promise<void>;
+  reach(
+    side: Side,
+    goal: Goal,
+    phase: SharePhase,
+    epoch: number | null,
+    signal: AbortSignal,
+    removal?: Removal | null,
+  ): Promise<void>;
+  /** Something of the organization is there. */
+  holds(side: Side, organization: "moving" | "staying"): Promise<boolean>;
   status(side: Side): StoreStatus | null;
   /** The agent's process ends, and another one is started in its place; it has not reached anything yet. */
   restart(side: Side): Promise<void>;
@@ -102,6 +116,57 @@ export function storeContract(name: string, makePair: () => Promise<StorePair>):
       expect(await writes("source")).toEqual(["wrongPod", "written"]);
       expect(await writes("target")).toEqual(["written", "wrongPod"]);
       await reach("target", "open", "opened", 2);
+      expect(await pair.write("target", "moving")).toBe("written");
+    }, 60_000);
+
+    /** Whose data it is, where, after everything opened: the log's word in short. */
+    const log = (answer: boolean): Removal => ({ mayRemove: () => answer });
+    const remove = (side: Side, goal: "removeFiles" | "removeRows", removal?: Removal) =>
+      pair.reach(side, goal, "opened", 1, AbortSignal.timeout(WITHIN_MS), removal);
+    const held = async () => ({
+      source: [await pair.holds("source", "moving"), await pair.holds("source", "staying")],
+      target: [await pair.holds("target", "moving"), await pair.holds("target", "staying")],
+    });
+
+    it("removes what is dormant when the log permits it, and nothing that it serves; then it refuses as before", async () => {
+      await following();
+      expect(await writes("source")).toEqual(["written", "written"]);
+      await matched(1);
+      await Promise.all([
+        reach("source", "yield", "transferred", 1),
+        reach("target", "activate", "transferred", 1),
+      ]);
+      await Promise.all([reach("source", "yield", "opened", 1), reach("target", "open", "opened", 1)]);
+      const copied = pair.kind === "split";
+      const whole = { source: [true, true], target: [true, copied] };
+      expect(await held()).toEqual(whole);
+
+      // Rule 10: without the log's permission nothing goes, however often it is asked.
+      for (const goal of ["removeFiles", "removeRows"] as const)
+        for (const removal of [undefined, log(false)])
+          await remove("source", goal, removal).catch(({ code }: CleaveError) =>
+            expect(code).toBe("REMOVAL_NOT_ALLOWED"),
+          );
+      await expect(remove("source", "removeRows", log(false))).rejects.toMatchObject({
+        code: "REMOVAL_NOT_ALLOWED",
+      });
+      expect(await held()).toEqual(whole);
+
+      // The Pod's own routes are the second look: the log permits all, and what is served here stays.
+      await Promise.all([
+        remove("source", "removeFiles", log(true)),
+        remove("target", "removeFiles", log(true)),
+      ]);
+      await Promise.all([pair.restart("source"), pair.restart("target")]);
+      for (let time = 0; time < 2; time++)
+        await Promise.all([
+          remove("source", "removeRows", log(true)),
+          remove("target", "removeRows", log(true)),
+        ]);
+      expect(await held()).toEqual({ source: [false, true], target: [true, false] });
+      expect(pair.status("source")).toMatchObject({ goal: "removeRows", reached: true });
+      await Promise.all([pair.restart("source"), pair.restart("target")]);
+      expect(await pair.write("source", "staying")).toBe("written");
       expect(await pair.write("target", "moving")).toBe("written");
     }, 60_000);
 

@@ -213,7 +213,9 @@ describe("the source, after a move", () => {
         store: "git",
         severity: "info",
         code: "DORMANT_DATA",
-        message: expect.stringMatching(/^4 repositories, about [\d.]+ kB, of 1 organization would be removed$/),
+        message: expect.stringMatching(
+          /^4 repositories, about [\d.]+ kB, of 1 organization would be removed$/,
+        ),
       },
     ]);
     expect(await exists(at("red/one.git"))).toBe(true);

@@ -4,7 +4,7 @@ import type { SharePhase } from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { Epoch, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { type MigrationKind, Settings } from "../../protocol/plan.ts";
-import type { Duty, Store } from "../../protocol/ports/store.ts";
+import type { Duty, Removal, Store } from "../../protocol/ports/store.ts";
 import { FileServer } from "../../simulations/models/files/server.ts";
 import { ModelFileStore } from "../../simulations/models/files/store.ts";
 import type { Run } from "../../simulations/models/host.ts";
@@ -19,7 +19,14 @@ const IDS = { source: SOURCE, target: TARGET } as const;
 const NAMES = { moving: "red", staying: "green" } as const;
 const settings = Settings.parse({ cutover: { drainGraceMs: 300 } });
 
-function duty(kind: MigrationKind, side: Side, goal: Goal, phase: SharePhase, epoch: number | null): Duty {
+function duty(
+  kind: MigrationKind,
+  side: Side,
+  goal: Goal,
+  phase: SharePhase,
+  epoch: number | null,
+  removal: Removal | null,
+): Duty {
   return {
     migrationId: MIGRATION,
     kind,
@@ -33,7 +40,7 @@ function duty(kind: MigrationKind, side: Side, goal: Goal, phase: SharePhase, ep
     shares: { [TARGET]: phase } as Record<PodId, SharePhase>,
     epoch: epoch as Epoch | null,
     settings,
-    removal: null,
+    removal,
   };
 }
 
@@ -41,7 +48,7 @@ function duty(kind: MigrationKind, side: Side, goal: Goal, phase: SharePhase, ep
 function pairOf<S extends Store>(
   model: ModelWorld,
   start: (side: Side, run: Run) => S,
-  rest: Pick<StorePair, "write" | "isEmpty">,
+  rest: Pick<StorePair, "write" | "isEmpty" | "holds">,
   kind: MigrationKind = "split",
 ): StorePair & { readonly stores: Record<Side, S> } {
   const runs = { source: model.process(SOURCE), target: model.process(TARGET) };
@@ -49,8 +56,9 @@ function pairOf<S extends Store>(
   return {
     ...rest,
     stores,
-    reach: (side, goal, phase, epoch, signal) =>
-      stores[side].reach(duty(kind, side, goal, phase, epoch), signal),
+    kind,
+    reach: (side, goal, phase, epoch, signal, removal = null) =>
+      stores[side].reach(duty(kind, side, goal, phase, epoch, removal), signal),
     status: (side) => stores[side].status(MIGRATION),
     restart: async (side) => {
       runs[side].kill();
@@ -88,7 +96,8 @@ export async function modelPostgresPair(kind: MigrationKind = "split"): Promise<
       onRemoved: () => undefined,
     });
   let writes = 0;
-  const rest: Pick<StorePair, "write" | "isEmpty"> = {
+  const rest: Pick<StorePair, "write" | "isEmpty" | "holds"> = {
+    holds: async (side, organization) => servers[side].state.rows.has(NAMES[organization]),
     write: async (side, organization) => {
       const transaction = servers[side].begin("read committed");
       if (!transaction) throw new Error("the server is down");
@@ -125,7 +134,8 @@ export async function modelFilePair(
       onRemoved: () => undefined,
     });
   let writes = 0;
-  const rest: Pick<StorePair, "write" | "isEmpty"> = {
+  const rest: Pick<StorePair, "write" | "isEmpty" | "holds"> = {
+    holds: async (side, organization) => (servers[side].keys.get(NAMES[organization])?.size ?? 0) > 0,
     write: async (side, organization) => {
       const name = `w${++writes}`;
       const writer = servers[side].begin(NAMES[organization], name);

@@ -19,10 +19,15 @@ export async function postgresMovePair(): Promise<StorePair> {
   const ids = { source: FROM, target: TO };
   const outcomes: Record<string, "fenced" | "wrongPod"> = { CL503: "fenced", CL421: "wrongPod" };
   return {
-    reach: (side, goal, phase, epoch, signal) =>
-      pods
-        .store(ids[side])
-        .reach(pods.duty(ids[side], goal, { phase, ...(epoch === null ? {} : { epoch }) }), signal),
+    kind: "move",
+    reach: (side, goal, phase, epoch, signal, removal) => {
+      const options = { phase, ...(epoch === null ? {} : { epoch }), ...(removal ? { removal } : {}) };
+      return pods.store(ids[side]).reach(pods.duty(ids[side], goal, options), signal);
+    },
+    holds: async (side, organization) => {
+      const owner = ORGANIZATIONS[organization];
+      return (await pods[side].query(`SELECT FROM notes WHERE org_id = ${owner}`)).length > 0;
+    },
     status: (side) => pods.store(ids[side]).status(pods.migrationId),
     restart: (side) => pods.restart(ids[side]),
     write: async (side, organization) => {

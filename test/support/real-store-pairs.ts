@@ -1,10 +1,11 @@
 /** The real stores as the pairs of the store contract: PostgreSQL servers, repositories, folders of objects. */
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { WriteRefused } from "../../agent/stores/file-fence/write-intent.ts";
 import type { PostgresStore } from "../../agent/stores/postgres/store.ts";
-import type { StorePair } from "../contract/store-contract.ts";
+import type { Side, StorePair } from "../contract/store-contract.ts";
 import { git } from "./git-pod.ts";
 import { GitSplit } from "./git-split.ts";
 import { duty, MIGRATION, ObjectPod, SOURCE, TARGET } from "./object-pods.ts";
@@ -20,16 +21,28 @@ export async function postgresPair(): Promise<StorePair> {
     target: pods.store(ids.target),
   };
   const outcomes: Record<string, "fenced" | "wrongPod"> = { CL503: "fenced", CL421: "wrongPod" };
+  const connect = (side: Side) => (side === "source" ? pods.source.connect() : connectTo(target));
   return {
-    reach: (side, goal, phase, epoch, signal) =>
-      stores[side].reach(pods.duty(ids[side], goal, { phase, ...(epoch === null ? {} : { epoch }) }), signal),
+    kind: "split",
+    reach: (side, goal, phase, epoch, signal, removal) => {
+      const options = { phase, ...(epoch === null ? {} : { epoch }), ...(removal ? { removal } : {}) };
+      return stores[side].reach(pods.duty(ids[side], goal, options), signal);
+    },
+    holds: async (side, organization) => {
+      const client = await connect(side);
+      const { rowCount } = await client.query("SELECT FROM notes WHERE organization_id = $1", [
+        organization === "moving" ? 1 : 9,
+      ]);
+      await client.end();
+      return (rowCount ?? 0) > 0;
+    },
     status: (side) => stores[side].status(MIGRATION),
     restart: async (side) => {
       await stores[side].close();
       stores[side] = pods.store(ids[side]);
     },
     write: async (side, organization) => {
-      const client = await (side === "source" ? pods.source.connect() : connectTo(target));
+      const client = await connect(side);
       try {
         await client.query("INSERT INTO notes (organization_id, body) VALUES ($1, 'x')", [
           organization === "moving" ? 1 : 9,
@@ -54,8 +67,11 @@ export async function gitPair(): Promise<StorePair> {
   await split.source.pod.repository("blue/one.git");
   let refs = 0;
   return {
-    reach: (side, goal, phase, epoch, signal) =>
-      split[side].store.reach(split.duty(split[side], goal, phase, epoch), signal),
+    kind: "split",
+    reach: (side, goal, phase, epoch, signal, removal = null) =>
+      split[side].store.reach({ ...split.duty(split[side], goal, phase, epoch), removal }, signal),
+    holds: async (side, organization) =>
+      existsSync(split[side].pod.path(organization === "moving" ? "red/one.git" : "blue/one.git")),
     status: (side) => split[side].store.status(MIGRATION),
     restart: async (side) => {
       const { port } = split[side].server;
@@ -85,14 +101,19 @@ export async function objectsPair(): Promise<StorePair> {
   await pods.target.start(pods.source.peer());
   let keys = 1;
   return {
-    reach: (side, goal, phase, epoch, signal) => {
-      const options = { phase, ...(epoch === null ? {} : { epoch }) };
+    kind: "split",
+    reach: (side, goal, phase, epoch, signal, removal = null) => {
+      const options = { phase, removal, ...(epoch === null ? {} : { epoch }) };
       return pods[side].store.reach(duty(pods[side].podId, goal, options), signal);
     },
     status: (side) => pods[side].store.status(MIGRATION),
     restart: async (side) => {
       await pods[side].kill();
       await pods[side].start(side === "target" ? pods.source.peer() : {});
+    },
+    holds: async (side, organization) => {
+      const folder = `uploads/${organization === "moving" ? "red" : "green"}/`;
+      return Object.keys(await pods[side].contents()).some((key) => key.startsWith(folder));
     },
     write: async (side, organization) => {
       keys += 1;
