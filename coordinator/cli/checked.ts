@@ -1,7 +1,8 @@
 /** A dry run: asks for checks, waits until every Pod has made them, and says what they found. */
-import pc from "picocolors";
+
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterStatus, MigrationStatus } from "../ports.ts";
+import pc from "./colors.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit.ts";
 import { follow } from "./follow.ts";

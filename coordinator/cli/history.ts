@@ -1,12 +1,12 @@
 /** `history`: the audit trail of a migration, for a terminal, for a program, and for a change ticket. */
 import { writeFile } from "node:fs/promises";
 import type { Command } from "commander";
-import pc from "picocolors";
 import { CleaveError } from "../../protocol/errors.ts";
 import { MigrationId } from "../../protocol/ids.ts";
 import { chartOf, type HistoryEntry, historyOf } from "../domain/history.ts";
 import type { StoredRecord } from "../ports.ts";
 import { type ApiClient, EVENTS_PAGE } from "./client.ts";
+import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
 import { duration, plain } from "./format.ts";
 import { windowOf } from "./window.ts";

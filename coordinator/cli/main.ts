@@ -1,7 +1,7 @@
 /** `cleave`: the operator's command, over the coordinator's HTTP API. */
 import { Command, CommanderError } from "commander";
-import pc from "picocolors";
 import { toCleaveError } from "../../protocol/errors.ts";
+import pc from "./colors.ts";
 import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
 import { EXIT, exitCodeOf } from "./exit.ts";

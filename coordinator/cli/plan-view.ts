@@ -1,8 +1,9 @@
 /** A plan in words: what will happen when it is started. */
-import pc from "picocolors";
+
 import type { Assignments } from "../../protocol/assignments.ts";
 import type { Plan } from "../../protocol/plan.ts";
 import { counted, formatAmount } from "../../protocol/wording.ts";
+import pc from "./colors.ts";
 import { duration } from "./format.ts";
 
 /** Organizations per target. */

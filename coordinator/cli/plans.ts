@@ -2,12 +2,12 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
-import pc from "picocolors";
 import type { Assignments } from "../../protocol/assignments.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Plan } from "../../protocol/plan.ts";
 import { assignmentsOfPlan, parsePlan, withFiles } from "../plan-file.ts";
 import { checked, START } from "./checked.ts";
+import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
 import { planView, shares } from "./plan-view.ts";
 import { watch } from "./watch.ts";

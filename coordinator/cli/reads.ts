@@ -1,9 +1,9 @@
 /** `status`, `watch`, `routes`, `events`: looking, without deciding anything. */
 import type { Command } from "commander";
-import pc from "picocolors";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { StoredRecord } from "../ports.ts";
 import { EVENTS_PAGE, type RouteRow } from "./client.ts";
+import pc from "./colors.ts";
 import { type Context, examples, sequence } from "./context.ts";
 import { follow } from "./follow.ts";
 import { plain } from "./format.ts";

@@ -1,10 +1,10 @@
 /** One migration on one screen: where it is, who is ready, what it waits for, what may be done next. */
 import Table from "cli-table3";
-import pc from "picocolors";
 import type { Finding } from "../../protocol/evidence.ts";
 import { counted, formatAmount } from "../../protocol/wording.ts";
 import { storeLabel } from "../domain/wording.ts";
 import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../ports.ts";
+import pc from "./colors.ts";
 import { duration, plain } from "./format.ts";
 
 const PATH = [

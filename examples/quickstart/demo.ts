@@ -6,7 +6,7 @@
 import { cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pc from "picocolors";
+import pc from "../../coordinator/cli/colors.ts";
 import { type Ending, endAll } from "./cluster/endings.ts";
 import { type Layout, podsOfSplit } from "./cluster/layout.ts";
 import { prepareRun } from "./cluster/prepare.ts";

@@ -1,6 +1,6 @@
 /** Shows what is going on: a list that redraws itself on a terminal, plain lines anywhere else. */
 import { createLogUpdate } from "log-update";
-import pc from "picocolors";
+import pc from "../../coordinator/cli/colors.ts";
 
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const PLAIN_EVERY_MS = 5_000;

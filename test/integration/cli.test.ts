@@ -243,6 +243,9 @@ it("colours only where they are wanted", async () => {
   const coloured = await cleave(["status"], { url: api.url, env: { NO_COLOR: "", FORCE_COLOR: "1" } });
   expect(coloured.stdout).toContain("\u001b[");
   expect((await run("status")).stdout).not.toContain("\u001b[");
+  // Machines that build and test say "CI" and read what a pipe gets.
+  const built = await cleave(["status"], { url: api.url, env: { NO_COLOR: "", CI: "true" } });
+  expect(built.stdout).not.toContain("\u001b[");
 });
 
 it("the daemons and tools are reached through the same command", async () => {

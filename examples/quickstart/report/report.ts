@@ -1,7 +1,7 @@
 /** The demo's result: as JSON for programs, as a short table for people. */
 import { writeFileSync } from "node:fs";
 import Table from "cli-table3";
-import pc from "picocolors";
+import pc from "../../../coordinator/cli/colors.ts";
 import type { AuditResult } from "../audit/audit.ts";
 import type { Check } from "../audit/check.ts";
 import { percentile, type Window } from "../traffic/windows.ts";
