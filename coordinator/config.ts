@@ -6,11 +6,29 @@ import { z } from "zod";
 import { NatsConfig } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId, StoreName } from "../protocol/ids.ts";
+import { type AccessToken, ROLES } from "./api/roles.ts";
 
 /** It travels in a header, where spaces and line breaks would be lost. */
 const Token = z
   .string()
   .regex(/^[\x21-\x7e]{16,1000}$/, "a token has 16 to 1000 characters, plain ASCII without spaces");
+
+const NamedToken = z
+  .strictObject({
+    /** As the log shows it: `operator:<name>`. */
+    name: z.string().regex(/^[\w.@-]{1,100}$/, "a name has 1 to 100 letters, digits, dots, dashes, @ and _"),
+    role: z.enum(ROLES),
+    /** A file that holds the token; its last line break is dropped. */
+    tokenFile: z.string().min(1).optional(),
+    /** An environment variable that holds it. */
+    tokenVariable: z
+      .string()
+      .regex(/^[A-Za-z_]\w{0,199}$/)
+      .optional(),
+  })
+  .refine(({ tokenFile, tokenVariable }) => (tokenFile === undefined) !== (tokenVariable === undefined), {
+    error: "give either tokenFile or tokenVariable",
+  });
 
 const CoordinatorFile = z
   .strictObject({
@@ -25,9 +43,11 @@ const CoordinatorFile = z
         port: z.number().int().min(0).max(65_535).default(7400),
       })
       .prefault({}),
-    /** Whoever has it may do everything. Without one, listen on the loopback address only. */
+    /** Whoever has it may do everything, under any name. Without any token, listen on the loopback address only. */
     token: Token.optional(),
     tokenFile: z.string().min(1).optional(),
+    /** Who may do what; each with a token of their own, and what they decide is logged under their name. */
+    tokens: z.array(NamedToken).min(1).max(1_000).optional(),
     /** Where a checkpoint of the log is kept; without it every start reads the whole log. */
     stateDirectory: z.string().min(1).optional(),
     nats: NatsConfig.prefault({}),
@@ -43,25 +63,35 @@ const CoordinatorFile = z
     error: "is not one of cluster.pods",
     path: ["cluster", "defaultPod"],
   })
-  .refine((file) => file.token === undefined || file.tokenFile === undefined, {
-    error: "give either token or tokenFile",
-    path: ["token"],
-  })
   .refine(
-    (file) => file.token !== undefined || file.tokenFile !== undefined || isLoopback(file.listen.host),
+    (file) => [file.token, file.tokenFile, file.tokens].filter((one) => one !== undefined).length <= 1,
     {
-      error: "is not a loopback address: give a token",
-      path: ["listen", "host"],
+      error: "give either token, tokenFile or tokens",
+      path: ["token"],
     },
-  );
+  )
+  .refine((file) => new Set(file.tokens?.map(({ name }) => name)).size === (file.tokens?.length ?? 0), {
+    error: "two tokens have the same name",
+    path: ["tokens"],
+  })
+  .refine((file) => asksForToken(file) || isLoopback(file.listen.host), {
+    error: "is not a loopback address: give a token",
+    path: ["listen", "host"],
+  });
+
+function asksForToken(file: { token?: unknown; tokenFile?: unknown; tokens?: unknown }): boolean {
+  return file.token !== undefined || file.tokenFile !== undefined || file.tokens !== undefined;
+}
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
-/** As it is used: paths absolute, the token read (null: none is asked for). */
-export type CoordinatorConfig = Omit<z.infer<typeof CoordinatorFile>, "token" | "tokenFile"> & {
-  readonly token: string | null;
+type File = z.infer<typeof CoordinatorFile>;
+
+/** As it is used: paths absolute, the tokens read (none: none is asked for). */
+export type CoordinatorConfig = Omit<File, "token" | "tokenFile" | "tokens"> & {
+  readonly tokens: readonly AccessToken[];
 };
 
 /**
@@ -72,7 +102,7 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
   const folder = dirname(resolve(path));
   const parsed = CoordinatorFile.safeParse(await readYaml(path));
   if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${path}: ${z.prettifyError(parsed.error)}`);
-  const { token, tokenFile, ...file } = parsed.data;
+  const { token, tokenFile, tokens, ...file } = parsed.data;
   const absolute = (name?: string) => (name === undefined ? undefined : resolve(folder, name));
   const { passwordFile, tokenFile: natsTokenFile, ...nats } = file.nats;
   const natsPaths = { passwordFile: absolute(passwordFile), tokenFile: absolute(natsTokenFile) };
@@ -85,14 +115,41 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
       ...(natsPaths.passwordFile === undefined ? {} : { passwordFile: natsPaths.passwordFile }),
       ...(natsPaths.tokenFile === undefined ? {} : { tokenFile: natsPaths.tokenFile }),
     },
-    token: tokenFile === undefined ? (token ?? null) : await readToken(resolve(folder, tokenFile)),
+    tokens: await readTokens({ token, tokenFile, tokens }, path, folder),
   };
 }
 
-/** An empty or cut-off file must not become a token that everybody can guess. */
+async function readTokens(
+  { token, tokenFile, tokens }: Pick<File, "token" | "tokenFile" | "tokens">,
+  path: string,
+  folder: string,
+): Promise<AccessToken[]> {
+  const all: AccessToken[] = [];
+  if (token !== undefined) all.push({ name: null, role: "admin", token });
+  if (tokenFile !== undefined)
+    all.push({ name: null, role: "admin", token: await readToken(resolve(folder, tokenFile)) });
+  for (const { name, role, ...from } of tokens ?? []) {
+    const value =
+      from.tokenFile === undefined
+        ? checkToken(process.env[from.tokenVariable ?? ""] ?? "", `${path}: ${from.tokenVariable} of ${name}`)
+        : await readToken(resolve(folder, from.tokenFile));
+    const other = all.find((known) => known.token === value);
+    // The log could not say which of the two it was.
+    if (other)
+      throw new CleaveError("CONFIG_INVALID", `${path}: ${other.name} and ${name} have the same token`);
+    all.push({ name, role, token: value });
+  }
+  return all;
+}
+
 async function readToken(path: string): Promise<string> {
-  const parsed = Token.safeParse((await readText(path)).trim());
-  if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${path}: ${z.prettifyError(parsed.error)}`);
+  return checkToken(await readText(path), path);
+}
+
+/** An empty or cut-off file must not become a token that everybody can guess. */
+function checkToken(text: string, where: string): string {
+  const parsed = Token.safeParse(text.trim());
+  if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${where}: ${z.prettifyError(parsed.error)}`);
   return parsed.data;
 }
 

@@ -63,8 +63,8 @@ export async function startCoordinator(
     const found = link.problem();
     return found === null ? null : new CleaveError(found.code, found.message);
   };
-  const { token } = config;
-  const api = await createApi({ service: coordinator, ready: () => ready, problem, token, logger });
+  const { tokens } = config;
+  const api = await createApi({ service: coordinator, ready: () => ready, problem, tokens, logger });
   try {
     await api.listen(config.listen);
   } catch (error) {

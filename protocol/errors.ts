@@ -83,6 +83,10 @@ export const ERRORS = {
     "The way back from here is a rollback, which is itself a fenced transfer.",
   ],
   UNAUTHORIZED: ["The request carries no valid token.", "Set CLEAVE_TOKEN to the coordinator's token."],
+  FORBIDDEN: [
+    "The token's role does not allow this.",
+    "Use a token with the role that the message names; `tokens` of the coordinator's configuration says who has which.",
+  ],
   NOT_FOUND: ["There is nothing at this address.", "Look at the API's description under /docs/json."],
   CONFIG_INVALID: [
     "The configuration file cannot be read or does not fit its schema.",

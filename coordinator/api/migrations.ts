@@ -5,18 +5,12 @@ import { z } from "zod";
 import { MigrationId, PodId } from "../../protocol/ids.ts";
 import { findMigration } from "../domain/commands.ts";
 import type { Command, CoordinatorService } from "../ports.ts";
+import { type Caller, requireRole } from "./access.ts";
 import { PROBLEMS } from "./problem.ts";
 
 export const Accepted = z.object({ migrationId: MigrationId, lifecycle: z.string() });
 const Reason = z.object({ reason: z.string().min(1).max(2_000).describe("Goes into the log") });
 const Params = z.object({ id: MigrationId });
-
-/** `X-Cleave-Operator` names the person in the log; anything outside plain text is dropped. */
-export function actor(headers: Record<string, unknown>): string {
-  const name = headers["x-cleave-operator"];
-  const plain = typeof name === "string" ? name.replace(/[^\w.@ -]/g, "").slice(0, 100) : "";
-  return `operator:${plain === "" ? "unnamed" : plain}`;
-}
 
 export function accepted(service: CoordinatorService, migrationId: MigrationId): z.infer<typeof Accepted> {
   return { migrationId, lifecycle: findMigration(service.state(), migrationId).lifecycle };
@@ -24,10 +18,13 @@ export function accepted(service: CoordinatorService, migrationId: MigrationId):
 
 export function registerMigrationRoutes(instance: FastifyInstance, service: CoordinatorService): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
-  const run = async (id: MigrationId, command: Command, headers: Record<string, unknown>) => {
-    await service.command(id, command, actor(headers));
+  const run = async (id: MigrationId, command: Command, caller: Caller) => {
+    await service.command(id, command, caller.by);
     return accepted(service, id);
   };
+  // Whoever may begin and cut over may also stop it; what cannot be taken back is for admins.
+  const operator = { config: { role: "operator" } } as const;
+  const admin = { config: { role: "admin" } } as const;
 
   const simple = [
     ["check", "Run all checks (a dry run); the findings are in the migration's status"],
@@ -38,14 +35,15 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
   for (const [type, summary] of simple) {
     app.post(
       `/v1/migrations/:id/${type}`,
-      { schema: { summary, params: Params, response: { 200: Accepted, ...PROBLEMS } } },
-      (request) => run(request.params.id, { type }, request.headers),
+      { ...operator, schema: { summary, params: Params, response: { 200: Accepted, ...PROBLEMS } } },
+      (request) => run(request.params.id, { type }, request.caller),
     );
   }
 
   app.post(
     "/v1/migrations/:id/abort",
     {
+      ...operator,
       schema: {
         summary: "Abort before the transfer; the source serves as before",
         params: Params,
@@ -53,12 +51,13 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         response: { 200: Accepted, ...PROBLEMS },
       },
     },
-    ({ params, body, headers }) => run(params.id, { type: "abort", reason: body.reason }, headers),
+    ({ params, body, caller }) => run(params.id, { type: "abort", reason: body.reason }, caller),
   );
 
   app.post(
     "/v1/migrations/:id/pause",
     {
+      ...operator,
       schema: {
         summary: "Decide and remove nothing until it is resumed; what follows goes on following",
         params: Params,
@@ -66,16 +65,17 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         response: { 200: Accepted, ...PROBLEMS },
       },
     },
-    ({ params, body, headers }) => run(params.id, { type: "pause", reason: body.reason }, headers),
+    ({ params, body, caller }) => run(params.id, { type: "pause", reason: body.reason }, caller),
   );
 
   app.post(
     "/v1/migrations/:id/finalize",
     {
+      ...operator,
       schema: {
         summary: "End the retention: there is no way back from here, and what is dormant is removed",
         description:
-          "All checks run first; one error, and the retention goes on. Findings are in the status.",
+          "All checks run first; one error, and the retention goes on. Findings are in the status. Anything but a dry run needs the role `admin`.",
         params: Params,
         body: z.object({
           dryRun: z.boolean().default(false).describe("Only find out what would be removed"),
@@ -83,12 +83,16 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         response: { 200: Accepted, ...PROBLEMS },
       },
     },
-    ({ params, body, headers }) => run(params.id, { type: "finalize", dryRun: body.dryRun }, headers),
+    ({ params, body, caller }) => {
+      if (!body.dryRun) requireRole(caller, "admin");
+      return run(params.id, { type: "finalize", dryRun: body.dryRun }, caller);
+    },
   );
 
   app.post(
     "/v1/migrations/:id/revoke",
     {
+      ...admin,
       schema: {
         summary: "Give the share of a target that has not opened back to the source",
         params: Params,
@@ -96,7 +100,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         response: { 200: Accepted, ...PROBLEMS },
       },
     },
-    ({ params, body, headers }) =>
-      run(params.id, { type: "revoke", podId: body.pod, reason: body.reason }, headers),
+    ({ params, body, caller }) =>
+      run(params.id, { type: "revoke", podId: body.pod, reason: body.reason }, caller),
   );
 }

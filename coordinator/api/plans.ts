@@ -6,7 +6,7 @@ import { CleaveError } from "../../protocol/errors.ts";
 import { Plan } from "../../protocol/plan.ts";
 import { assignmentsOfPlan, parsePlan } from "../plan-file.ts";
 import type { CoordinatorService } from "../ports.ts";
-import { Accepted, accepted, actor } from "./migrations.ts";
+import { Accepted, accepted } from "./migrations.ts";
 import { PROBLEMS } from "./problem.ts";
 
 /** A million organizations. */
@@ -34,6 +34,7 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
   app.post(
     "/v1/plans",
     {
+      config: { role: "operator" },
       schema: {
         summary: "Accept a plan; its organizations are claimed, and nothing else is touched",
         description: `The same plan again changes nothing. YAML up to 1 MiB, JSON up to 64 MiB; plans of more than 1 MiB are not accepted while a migration is cut over.`,
@@ -59,7 +60,7 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
       },
     },
     async (request, reply) => {
-      const by = actor(request.headers);
+      const { by } = request.caller;
       const { migrationId } = await service.createPlan(request.body, assignmentsOfPlan(request.body), by);
       if (request.query.dryRun) await service.command(migrationId, { type: "check" }, by);
       return reply.status(201).send(accepted(service, migrationId));

@@ -36,6 +36,7 @@ const Records = z.object({
     .describe("false: the coordinator began with a checkpoint and no longer has all records after `after`"),
 });
 
+const viewer = { config: { role: "viewer" } } as const;
 const PAGE = z.coerce.number().int().min(1).max(10_000).default(1_000);
 
 export function registerReadRoutes(instance: FastifyInstance, service: CoordinatorService): void {
@@ -43,6 +44,7 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
   app.get(
     "/v1/status",
     {
+      ...viewer,
       schema: {
         summary: "All migrations and Pods, and what they wait for",
         response: { 200: Status, ...PROBLEMS },
@@ -52,7 +54,10 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
   );
   app.get(
     "/v1/status/stream",
-    { schema: { summary: "Server-sent events: the status, whenever it changes, at most every 100 ms" } },
+    {
+      ...viewer,
+      schema: { summary: "Server-sent events: the status, whenever it changes, at most every 100 ms" },
+    },
     (request, reply) => {
       stream(request, reply, service, (send) => void send(null, service.status()));
     },
@@ -60,6 +65,7 @@ export function registerReadRoutes(instance: FastifyInstance, service: Coordinat
   app.get(
     "/v1/migrations/:id",
     {
+      ...viewer,
       schema: {
         summary: "One migration",
         params: z.object({ id: MigrationId }),
@@ -82,6 +88,7 @@ function registerRouteRoutes(instance: FastifyInstance, service: CoordinatorServ
   app.get(
     "/v1/routes",
     {
+      ...viewer,
       schema: {
         summary: "Organizations that a migration has moved, by id; the default Pod serves all others",
         querystring: z.object({
@@ -106,6 +113,7 @@ function registerRouteRoutes(instance: FastifyInstance, service: CoordinatorServ
   app.get(
     "/v1/routes/:organization",
     {
+      ...viewer,
       schema: {
         summary: "The authoritative Pod of one organization",
         params: z.object({ organization: OrganizationId }),
@@ -125,6 +133,7 @@ function registerEventRoutes(instance: FastifyInstance, service: CoordinatorServ
   app.get(
     "/v1/events",
     {
+      ...viewer,
       schema: {
         summary: "The log's records after a sequence",
         description:

@@ -1,7 +1,6 @@
 /** The coordinator's HTTP API. Schema first: what is checked is what `/docs/json` describes. */
-import { timingSafeEqual } from "node:crypto";
 import swagger from "@fastify/swagger";
-import fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
+import fastify, { type FastifyInstance, type FastifyPluginAsync } from "fastify";
 import {
   jsonSchemaTransform,
   serializerCompiler,
@@ -11,11 +10,13 @@ import {
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import type { CoordinatorService } from "../ports.ts";
+import { guardRoutes } from "./access.ts";
 import { registerHealthRoutes } from "./health.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { registerPlanRoutes } from "./plans.ts";
 import { toProblem } from "./problem.ts";
 import { registerReadRoutes } from "./reads.ts";
+import type { AccessToken } from "./roles.ts";
 
 export interface ApiOptions {
   readonly service: CoordinatorService;
@@ -23,15 +24,15 @@ export interface ApiOptions {
   readonly ready: () => boolean;
   /** Why NATS is out of reach; null while it answers. */
   readonly problem: () => CleaveError | null;
-  /** Null: none is asked for. */
-  readonly token: string | null;
+  /** None: none is asked for. */
+  readonly tokens: readonly AccessToken[];
   readonly logger: Logger;
 }
 
 export type Api = FastifyInstance;
 
 export async function createApi(options: ApiOptions): Promise<Api> {
-  const { service, logger } = options;
+  const { service, tokens, logger } = options;
   const app = fastify({
     logger: false,
     // Streams would otherwise keep the process from ending.
@@ -56,6 +57,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   });
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error);
+    request.refusal = { code: problem.code, message: problem.detail };
     if (problem.status >= 500) logger.error({ err: error, url: request.url }, problem.detail);
     if (problem.status === 401) reply.header("www-authenticate", "Bearer");
     if (problem.status === 503) reply.header("retry-after", "1");
@@ -69,35 +71,22 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     throw new CleaveError("NOT_FOUND", `there is nothing at ${request.method} ${request.url}`);
   });
   registerHealthRoutes(app, options);
-  // The checks hang on the routes themselves: a path can be written in more ways than one (`/%761/status`).
-  await app.register((routes, _options, done) => {
-    routes.addHook("onRequest", async (request) => admit(request, options));
+  const guarded: FastifyPluginAsync = async (routes) => {
+    guardRoutes(routes, tokens, logger);
+    routes.addHook("onRequest", async () => requireReady(options));
     registerMigrationRoutes(routes, service);
     registerReadRoutes(routes, service);
     // In a context of its own: there, and only there, bodies are plans.
-    routes.register((plans, _none, registered) => {
-      registerPlanRoutes(plans, service);
-      registered();
-    });
-    done();
-  });
+    const plans: FastifyPluginAsync = async (own) => registerPlanRoutes(own, service);
+    await routes.register(plans);
+  };
+  await app.register(guarded);
   app.get("/docs/json", { schema: { hide: true } }, () => app.swagger());
   return app as unknown as Api;
 }
 
-/** @throws CleaveError UNAUTHORIZED, REQUEST_INVALID or NATS_UNREACHABLE. */
-function admit(request: FastifyRequest, { token, ready, problem }: ApiOptions): void {
-  if (token !== null && !carries(request.headers.authorization, token))
-    throw new CleaveError("UNAUTHORIZED", "the request carries no valid bearer token");
-  // Without a token every page that is open in a browser of this machine could send commands here.
-  if (token === null && request.method !== "GET" && request.headers.origin !== undefined)
-    throw new CleaveError("REQUEST_INVALID", "commands from a browser's page need a token to be configured");
+/** @throws CleaveError NATS_UNREACHABLE. */
+function requireReady({ ready, problem }: ApiOptions): void {
   if (!ready())
     throw problem() ?? new CleaveError("NATS_UNREACHABLE", "the coordinator is still reading the log");
-}
-
-function carries(authorization: string | undefined, token: string): boolean {
-  const given = Buffer.from(authorization ?? "");
-  const wanted = Buffer.from(`Bearer ${token}`);
-  return given.length === wanted.length && timingSafeEqual(given, wanted);
 }

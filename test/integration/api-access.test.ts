@@ -7,7 +7,7 @@ const TOKEN = "a-token-of-this-test-alone";
 let api: ApiFixture;
 
 beforeAll(async () => {
-  api = await startApi({ token: TOKEN });
+  api = await startApi({ tokens: [{ name: null, role: "admin", token: TOKEN }] });
 });
 afterAll(() => api.stop());
 

@@ -228,7 +228,28 @@ it("a large plan waits while organizations are read-only, a small one does not",
 it("without a token, a page in a browser cannot send commands", async () => {
   const answer = await post("/v1/plans", PLAN, { origin: "http://evil.example" });
   expect(answer).toMatchObject({ status: 400, body: { code: "REQUEST_INVALID" } });
+  // Under a name of the attacker's that was made to point here, origin and host agree.
+  const rebound = await new Promise<string>((resolve, reject) => {
+    let text = "";
+    const socket = connect(api.port, "127.0.0.1", () =>
+      socket.write(
+        "POST /v1/migrations/none/start HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\nconnection: close\r\n\r\n",
+      ),
+    );
+    socket.on("data", (bytes) => {
+      text += bytes;
+    });
+    socket.on("close", () => resolve(text));
+    socket.on("error", reject);
+  });
+  expect(rebound).toContain("commands from a browser's page need a token");
   expect(api.log.types()).toEqual(["ClusterConfigured"]);
+});
+
+it("without a token, the page that was loaded from here can", async () => {
+  expect((await post("/v1/plans", PLAN, { origin: api.url })).status).toBe(201);
+  const otherPort = await post("/v1/migrations/split-1/start", undefined, { origin: "http://127.0.0.1:1" });
+  expect(otherPort.status).toBe(400);
 });
 
 it("before the log is read only health answers, and says why", async () => {

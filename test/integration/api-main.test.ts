@@ -167,8 +167,27 @@ it.each([
   [{ listen: { host: "0.0.0.0" } }, /listen\.host/],
   [{ token: "short" }, /token/],
   [{ tokenFile: "none" }, /none: ENOENT/],
-  [{ token: "0123456789abcdef", tokenFile: "token" }, /either token or tokenFile/],
+  [{ token: "0123456789abcdef", tokenFile: "token" }, /either token, tokenFile or tokens/],
   [{ tokenFile: "empty" }, /empty: .*16 to 1000 characters/],
+  [
+    { token: "0123456789abcdef", tokens: [{ name: "a", role: "viewer", tokenFile: "token" }] },
+    /either token/,
+  ],
+  [{ tokens: [] }, /tokens/],
+  [{ tokens: [{ name: "a", role: "root", tokenFile: "token" }] }, /tokens\[0\]\.role/],
+  [{ tokens: [{ name: "a b", role: "admin", tokenFile: "token" }] }, /tokens\[0\]\.name/],
+  [{ tokens: [{ name: "a", role: "admin" }] }, /either tokenFile or tokenVariable/],
+  [{ tokens: [{ name: "a", role: "admin", tokenFile: "t", tokenVariable: "T" }] }, /either tokenFile or/],
+  [
+    { tokens: [{ name: "a", role: "admin", tokenVariable: "CLEAVE_TEST_NONE" }] },
+    /CLEAVE_TEST_NONE of a: .*16 to/s,
+  ],
+  [{ tokens: [{ name: "a", role: "admin", tokenFile: "empty" }] }, /empty: .*16 to 1000 characters/],
+  [
+    { tokens: ["a", "b"].map((name) => ({ name, role: "admin", tokenFile: "token" })) },
+    /a and b have the same/,
+  ],
+  [{ tokens: ["1", "2"].map((n) => ({ name: "a", role: "admin", tokenFile: n })) }, /the same name/],
   [{ nats: { servers: [] } }, /nats\.servers/],
   [{ surprise: true }, /surprise/],
 ])("the configuration %j is refused, naming file and field", async (changes, named) => {
@@ -188,10 +207,26 @@ it("paths are relative to the file, and the token comes from its file", async ()
     nats: { passwordFile: "p" },
   });
   expect(await loadCoordinatorConfig(file)).toMatchObject({
-    token: "0123456789abcdef",
+    tokens: [{ name: null, role: "admin", token: "0123456789abcdef" }],
     stateDirectory: join(folder, "s"),
     nats: { passwordFile: join(folder, "p"), servers: ["nats://127.0.0.1:4222"] },
   });
+});
+
+it("named tokens come from files and from the environment, and are enough to listen anywhere", async () => {
+  await writeFile(join(folder, "token"), "0123456789abcdef\n");
+  process.env["CLEAVE_TEST_TOKEN"] = "fedcba9876543210";
+  const { file } = await configuration({
+    tokens: [
+      { name: "alice@example.org", role: "admin", tokenFile: "token" },
+      { name: "grafana", role: "viewer", tokenVariable: "CLEAVE_TEST_TOKEN" },
+    ],
+  });
+  expect((await loadCoordinatorConfig(file)).tokens).toEqual([
+    { name: "alice@example.org", role: "admin", token: "0123456789abcdef" },
+    { name: "grafana", role: "viewer", token: "fedcba9876543210" },
+  ]);
+  delete process.env["CLEAVE_TEST_TOKEN"];
 });
 
 it("the example is a configuration", async () => {

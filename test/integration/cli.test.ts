@@ -208,7 +208,7 @@ it("nobody there, a stranger there, or NATS away: exit code 4 with the address",
 
 it("the token comes from the environment, and its absence is explained", async () => {
   await api.stop();
-  api = await startApi({ token: "a-token-of-this-test-alone" });
+  api = await startApi({ tokens: [{ name: null, role: "admin", token: "a-token-of-this-test-alone" }] });
   const without = await run("status");
   expect([without.code, without.stderr]).toEqual([1, expect.stringContaining("CLEAVE_TOKEN")]);
   const env = { CLEAVE_TOKEN: "a-token-of-this-test-alone\n" };

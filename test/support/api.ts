@@ -1,11 +1,13 @@
 /** A real coordinator and its API over ports in memory, with agents whose stores obey. */
 import type { Socket } from "node:net";
 import { Agent } from "../../agent/agent.ts";
+import type { AccessToken } from "../../coordinator/api/roles.ts";
 import { type Api, createApi } from "../../coordinator/api/server.ts";
 import { Coordinator } from "../../coordinator/coordinator.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import { CleaveError } from "../../protocol/errors.ts";
+import type { Logger } from "../../protocol/ports/logger.ts";
 import { MemoryBlobs, MemoryBus, MemoryDisk, MemoryLog } from "./memory-ports.ts";
 import { ObedientStore } from "./obedient-store.ts";
 import { pod, STORES } from "./story.ts";
@@ -34,7 +36,12 @@ export interface ApiFixture {
 
 export const PODS = ["pod-0", "pod-100", "pod-101"] as const;
 
-export async function startApi(options: { token?: string; port?: number } = {}): Promise<ApiFixture> {
+export interface ApiFixtureOptions {
+  readonly tokens?: readonly AccessToken[];
+  readonly logger?: Logger;
+}
+
+export async function startApi(options: ApiFixtureOptions = {}): Promise<ApiFixture> {
   const log = new MemoryLog();
   const ports = {
     log,
@@ -66,8 +73,8 @@ export async function startApi(options: { token?: string; port?: number } = {}):
       service: coordinator,
       ready: () => fixture.ready,
       problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
-      token: options.token ?? null,
-      logger: silentLogger,
+      tokens: options.tokens ?? [],
+      logger: options.logger ?? silentLogger,
     });
     created.server.on("connection", (socket: Socket) => {
       sockets.add(socket);
@@ -76,7 +83,7 @@ export async function startApi(options: { token?: string; port?: number } = {}):
     await created.listen({ host: "127.0.0.1", port });
     return created;
   };
-  let api = await listen(options.port ?? 0);
+  let api = await listen(0);
   const address = api.server.address();
   if (address === null || typeof address === "string") throw new Error("the API does not listen");
   const fixture: ApiFixture = {
