@@ -24,6 +24,7 @@ import type { Clock } from "../protocol/ports/clock.ts";
 import type { EventLog } from "../protocol/ports/event-log.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import type { Duty, Store } from "../protocol/ports/store.ts";
+import { fieldsOf } from "../protocol/telemetry/log-fields.ts";
 import { type Access, decideAccess } from "./domain/guard.ts";
 import {
   AGENT_LOWERS_AFTER_MS,
@@ -183,7 +184,7 @@ export class Agent {
 
   #onFold(state: ClusterState, record: ReadRecord, sequence: number): void {
     for (const event of record.events)
-      this.#options.logger.info({ sequence, by: record.by, type: event.type }, "folded");
+      this.#options.logger.info({ sequence, by: record.by, type: event.type, ...fieldsOf(event) }, "folded");
     // In parallel with the work that follows: only the report waits for the disk.
     this.#save();
     if (state.sequence === sequence) this.#update();
@@ -384,17 +385,14 @@ export class Agent {
     });
   }
 
-  /** Null until the log says who the default Pod is. */
-  get defaultPodId(): PodId | null {
-    return this.#follower.state.defaultPodId;
+  /** As far as this process has folded the log. */
+  get state(): ClusterState {
+    return this.#follower.state;
   }
 
   /** For health: everything that could be wrong with the agent itself. */
   health(): { readonly ready: boolean; readonly connected: boolean; readonly sequence: number } {
-    return {
-      ready: this.#follower.ready,
-      connected: this.#options.bus.connected(),
-      sequence: this.#follower.state.sequence,
-    };
+    const { ready, state } = this.#follower;
+    return { ready, connected: this.#options.bus.connected(), sequence: state.sequence };
   }
 }

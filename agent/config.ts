@@ -29,6 +29,8 @@ const AgentFile = z
       guardPort: Port,
       /** Other Pods' agents replicate from here. */
       peerPort: Port,
+      /** Prometheus and supervisors ask here, without a token: /metrics, /health, /ready. Without it nobody can. */
+      metricsPort: Port.optional(),
     }),
     /** The same on all agents. */
     peerToken: Token.optional(),
@@ -58,6 +60,10 @@ const AgentFile = z
   .refine((file) => file.listen.guardPort !== file.listen.peerPort, {
     error: "is the guard's port too",
     path: ["listen", "peerPort"],
+  })
+  .refine(({ listen }) => ![listen.guardPort, listen.peerPort].includes(listen.metricsPort ?? 0), {
+    error: "is the guard's or the peers' port too",
+    path: ["listen", "metricsPort"],
   });
 
 /** As it is used: all paths absolute, the token read. */

@@ -13,16 +13,24 @@ import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
+import { Meters } from "../protocol/telemetry/meters.ts";
+import { collectTallies } from "../protocol/telemetry/tally.ts";
+import { WatchedBus, WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { FileMemory } from "./adapters/file-memory.ts";
 import { Agent } from "./agent.ts";
 import { type AgentConfig, loadAgentConfig } from "./config.ts";
 import { startGuardServer } from "./guard/server.ts";
 import { startPeerServer } from "./peer/server.ts";
 import { createStores } from "./stores/create-stores.ts";
+import { measureAgent } from "./telemetry/measure.ts";
+import { startMetricsServer } from "./telemetry/server.ts";
+import { TimedStore } from "./telemetry/timed-store.ts";
 
 const SOFTWARE = "0.1.0";
 
 export interface RunningAgent {
+  /** Last record of the log that was folded. */
+  sequence(): number;
   stop(): Promise<void>;
 }
 
@@ -44,24 +52,38 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       replicas: config.nats.replicas,
       onBroken,
     }),
-    bus: new NatsBus(link),
+    bus: new WatchedBus(new NatsBus(link)),
     blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
     clock: systemClock,
     logger,
   };
+  const meters = new Meters({ exposer: "agent", labels: { pod: podId }, ofProcess: true });
+  const endTallies = collectTallies((store, unit, amount) => {
+    if (unit === "bytes") meters.count("cleave_copied_bytes_total", { store }, amount);
+    else meters.count("cleave_copied_items_total", { store, unit }, amount);
+  });
+  const checkpoints = new WatchedCheckpoints(
+    new FileCheckpoints(join(stateDirectory, "checkpoint")),
+    systemClock,
+  );
   const { stores, peerRoutes, establishIdentity, close } = await createStores(config, systemClock, logger);
   const agent = await Agent.create({
     ...ports,
     podId,
     software: SOFTWARE,
-    stores,
-    checkpoints: new FileCheckpoints(join(stateDirectory, "checkpoint")),
+    stores: stores.map(
+      (store) =>
+        new TimedStore(store, systemClock, ({ goal }, name, _startedAt, tookMs) =>
+          meters.observe("cleave_reach_seconds", { store: name, goal }, tookMs / 1_000),
+        ),
+    ),
+    checkpoints,
     memory: new FileMemory(join(stateDirectory, "agent.json")),
   });
   // Writers of repositories and objects are let in as soon as the log says who this Pod is.
   let asked = false;
   agent.onChange(() => {
-    const { defaultPodId } = agent;
+    const { defaultPodId } = agent.state;
     if (asked || defaultPodId === null) return;
     asked = true;
     establishIdentity(defaultPodId).catch((error: unknown) => {
@@ -69,7 +91,7 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       logger.error({ err: error }, "the file fence cannot be set up; writers are refused");
     });
   });
-  const { host, guardPort, peerPort } = config.listen;
+  const { host, guardPort, peerPort, metricsPort } = config.listen;
   // First of all: whoever asks gets an answer, if only "not yet".
   const guard = await startGuardServer({
     podId,
@@ -79,6 +101,7 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     logger,
     host,
     port: guardPort,
+    onAnswer: (outcome) => meters.count("cleave_guard_answers_total", { outcome }),
   });
   const peer = await startPeerServer({
     podId,
@@ -88,6 +111,12 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     stores: peerRoutes,
     logger,
   });
+  const health = () => agent.health();
+  measureAgent(meters, { health, bus: ports.bus, checkpoints, held: () => guard.held() });
+  const metrics =
+    metricsPort === undefined
+      ? null
+      : await startMetricsServer({ podId, host, port: metricsPort, meters, health, logger });
   logger.info(
     { guard: `http://${host}:${guard.port}`, peer: `http://${host}:${peer.port}` },
     "the agent answers",
@@ -101,10 +130,12 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     },
   );
   return {
+    sequence: () => agent.health().sequence,
     stop: async () => {
       await agent.stop();
-      await Promise.all([guard.close(), peer.close()]);
+      await Promise.all([guard.close(), peer.close(), metrics?.close()]);
       await close();
+      endTallies();
       await link.close();
     },
   };
@@ -122,14 +153,17 @@ async function main(): Promise<void> {
     return;
   }
   const config = await loadAgentConfig(values.config);
-  const logger = createLogger({ agent: config.podId }, config.logLevel);
-  const running = await startAgent(config, logger);
+  let running: RunningAgent | null = null;
+  const where = () => (running === null ? {} : { sequence: running.sequence() });
+  const logger = createLogger({ agent: config.podId, pod: config.podId }, config.logLevel, where);
+  const started = await startAgent(config, logger);
+  running = started;
   let stopping = false;
   const stop = (signal: string) => {
     if (stopping) return;
     stopping = true;
     logger.info({ signal }, "stopping; the Pod stays as it is");
-    running.stop().then(
+    started.stop().then(
       () => process.exit(0),
       (error: unknown) => {
         logger.error({ err: error }, "stopping failed");

@@ -57,6 +57,12 @@ const CoordinatorFile = z
       defaultPod: PodId,
       stores: z.array(StoreName).min(1).default(["postgres", "git", "objects"]),
     }),
+    metrics: z
+      .strictObject({
+        /** Whether GET /metrics is answered without a token. It tells of states and amounts, and names Pods and migrations. */
+        public: z.boolean().default(false),
+      })
+      .prefault({}),
     logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
   })
   .refine((file) => file.cluster.pods.includes(file.cluster.defaultPod), {

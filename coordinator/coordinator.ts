@@ -15,6 +15,7 @@ import type { Checkpoints } from "../protocol/ports/checkpoints.ts";
 import type { Clock } from "../protocol/ports/clock.ts";
 import type { EventLog } from "../protocol/ports/event-log.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
+import { fieldsOf } from "../protocol/telemetry/log-fields.ts";
 import { type Command, decideCommand, decidePlan } from "./domain/commands.ts";
 import { decideNext, nextDeadlineAt, observe } from "./domain/decide.ts";
 import { accept, noObservations, type Observations } from "./domain/observations.ts";
@@ -117,7 +118,7 @@ export class Coordinator implements CoordinatorService {
     this.#records.push({ sequence, at: record.at, by: record.by, events: record.events });
     if (this.#records.length > KEPT_RECORDS) this.#records.splice(0, this.#records.length - KEPT_RECORDS);
     for (const event of record.events)
-      this.#options.logger.info({ sequence, by: record.by, event }, event.type);
+      this.#options.logger.info({ sequence, by: record.by, ...fieldsOf(event), event }, event.type);
     this.#wake();
   }
 

@@ -12,12 +12,17 @@ import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { CleaveError, toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
+import { Meters } from "../protocol/telemetry/meters.ts";
+import { WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
+import { measureCoordinator, measureProcess } from "./telemetry/measure.ts";
 
 export interface RunningCoordinator {
   readonly port: number;
+  /** Last record of the log that was folded. */
+  sequence(): number;
   /** Resolves when the log is read, however long NATS takes. @throws CleaveError when it never can be, as configured. */
   readonly started: Promise<void>;
   stop(): Promise<void>;
@@ -36,6 +41,10 @@ export async function startCoordinator(
     process.exit(1);
   };
   if (stateDirectory !== undefined) await mkdir(stateDirectory, { recursive: true });
+  const checkpoints =
+    stateDirectory === undefined
+      ? null
+      : new WatchedCheckpoints(new FileCheckpoints(join(stateDirectory, "checkpoint")), systemClock);
   const coordinator = await Coordinator.create({
     id: config.id,
     log: new NatsEventLog({
@@ -49,8 +58,7 @@ export async function startCoordinator(
     bus: new NatsBus(link),
     blobs: new NatsBlobs(link, config.nats.replicas),
     clock: systemClock,
-    checkpoints:
-      stateDirectory === undefined ? null : new FileCheckpoints(join(stateDirectory, "checkpoint")),
+    checkpoints,
     logger,
     cluster: {
       pods: config.cluster.pods,
@@ -64,7 +72,24 @@ export async function startCoordinator(
     return found === null ? null : new CleaveError(found.code, found.message);
   };
   const { tokens } = config;
-  const api = await createApi({ service: coordinator, ready: () => ready, problem, tokens, logger });
+  const meters = new Meters({ exposer: "coordinator", ofProcess: true });
+  const measured = {
+    service: coordinator,
+    ready: () => ready,
+    connected: () => link.connected(),
+    checkpoints,
+    clock: systemClock,
+  };
+  measureProcess(meters, measured);
+  const metrics = { meters, public: config.metrics.public };
+  const api = await createApi({
+    service: coordinator,
+    ready: () => ready,
+    problem,
+    tokens,
+    logger,
+    metrics,
+  });
   try {
     await api.listen(config.listen);
   } catch (error) {
@@ -78,6 +103,7 @@ export async function startCoordinator(
   const started = coordinator.start().then(
     () => {
       ready = true;
+      measureCoordinator(meters, measured);
       logger.info({ sequence: coordinator.state().sequence }, "the log is read; the coordinator decides");
     },
     (error: unknown) => {
@@ -88,6 +114,7 @@ export async function startCoordinator(
   started.catch(() => undefined);
   return {
     port,
+    sequence: () => coordinator.state().sequence,
     started,
     stop: async () => {
       stopping = true;
@@ -126,8 +153,11 @@ async function main(): Promise<void> {
     return;
   }
   const config = await loadCoordinatorConfig(asked.config);
-  const logger = createLogger({ coordinator: config.id }, config.logLevel);
+  let known: RunningCoordinator | null = null;
+  const where = () => (known === null ? {} : { sequence: known.sequence() });
+  const logger = createLogger({ coordinator: config.id }, config.logLevel, where);
   const running = await startCoordinator(config, logger);
+  known = running;
   let stopping = false;
   const stop = (signal: string) => {
     if (stopping) return;

@@ -1,8 +1,9 @@
-/** Renders what the docs repeat from the code: the table of errors and the chart of the lifecycle. */
+/** Renders what the docs repeat from the code: the table of errors, the chart of the lifecycle, the metrics. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ERRORS } from "../protocol/errors.ts";
 import { migrationMachine } from "../protocol/migration-machine.ts";
+import { type Exposer, METRICS, type MetricSpec } from "../protocol/telemetry/catalogue.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 
@@ -65,7 +66,36 @@ export function lifecyclePage(current: string): string {
   return replaceSection(chart, "states", lifecycleStates());
 }
 
+export const TELEMETRY_PAGE = join(ROOT, "docs/12-telemetry.md");
+
+const EXPOSERS: Record<Exposer, string> = {
+  both: "Of every process",
+  coordinator: "Of a coordinator",
+  agent: "Of an agent, with the label `pod`",
+};
+
+/** The metrics as tables, one for each kind of process. */
+export function metricsPage(current: string): string {
+  const tables = (Object.keys(EXPOSERS) as Exposer[]).map((by) => {
+    const rows = (Object.entries(METRICS) as [string, MetricSpec][])
+      .filter(([, spec]) => spec.by === by)
+      .map(([name, { kind, labels, help }]) => {
+        const named = labels.map((label) => `\`${label}\``).join(", ");
+        return `| \`${name}\` | ${kind} | ${named} | ${help} |`;
+      });
+    return [
+      `${EXPOSERS[by]}:`,
+      "",
+      "| metric | kind | labels | meaning |",
+      "|---|---|---|---|",
+      ...rows,
+    ].join("\n");
+  });
+  return replaceSection(current, "metrics", tables.join("\n\n"));
+}
+
 if (import.meta.main) {
   writeFileSync(ERRORS_PAGE, errorsPage());
   writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));
+  writeFileSync(TELEMETRY_PAGE, metricsPage(readFileSync(TELEMETRY_PAGE, "utf8")));
 }

@@ -9,6 +9,7 @@ import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
+import type { Access } from "../domain/guard.ts";
 import { type Answer, answerTo, answerToError, asForbidden, json, routeAnswer } from "./answers.ts";
 import type { GuardConfig } from "./config.ts";
 import { Holds } from "./hold.ts";
@@ -37,6 +38,8 @@ export interface GuardServerOptions {
   readonly host: string;
   /** 0 for any free port. */
   readonly port: number;
+  /** Told of every answer: what was decided, or `invalid` for what could not be understood. */
+  readonly onAnswer?: (outcome: Access["outcome"] | "invalid") => void;
 }
 
 export interface GuardServer {
@@ -128,12 +131,13 @@ class Guard {
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<Answer> {
-    const { view, podId, config } = this.#options;
+    const { view, podId, config, onAnswer } = this.#options;
     let question: ReturnType<typeof questionOf>;
     try {
       const { headers } = request;
       question = questionOf(original ?? originalFromHeaders(headers), headers, this.#rules);
     } catch (error) {
+      onAnswer?.("invalid");
       if (error instanceof CleaveError) return answerToError(error);
       throw error;
     }
@@ -145,6 +149,7 @@ class Guard {
       response.once("close", () => gone.abort());
       access = await this.holds.outcome(ask, this.#holdMs(request), gone.signal);
     }
+    onAnswer?.(access.outcome);
     const route = organizationId === null ? null : view.route(organizationId);
     return answerTo(access, route, podId, config);
   }

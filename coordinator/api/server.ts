@@ -12,6 +12,7 @@ import type { Logger } from "../../protocol/ports/logger.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { guardRoutes } from "./access.ts";
 import { registerHealthRoutes } from "./health.ts";
+import { type MetricsOptions, registerMetricsRoute } from "./metrics.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { registerPlanRoutes } from "./plans.ts";
 import { toProblem } from "./problem.ts";
@@ -27,6 +28,7 @@ export interface ApiOptions {
   /** None: none is asked for. */
   readonly tokens: readonly AccessToken[];
   readonly logger: Logger;
+  readonly metrics?: MetricsOptions;
 }
 
 export type Api = FastifyInstance;
@@ -71,6 +73,13 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     throw new CleaveError("NOT_FOUND", `there is nothing at ${request.method} ${request.url}`);
   });
   registerHealthRoutes(app, options);
+  const { metrics } = options;
+  if (metrics !== undefined)
+    await app.register((routes, _options, done) => {
+      if (!metrics.public) guardRoutes(routes, tokens, logger);
+      registerMetricsRoute(routes, metrics);
+      done();
+    });
   const guarded: FastifyPluginAsync = async (routes) => {
     guardRoutes(routes, tokens, logger);
     routes.addHook("onRequest", async () => requireReady(options));

@@ -8,9 +8,16 @@ export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 /** Values under these names never reach a log line, however deep they are passed in. */
 const SECRETS = ["password", "token", "peerToken", "*.password", "*.token", "*.peerToken", "*.*.password"];
 
-/** `fields` are written on every line: at least who is speaking, for example `{ agent: "pod-0" }`. */
-export function createLogger(fields: object, level: LogLevel = "info"): Logger {
-  const options = { level, base: { pid: process.pid, ...fields }, redact: SECRETS };
+/**
+ * `fields` are written on every line: at least who is speaking, for example `{ agent: "pod-0" }`. `now` is asked for
+ * more with every line, for example how far the log was folded; what a line says itself comes first.
+ */
+export function createLogger(
+  fields: object,
+  level: LogLevel = "info",
+  now: () => object = () => ({}),
+): Logger {
+  const options = { level, base: { pid: process.pid, ...fields }, redact: SECRETS, mixin: now };
   if (process.stderr.isTTY && prettyIsInstalled()) {
     const pretty = { target: "pino-pretty", options: { destination: 2, ignore: "pid,hostname" } };
     return pino({ ...options, transport: pretty });

@@ -6,6 +6,7 @@
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Problem } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
+import { tally } from "../../../protocol/telemetry/tally.ts";
 import type { GitContext } from "./context.ts";
 import type { InventoryView } from "./inventory-view.ts";
 import type { Mirror } from "./mirror.ts";
@@ -287,8 +288,10 @@ export class Replica {
     let problem: Problem | null = null;
     try {
       problem = unusable(wanted);
-      if (wanted.deleted || wanted.reason !== "unreadable")
+      if (wanted.deleted || wanted.reason !== "unreadable") {
         await mirror.sync(wanted, context.inventory.get(path), signal);
+        tally("git", "repositories", 1);
+      }
       await context.inventory.refresh(path, { owner: wanted.owner, urgent: true });
     } catch (thrown) {
       if (signal.aborted) return;

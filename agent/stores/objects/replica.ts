@@ -5,6 +5,7 @@ import type { Problem } from "../../../protocol/evidence.ts";
 import type { Epoch, MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
+import { tally } from "../../../protocol/telemetry/tally.ts";
 import { ContentMismatch, type ObjectBackend } from "./backend.ts";
 import type { Inventory } from "./inventory.ts";
 import { keyFault, quoteKey } from "./keys.ts";
@@ -292,6 +293,8 @@ export class Replica {
         inventory.delete(key);
       } else {
         const { version } = await backend.put(key, change, (offset) => this.#fetch(key, offset));
+        tally("objects", "objects", 1);
+        tally("objects", "bytes", change.bytes);
         inventory.set(key, { bytes: change.bytes, sha256: change.sha256, version });
       }
     } catch (error) {

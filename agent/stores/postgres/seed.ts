@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { tally } from "../../../protocol/telemetry/tally.ts";
 import { endLeftCopier, runBaseBackup } from "./base-backup.ts";
 import type { Binaries } from "./binaries.ts";
 import type { PeerPostgres } from "./config.ts";
@@ -91,6 +92,7 @@ async function copy(
   await waitForSlot(context, slot, signal);
   await sourceConnection.use((db) => freeSlot(db, slot));
   let record = started;
+  let copiedBytes = 0;
   await runBaseBackup({
     binaries,
     source,
@@ -104,7 +106,11 @@ async function copy(
       record = { ...record, copier };
       await records.save(record);
     },
-    onProgress: (done, total) => board.set({ progress: { done, total, unit: "bytes" } }),
+    onProgress: (done, total) => {
+      tally("postgres", "bytes", done - copiedBytes);
+      copiedBytes = done;
+      board.set({ progress: { done, total, unit: "bytes" } });
+    },
   });
   const facts = await sourceConnection.use(readSourceFacts);
   const { systemIdentifier } = await readPosition((text) => sourceConnection.query(text));

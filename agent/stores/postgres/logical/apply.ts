@@ -10,6 +10,7 @@
  */
 import type pg from "pg";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { quoteLiteral } from "../guard/queryable.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
@@ -124,6 +125,7 @@ export class Applier {
       );
       this.#begun = null;
     }
+    tally("postgres", "changes", group.changes);
     this.#group = null;
     const marker = this.#marker;
     this.#marker = null;

@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
 import { invariant } from "../../../../protocol/errors.ts";
+import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { ownedCondition } from "../analysis/selection.ts";
 import type { Endpoint } from "../config.ts";
 import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../connection.ts";
@@ -297,6 +298,8 @@ class ChunkWriter {
     const { record } = this.#options;
     if (record !== undefined) await noteCopied(this.#db, record, state, { ...copied, upto, done });
     await this.#db.query("COMMIT");
+    tally("postgres", "rows", copied.rows);
+    tally("postgres", "bytes", copied.bytes);
     this.#into = null;
     this.#bytes = 0;
     return copied;
