@@ -19,6 +19,7 @@ import { fieldsOf } from "../protocol/telemetry/log-fields.ts";
 import { type Command, decideCommand, decidePlan } from "./domain/commands.ts";
 import { decideNext, nextDeadlineAt, observe } from "./domain/decide.ts";
 import { accept, noObservations, type Observations } from "./domain/observations.ts";
+import { noPaces, notePace, type Paces } from "./domain/pace.ts";
 import { type ClusterStatus, clusterStatus } from "./domain/status.ts";
 import type { CoordinatorService, StoredRecord } from "./ports.ts";
 
@@ -47,6 +48,7 @@ export class Coordinator implements CoordinatorService {
   readonly #records: StoredRecord[] = [];
   readonly #listeners = new Set<() => void>();
   #observations: Observations = noObservations;
+  #paces: Paces = noPaces;
   #unsubscribe: () => void = () => undefined;
   #wake: () => void = () => undefined;
   #stopping = new AbortController();
@@ -74,7 +76,9 @@ export class Coordinator implements CoordinatorService {
     this.#unsubscribe = bus.onReport(
       (report) => {
         try {
-          this.#observations = accept(this.#observations, this.#follower.state, report, clock.now());
+          const now = clock.now();
+          this.#observations = accept(this.#observations, this.#follower.state, report, now);
+          this.#paces = notePace(this.#paces, report, now);
           this.#wake();
         } catch (error) {
           logger.warn({ code: toCleaveError(error).code, pod: report.podId }, toCleaveError(error).message);
@@ -179,7 +183,8 @@ export class Coordinator implements CoordinatorService {
 
   status(): ClusterStatus {
     const { bus, clock } = this.#options;
-    return clusterStatus(this.#follower.state, this.#observations, bus.connected(), clock.now());
+    const { state } = this.#follower;
+    return clusterStatus(state, this.#observations, this.#paces, bus.connected(), clock.now());
   }
 
   route(organizationId: OrganizationId): Route | null {

@@ -8,6 +8,7 @@ import type { Command } from "./domain/commands.ts";
 import type { ClusterStatus } from "./domain/status.ts";
 
 export type { Command } from "./domain/commands.ts";
+export type { Estimate } from "./domain/pace.ts";
 export type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "./domain/status.ts";
 
 /** A record of the log with its sequence. */

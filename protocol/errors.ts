@@ -54,6 +54,18 @@ export const ERRORS = {
     "The command is not possible in the migration's present state.",
     "`cleave status` says what the migration waits for and which commands are possible.",
   ],
+  USAGE_INVALID: [
+    "The command line is not understood.",
+    "`cleave --help` lists the commands; `cleave COMMAND --help` shows one with its options and examples.",
+  ],
+  WAIT_ENDED: [
+    "What was waited for will not happen: the migration went another way.",
+    "`cleave status` says why and what is possible now; `cleave history` says how it came to that.",
+  ],
+  WAIT_TIMED_OUT: [
+    "The state that was waited for was not reached in the given time. The migration goes on.",
+    "`cleave status` says what it waits for; wait again with `cleave wait`.",
+  ],
   HISTORY_INCOMPLETE: [
     "This coordinator no longer has the beginning of the log at hand.",
     "Start a coordinator without its checkpoint file: it reads the whole log. Then ask again.",

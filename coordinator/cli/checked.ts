@@ -8,6 +8,7 @@ import { EXIT } from "./exit.ts";
 import { follow } from "./follow.ts";
 import { plain } from "./format.ts";
 import { findingsView } from "./view.ts";
+import { sayOnce } from "./wait.ts";
 
 export interface Checks {
   readonly command: string;
@@ -38,11 +39,7 @@ export const REMOVAL: Checks = {
 export async function checked(context: Context, migrationId: string, checks: Checks): Promise<number> {
   const client = context.client();
   await client.command(migrationId, checks.command, checks.body);
-  let said = "";
-  const say = (line: string) => {
-    if (!context.json && line !== said) console.error(pc.dim(line));
-    said = line;
-  };
+  const say = sayOnce(context);
   const found = await follow<ClusterStatus, MigrationStatus>(client, {
     path: () => "/v1/status/stream",
     onBroken: (why) => say(`the coordinator does not answer; still trying: ${plain(why)}`),

@@ -13,3 +13,6 @@ export function wantsColors(environment: NodeJS.ProcessEnv, isTerminal: boolean)
 /** The colours of this process's output; functions that leave a text as it is where there are none. */
 const colors = createColors(wantsColors(process.env, process.stdout.isTTY === true));
 export default colors;
+
+/** Those of the other stream: one may be a terminal while the other is a file. */
+export const errorColors = createColors(wantsColors(process.env, process.stderr.isTTY === true));

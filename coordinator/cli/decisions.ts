@@ -2,41 +2,52 @@
 import type { Command } from "commander";
 import { checked, REMOVAL } from "./checked.ts";
 import { type Context, examples } from "./context.ts";
+import { settle, type WaitFlags, waitable } from "./wait.ts";
 import { watch } from "./watch.ts";
 
-export function registerDecisionCommands(program: Command, context: Context): void {
-  const decide = async (id: string, command: string, text: string, body?: object): Promise<void> => {
-    context.print(await context.client().command(id, command, body), text);
-  };
+interface ReasonFlags extends WaitFlags {
+  readonly reason: string;
+}
 
-  program
-    .command("start")
+export function registerDecisionCommands(program: Command, context: Context): void {
+  /** Sends it, and waits for `state` where that is asked for. */
+  const decide = async (
+    id: string,
+    command: string,
+    text: string,
+    flags: WaitFlags,
+    state: string,
+    body?: object,
+  ): Promise<void> =>
+    settle(context, await context.client().command(id, command, body), text, flags, { state });
+
+  waitable(program.command("start"), "ready")
     .argument("<migration>", "a planned migration")
     .description("run all checks and, if none fails, begin copying")
-    .addHelpText("after", examples("start split-2026-11"))
-    .action((id: string) => decide(id, "start", `${id} has started; follow it with: cleave watch ${id}`));
-
-  program
-    .command("approve")
-    .argument("<migration>", "a migration that follows or is ready")
-    .description("approve one attempt of the cutover")
-    .addHelpText("after", examples("approve split-2026-11"))
-    .action((id: string) =>
-      decide(
-        id,
-        "approve",
-        `${id} is cut over as soon as all targets are level; follow it with: cleave watch ${id}`,
-      ),
+    .addHelpText("after", examples("start split-2026-11", "start split-2026-11 --wait --timeout 12h"))
+    .action((id: string, flags: WaitFlags) =>
+      decide(id, "start", `${id} has started; follow it with: cleave watch ${id}`, flags, "ready"),
     );
 
-  program
-    .command("abort")
+  waitable(program.command("approve"), "retaining")
+    .argument("<migration>", "a migration that follows or is ready")
+    .description("approve one attempt of the cutover; with --wait, a failed attempt ends with exit code 3")
+    .addHelpText("after", examples("approve split-2026-11", "approve split-2026-11 --wait --timeout 5m"))
+    .action(async (id: string, flags: WaitFlags) => {
+      const client = context.client();
+      const { attempts } = await client.migration(id);
+      const text = `${id} is cut over as soon as all targets are level; follow it with: cleave watch ${id}`;
+      const accepted = await client.command(id, "approve");
+      await settle(context, accepted, text, flags, { state: "retaining", attempts });
+    });
+
+  waitable(program.command("abort"), "aborted")
     .argument("<migration>", "a migration before its transfer")
     .requiredOption("--reason <text>", "goes into the log")
     .description("abort: the source serves as before, what was made is removed")
     .addHelpText("after", examples('abort split-2026-11 --reason "disk of pod-101 too slow"'))
-    .action((id: string, { reason }: { reason: string }) =>
-      decide(id, "abort", `${id} is aborted; the source serves`, { reason }),
+    .action((id: string, { reason, ...flags }: ReasonFlags) =>
+      decide(id, "abort", `${id} is aborted; the source serves`, flags, "aborted", { reason }),
     );
 
   program
@@ -46,18 +57,18 @@ export function registerDecisionCommands(program: Command, context: Context): vo
     .description("hold it: no cutover, nothing is removed; copies go on and stay level")
     .addHelpText("after", examples('pause split-2026-11 --reason "backup of pod-0 is running"'))
     .action((id: string, { reason }: { reason: string }) =>
-      decide(id, "pause", `${id} is paused; go on with: cleave resume ${id}`, { reason }),
+      decide(id, "pause", `${id} is paused; go on with: cleave resume ${id}`, {}, "", { reason }),
     );
 
-  program
-    .command("resume")
+  waitable(program.command("resume"), "ready")
     .argument("<migration>", "a migration that is paused")
     .description("go on with it")
-    .addHelpText("after", examples("resume split-2026-11"))
-    .action((id: string) => decide(id, "resume", `${id} goes on; follow it with: cleave watch ${id}`));
+    .addHelpText("after", examples("resume split-2026-11", "resume split-2026-11 --wait=completed"))
+    .action((id: string, flags: WaitFlags) =>
+      decide(id, "resume", `${id} goes on; follow it with: cleave watch ${id}`, flags, "ready"),
+    );
 
-  program
-    .command("finalize")
+  waitable(program.command("finalize"), "completed")
     .argument("<migration>", "a migration that retains what it left behind")
     .option("--dry-run", "only say what would be removed: rows, repositories, objects, bytes")
     .option("--watch", "follow it until nothing dormant is left")
@@ -65,14 +76,14 @@ export function registerDecisionCommands(program: Command, context: Context): vo
       "end the retention: no way back from here; what is dormant is checked and removed, in batches",
     )
     .addHelpText("after", examples("finalize split-2026-11 --dry-run", "finalize split-2026-11 --watch"))
-    .action(async (id: string, options: { dryRun?: boolean; watch?: boolean }) => {
+    .action(async (id: string, options: WaitFlags & { dryRun?: boolean; watch?: boolean }) => {
       if (options.dryRun) {
         process.exitCode = await checked(context, id, REMOVAL);
         return;
       }
       if (!options.watch) {
         const text = `${id} is finalized when all checks pass; follow it with: cleave watch ${id}`;
-        return decide(id, "finalize", text, {});
+        return decide(id, "finalize", text, options, "completed", {});
       }
       const client = context.client();
       await client.command(id, "finalize", {});
@@ -80,14 +91,13 @@ export function registerDecisionCommands(program: Command, context: Context): vo
       process.exitCode = await watch(client, id, { json, approve: false, until: "end" });
     });
 
-  program
-    .command("revoke")
+  waitable(program.command("revoke"), "retaining")
     .argument("<migration>", "a migration after its transfer")
     .argument("<pod>", "a target that has not opened")
     .requiredOption("--reason <text>", "goes into the log")
     .description("give the share of a target that cannot open back to the source")
     .addHelpText("after", examples('revoke split-2026-11 pod-101 --reason "its machine is gone"'))
-    .action((id: string, pod: string, { reason }: { reason: string }) =>
-      decide(id, "revoke", `the share of ${pod} is the source's again`, { pod, reason }),
+    .action((id: string, pod: string, { reason, ...flags }: ReasonFlags) =>
+      decide(id, "revoke", `the share of ${pod} is the source's again`, flags, "retaining", { pod, reason }),
     );
 }

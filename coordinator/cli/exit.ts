@@ -1,7 +1,16 @@
-/** Exit codes of `cleave`, documented in its help. */
+/** Exit codes of `cleave`, documented in its help and in docs/12-command-line.md. */
 import type { ErrorCode } from "../../protocol/errors.ts";
 
-export const EXIT = { ok: 0, error: 1, usage: 2, refused: 3, unreachable: 4 } as const;
+export const EXIT = { ok: 0, error: 1, usage: 2, refused: 3, unreachable: 4, late: 5 } as const;
+
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: "done",
+  error: "error",
+  usage: "wrong usage",
+  refused: "refused or aborted, or a check found an error",
+  unreachable: "no answer from the coordinator or its log",
+  late: "--timeout passed before the state was reached",
+};
 
 /** Nothing is wrong with the command or the plan itself, but the cluster's state does not allow it. */
 const REFUSALS: readonly ErrorCode[] = [
@@ -11,6 +20,7 @@ const REFUSALS: readonly ErrorCode[] = [
   "ORGANIZATION_CLAIMED",
   "PLAN_NOT_ON_SOURCE",
   "POD_BUSY",
+  "WAIT_ENDED",
 ];
 const UNREACHABLE: readonly ErrorCode[] = [
   "COORDINATOR_UNREACHABLE",
@@ -19,6 +29,8 @@ const UNREACHABLE: readonly ErrorCode[] = [
 ];
 
 export function exitCodeOf(code: ErrorCode): number {
+  if (code === "USAGE_INVALID") return EXIT.usage;
+  if (code === "WAIT_TIMED_OUT") return EXIT.late;
   if (REFUSALS.includes(code)) return EXIT.refused;
   return UNREACHABLE.includes(code) ? EXIT.unreachable : EXIT.error;
 }

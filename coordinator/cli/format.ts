@@ -1,4 +1,18 @@
 /** Text for terminals. */
+import wrapAnsi from "wrap-ansi";
+
+const COLUMNS = 80;
+
+/** Broken at spaces where it would pass the 80th column, if there is a terminal to read it; `indent` columns come before. */
+export function wrapped(text: string, indent: number): string {
+  return process.stdout.isTTY ? fitted(text, indent) : text;
+}
+
+/** The same anywhere. A word that is longer than a line stays whole: it is there to be copied. */
+export function fitted(text: string, indent: number): string {
+  const lines = wrapAnsi(text, COLUMNS - indent, { trim: true, hard: false }).split("\n");
+  return lines.join(`\n${" ".repeat(indent)}`);
+}
 
 /** `950 ms`, `12.3 s`, `4 min 5 s`, `2 h 3 min`. */
 export function duration(ms: number): string {

@@ -1,14 +1,15 @@
 /** `cleave`: the operator's command, over the coordinator's HTTP API. */
 import { Command, CommanderError } from "commander";
-import { toCleaveError } from "../../protocol/errors.ts";
-import pc from "./colors.ts";
+import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
+import { errorColors as pc } from "./colors.ts";
 import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
-import { EXIT, exitCodeOf } from "./exit.ts";
+import { EXIT, EXIT_MEANINGS, exitCodeOf } from "./exit.ts";
 import { plain } from "./format.ts";
 import { registerHistoryCommand } from "./history.ts";
 import { registerPlanCommands } from "./plans.ts";
 import { registerReadCommands } from "./reads.ts";
+import { registerWaitCommand, withBareWait } from "./wait.ts";
 
 const AFTER_HELP = `
 Daemons and tools (each has its own --help):
@@ -20,18 +21,22 @@ Daemons and tools (each has its own --help):
 ${examples("split split.yaml --dry-run", "split split.yaml --approve --watch", "status")}
 
 Exit codes:
-  0 done   1 error   2 wrong usage   3 refused or aborted   4 no answer from the coordinator or its log
+${Object.entries(EXIT_MEANINGS)
+  .map(([name, meaning]) => `  ${EXIT[name as keyof typeof EXIT]} ${meaning}`)
+  .join("\n")}
 Environment:
   CLEAVE_URL (${DEFAULT_URL}), CLEAVE_TOKEN, NO_COLOR`;
 
-function createProgram(): Command {
+/** All commands, before any is run. */
+export function createProgram(): Command {
   const program = new Command("cleave")
     .description("Split a large Pod into many, online, without losing a write.")
     .option("--url <url>", `the coordinator's address (or CLEAVE_URL)`, httpUrl)
     .option("--json", "print JSON", false)
     .configureHelp({ showGlobalOptions: true })
     .addHelpText("after", AFTER_HELP)
-    .showHelpAfterError("(cleave --help shows the commands and examples)")
+    // What is wrong is said below, once, with its code and what to do.
+    .configureOutput({ outputError: () => undefined })
     .exitOverride();
   program.hook("preAction", () => {
     // Checked only where it is used: `--help` has to work with any environment.
@@ -46,6 +51,7 @@ function createProgram(): Command {
   registerPlanCommands(program, context);
   registerDecisionCommands(program, context);
   registerReadCommands(program, context);
+  registerWaitCommand(program, context);
   registerHistoryCommand(program, context);
   return program;
 }
@@ -54,14 +60,15 @@ function createProgram(): Command {
 export async function runCli(argv: readonly string[]): Promise<void> {
   const program = createProgram();
   try {
-    await program.parseAsync(argv, { from: "user" });
+    await program.parseAsync(withBareWait(argv), { from: "user" });
   } catch (error) {
-    if (error instanceof CommanderError) {
-      process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-      return;
-    }
-    const known = toCleaveError(error);
-    if (program.opts<{ json: boolean }>().json) {
+    if (error instanceof CommanderError && error.exitCode === 0) return;
+    const known =
+      error instanceof CommanderError
+        ? new CleaveError("USAGE_INVALID", error.message.replace(/^error: /, ""))
+        : toCleaveError(error);
+    // Where the command line is wrong, options may not have been read.
+    if (program.opts<{ json: boolean }>().json || argv.includes("--json")) {
       console.log(JSON.stringify({ error: known.code, message: known.message, nextStep: known.nextStep }));
     } else {
       const message = known.message.split("\n").map(plain).join("\n  ");
@@ -77,4 +84,6 @@ if (import.meta.main) {
     process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.error);
   });
   await runCli(process.argv.slice(2));
+  // A stream that is still followed (--timeout) would keep the process; what was printed is let out first.
+  process.stdout.write("", () => process.stderr.write("", () => process.exit()));
 }

@@ -10,6 +10,7 @@ import { checked, START } from "./checked.ts";
 import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
 import { planView, shares } from "./plan-view.ts";
+import { settle, type WaitFlags, waitable } from "./wait.ts";
 import { watch } from "./watch.ts";
 
 const PLAN_EXAMPLE = `
@@ -60,7 +61,6 @@ async function readPlan(file: string): Promise<{ plan: Plan; assignments: Assign
   }
 }
 
-/** Runs the checks of a planned migration, waits for their result and shows it; returns the exit code. */
 export function registerPlanCommands(program: Command, context: Context): void {
   program
     .command("plan")
@@ -101,8 +101,7 @@ const ABOUT = {
 } as const;
 
 function registerRun(program: Command, context: Context, kind: "split" | "move"): void {
-  program
-    .command(kind)
+  waitable(program.command(kind), "ready")
     .argument("<file>", "the plan, YAML or JSON")
     .option("--dry-run", "run all checks, show what they find, then stop")
     .option("--approve", "approve the cutover as soon as that is possible")
@@ -116,28 +115,31 @@ function registerRun(program: Command, context: Context, kind: "split" | "move")
         `${kind} ${kind}.yaml --approve --watch   # through to the end`,
       )}`,
     )
-    .action(async (file: string, options: { dryRun?: boolean; approve?: boolean; watch?: boolean }) => {
-      const { plan } = await readPlan(file);
-      if (plan.kind !== kind)
-        throw new CleaveError(
-          "PLAN_INVALID",
-          `${file} is the plan of a ${plan.kind}: cleave ${plan.kind} ${file}`,
-        );
-      const client = context.client();
-      const { migrationId } = await client.plan(plan);
-      if (options.dryRun) {
-        process.exitCode = await checked(context, migrationId, START);
-        return;
-      }
-      const started = await client.command(migrationId, "start");
-      if (options.approve || options.watch) {
-        process.exitCode = await watch(client, migrationId, {
-          json: context.json,
-          approve: options.approve ?? false,
-          until: options.watch ? "operator" : "approved",
-        });
-        return;
-      }
-      context.print(started, `${migrationId} has started; follow it with: cleave watch ${migrationId}`);
-    });
+    .action(
+      async (file: string, options: { dryRun?: boolean; approve?: boolean; watch?: boolean } & WaitFlags) => {
+        const { plan } = await readPlan(file);
+        if (plan.kind !== kind)
+          throw new CleaveError(
+            "PLAN_INVALID",
+            `${file} is the plan of a ${plan.kind}: cleave ${plan.kind} ${file}`,
+          );
+        const client = context.client();
+        const { migrationId } = await client.plan(plan);
+        if (options.dryRun) {
+          process.exitCode = await checked(context, migrationId, START);
+          return;
+        }
+        const started = await client.command(migrationId, "start");
+        if (options.approve || options.watch) {
+          process.exitCode = await watch(client, migrationId, {
+            json: context.json,
+            approve: options.approve ?? false,
+            until: options.watch ? "operator" : "approved",
+          });
+          return;
+        }
+        const text = `${migrationId} has started; follow it with: cleave watch ${migrationId}`;
+        await settle(context, started, text, options, { state: "ready" });
+      },
+    );
 }

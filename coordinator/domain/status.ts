@@ -14,6 +14,7 @@ import { type Command, possibleCommands } from "./commands.ts";
 import { exactConsensus, notCaughtUp, notRemoved, notSeeded, participants, preflight } from "./consensus.ts";
 import { cutoverWanted, keptWalBytes } from "./decide.ts";
 import type { Observations } from "./observations.ts";
+import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 
 export interface StoreView
   extends Pick<
@@ -48,6 +49,8 @@ export interface MigrationStatus {
   readonly reason: string | null;
   /** What the source's disk keeps for the slowest target, and what it may; null while it is not known. */
   readonly wal: { readonly keptBytes: number; readonly budgetBytes: number | null } | null;
+  /** How long the present step still takes, and by what; null where it waits for a person or is a matter of moments. */
+  readonly estimate: Estimate | null;
   readonly paused: Pause | null;
   /** The newest look at what would be removed; null before the first. */
   readonly removalCheck: RemovalCheck | null;
@@ -72,6 +75,7 @@ export interface ClusterStatus {
 export function clusterStatus(
   state: ClusterState,
   observations: Observations,
+  paces: Paces,
   connected: boolean,
   now: number,
 ): ClusterStatus {
@@ -89,7 +93,7 @@ export function clusterStatus(
       };
     }),
     migrations: Object.values(state.migrations).map((migration) =>
-      migrationStatus(state, migration, observations, now),
+      migrationStatus(state, migration, observations, paces, now),
     ),
   };
 }
@@ -98,9 +102,12 @@ function migrationStatus(
   state: ClusterState,
   migration: Migration,
   observations: Observations,
+  paces: Paces,
   now: number,
 ): MigrationStatus {
   const { context } = migration;
+  const storesOf = (podId: PodId) =>
+    observations.reports.get(podId)?.report.migrations[migration.migrationId]?.stores;
   return {
     migrationId: migration.migrationId,
     kind: migration.kind,
@@ -115,6 +122,7 @@ function migrationStatus(
     transfer: context.transfer,
     reason: context.reason,
     wal: walOf(migration, observations),
+    estimate: estimateOf(migration, participants(migration), storesOf, paces, now),
     paused: context.paused,
     removalCheck: context.removalCheck,
     pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
