@@ -1,6 +1,7 @@
 /** The coordinator's configuration file (YAML); `deploy/coordinator.example.yaml` shows one. */
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { createSecureContext } from "node:tls";
 import { parse } from "yaml";
 import { z } from "zod";
 import { NatsConfig } from "../protocol/adapters/nats-config.ts";
@@ -41,6 +42,10 @@ const CoordinatorFile = z
       .strictObject({
         host: z.string().min(1).default("127.0.0.1"),
         port: z.number().int().min(0).max(65_535).default(7400),
+        /** PEM files: the certificate, with those between it and the one that clients trust, and its key. */
+        tls: z.strictObject({ certificateFile: z.string().min(1), keyFile: z.string().min(1) }).optional(),
+        /** Listen beyond the loopback address without TLS: something in front of it ends TLS, and only that reaches it. */
+        plainHttp: z.boolean().default(false),
       })
       .prefault({}),
     /** Whoever has it may do everything, under any name. Without any token, listen on the loopback address only. */
@@ -83,6 +88,11 @@ const CoordinatorFile = z
   .refine((file) => asksForToken(file) || isLoopback(file.listen.host), {
     error: "is not a loopback address: give a token",
     path: ["listen", "host"],
+  })
+  // A token that is read on its way is everybody's.
+  .refine(({ listen }) => listen.tls !== undefined || listen.plainHttp || isLoopback(listen.host), {
+    error: "is not a loopback address: give listen.tls, or listen.plainHttp where a proxy ends TLS",
+    path: ["listen", "host"],
   });
 
 function asksForToken(file: { token?: unknown; tokenFile?: unknown; tokens?: unknown }): boolean {
@@ -95,8 +105,10 @@ function isLoopback(host: string): boolean {
 
 type File = z.infer<typeof CoordinatorFile>;
 
-/** As it is used: paths absolute, the tokens read (none: none is asked for). */
-export type CoordinatorConfig = Omit<File, "token" | "tokenFile" | "tokens"> & {
+/** As it is used: paths absolute, certificate and tokens read (no token: none is asked for). */
+export type CoordinatorConfig = Omit<File, "listen" | "token" | "tokenFile" | "tokens"> & {
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly tls: { readonly certificate: string; readonly key: string } | null;
   readonly tokens: readonly AccessToken[];
 };
 
@@ -108,7 +120,7 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
   const folder = dirname(resolve(path));
   const parsed = CoordinatorFile.safeParse(await readYaml(path));
   if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${path}: ${z.prettifyError(parsed.error)}`);
-  const { token, tokenFile, tokens, ...file } = parsed.data;
+  const { token, tokenFile, tokens, listen, ...file } = parsed.data;
   const absolute = (name?: string) => (name === undefined ? undefined : resolve(folder, name));
   const { passwordFile, tokenFile: natsTokenFile, ...nats } = file.nats;
   const natsPaths = { passwordFile: absolute(passwordFile), tokenFile: absolute(natsTokenFile) };
@@ -121,8 +133,26 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
       ...(natsPaths.passwordFile === undefined ? {} : { passwordFile: natsPaths.passwordFile }),
       ...(natsPaths.tokenFile === undefined ? {} : { tokenFile: natsPaths.tokenFile }),
     },
+    listen: { host: listen.host, port: listen.port },
+    tls: listen.tls === undefined ? null : await readTls(listen.tls, folder),
     tokens: await readTokens({ token, tokenFile, tokens }, path, folder),
   };
+}
+
+/** A pair that no connection could use is found now, and not by the first client. */
+async function readTls(
+  files: { readonly certificateFile: string; readonly keyFile: string },
+  folder: string,
+): Promise<{ certificate: string; key: string }> {
+  const [certificateFile, keyFile] = [resolve(folder, files.certificateFile), resolve(folder, files.keyFile)];
+  const [certificate, key] = [await readText(certificateFile), await readText(keyFile)];
+  try {
+    createSecureContext({ cert: certificate, key });
+  } catch (error) {
+    const why = `${certificateFile} with ${keyFile}: ${(error as Error).message}`;
+    throw new CleaveError("CONFIG_INVALID", why, { cause: error });
+  }
+  return { certificate, key };
 }
 
 async function readTokens(

@@ -71,7 +71,7 @@ export async function startCoordinator(
     const found = link.problem();
     return found === null ? null : new CleaveError(found.code, found.message);
   };
-  const { tokens } = config;
+  const { tokens, tls } = config;
   const meters = new Meters({ exposer: "coordinator", ofProcess: true });
   const measured = {
     service: coordinator,
@@ -87,6 +87,7 @@ export async function startCoordinator(
     ready: () => ready,
     problem,
     tokens,
+    tls,
     logger,
     metrics,
   });
@@ -98,7 +99,7 @@ export async function startCoordinator(
   }
   const address = api.server.address();
   const port = typeof address === "object" && address !== null ? address.port : config.listen.port;
-  logger.info({ url: `http://${config.listen.host}:${port}` }, "the API answers");
+  logger.info({ url: `http${tls === null ? "" : "s"}://${config.listen.host}:${port}` }, "the API answers");
   let stopping = false;
   const started = coordinator.start().then(
     () => {

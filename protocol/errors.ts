@@ -99,6 +99,10 @@ export const ERRORS = {
     "The token's role does not allow this.",
     "Use a token with the role that the message names; `tokens` of the coordinator's configuration says who has which.",
   ],
+  IDEMPOTENCY_KEY_REUSED: [
+    "The same Idempotency-Key came with another request.",
+    "Make a new key for each decision, and send one again only with the very same request.",
+  ],
   NOT_FOUND: ["There is nothing at this address.", "Look at the API's description under /docs/json."],
   CONFIG_INVALID: [
     "The configuration file cannot be read or does not fit its schema.",
@@ -106,7 +110,7 @@ export const ERRORS = {
   ],
   COORDINATOR_UNREACHABLE: [
     "The coordinator does not answer.",
-    "Check that it runs and that CLEAVE_URL points to it.",
+    "Check that it runs and that CLEAVE_URL points to it; over TLS, that `--ca` or CLEAVE_CA names the file of who issued its certificate.",
   ],
   NATS_UNREACHABLE: [
     "NATS does not answer.",

@@ -12,6 +12,7 @@ import type { Logger } from "../../protocol/ports/logger.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { guardRoutes } from "./access.ts";
 import { registerHealthRoutes } from "./health.ts";
+import { answerOnce } from "./idempotency.ts";
 import { type MetricsOptions, registerMetricsRoute } from "./metrics.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { registerPlanRoutes } from "./plans.ts";
@@ -27,16 +28,25 @@ export interface ApiOptions {
   readonly problem: () => CleaveError | null;
   /** None: none is asked for. */
   readonly tokens: readonly AccessToken[];
+  /** Without: plain HTTP. */
+  readonly tls?: ServerTls | null;
   readonly logger: Logger;
   readonly metrics?: MetricsOptions;
+}
+
+/** PEM: the certificate with those that it needs to be trusted, and its key. */
+export interface ServerTls {
+  readonly certificate: string;
+  readonly key: string;
 }
 
 export type Api = FastifyInstance;
 
 export async function createApi(options: ApiOptions): Promise<Api> {
-  const { service, tokens, logger } = options;
+  const { service, tokens, tls, logger } = options;
   const app = fastify({
     logger: false,
+    https: tls == null ? null : { cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" },
     // Streams would otherwise keep the process from ending.
     forceCloseConnections: true,
     // An organization's 200 bytes, every one of them written as `%xx`.
@@ -83,6 +93,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const guarded: FastifyPluginAsync = async (routes) => {
     guardRoutes(routes, tokens, logger);
     routes.addHook("onRequest", async () => requireReady(options));
+    answerOnce(routes);
     registerMigrationRoutes(routes, service);
     registerReadRoutes(routes, service);
     // In a context of its own: there, and only there, bodies are plans.

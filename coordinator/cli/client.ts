@@ -1,5 +1,6 @@
 /** The API as the command line uses it. */
 import { userInfo } from "node:os";
+import { Agent } from "undici";
 import { CleaveError, ERRORS, type ErrorCode } from "../../protocol/errors.ts";
 import type { ClusterStatus, MigrationStatus, StoredRecord } from "../ports.ts";
 
@@ -34,10 +35,14 @@ export class ApiClient {
   readonly #url: string;
   readonly #token: string | undefined;
 
-  /** `url` has been checked to be one. */
-  constructor(url: string, token: string | undefined) {
+  readonly #dispatcher: RequestInit["dispatcher"];
+
+  /** `url` has been checked to be one; `ca` is what a TLS server is trusted by instead of the usual, as PEM. */
+  constructor(url: string, token: string | undefined, ca?: string) {
     this.#url = url.replace(/\/+$/, "");
     this.#token = token?.trim() || undefined;
+    // Node's own types of the same class, a version apart.
+    if (ca !== undefined) this.#dispatcher = new Agent({ connect: { ca } }) as never;
   }
 
   status(): Promise<ClusterStatus> {
@@ -117,7 +122,8 @@ export class ApiClient {
   async #fetch(path: string, init: RequestInit): Promise<Response> {
     try {
       // A redirect would carry the token to wherever it points.
-      return await fetch(`${this.#url}${path}`, { ...init, redirect: "manual" });
+      const dispatcher = this.#dispatcher === undefined ? {} : { dispatcher: this.#dispatcher };
+      return await fetch(`${this.#url}${path}`, { ...init, ...dispatcher, redirect: "manual" });
     } catch (error) {
       throw this.#unreachable(error);
     }

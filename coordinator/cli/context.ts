@@ -1,5 +1,7 @@
 /** What every command needs: where the coordinator is, and how to answer. */
+import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
+import { CleaveError } from "../../protocol/errors.ts";
 import { ApiClient } from "./client.ts";
 
 export const DEFAULT_URL = "http://127.0.0.1:7400";
@@ -12,14 +14,26 @@ export interface Context {
 }
 
 export function contextOf(program: Command): Context {
-  const options = () => program.opts<{ url: string; json: boolean }>();
+  const options = () => program.opts<{ url: string; json: boolean; ca?: string }>();
   return {
-    client: () => new ApiClient(options().url, process.env["CLEAVE_TOKEN"]),
+    client: () => {
+      const { url, ca = process.env["CLEAVE_CA"] } = options();
+      return new ApiClient(url, process.env["CLEAVE_TOKEN"], ca ? readCertificates(ca) : undefined);
+    },
     get json() {
       return options().json;
     },
     print: (value, text) => console.log(options().json ? JSON.stringify(value, null, 2) : text),
   };
+}
+
+/** @throws CleaveError CONFIG_INVALID. */
+function readCertificates(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new CleaveError("CONFIG_INVALID", `the certificates to trust: ${(error as Error).message}`);
+  }
 }
 
 /** @throws InvalidArgumentError, which commander shows as wrong usage. */

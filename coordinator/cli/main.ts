@@ -25,13 +25,14 @@ ${Object.entries(EXIT_MEANINGS)
   .map(([name, meaning]) => `  ${EXIT[name as keyof typeof EXIT]} ${meaning}`)
   .join("\n")}
 Environment:
-  CLEAVE_URL (${DEFAULT_URL}), CLEAVE_TOKEN, NO_COLOR`;
+  CLEAVE_URL (${DEFAULT_URL}), CLEAVE_TOKEN, CLEAVE_CA, NO_COLOR`;
 
 /** All commands, before any is run. */
 export function createProgram(): Command {
   const program = new Command("cleave")
     .description("Split a large Pod into many, online, without losing a write.")
     .option("--url <url>", `the coordinator's address (or CLEAVE_URL)`, httpUrl)
+    .option("--ca <file>", "trust the coordinator by these certificates, PEM (or CLEAVE_CA)")
     .option("--json", "print JSON", false)
     .configureHelp({ showGlobalOptions: true })
     .addHelpText("after", AFTER_HELP)

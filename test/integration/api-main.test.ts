@@ -165,6 +165,9 @@ it.each([
   [{ cluster: { pods: ["pod-0"], defaultPod: "pod-1" } }, /cluster\.defaultPod/],
   [{ cluster: { pods: ["Pod_0"], defaultPod: "Pod_0" } }, /cluster\.pods/],
   [{ listen: { host: "0.0.0.0" } }, /listen\.host/],
+  [{ listen: { host: "10.0.0.1" }, token: "0123456789abcdef" }, /give listen\.tls.*\n.*listen\.host/],
+  [{ listen: { tls: { certificateFile: "none.crt", keyFile: "none.key" } } }, /none\.crt: .*ENOENT/],
+  [{ listen: { tls: { certificateFile: "token", keyFile: "token" } } }, /token with .*token: /],
   [{ token: "short" }, /token/],
   [{ tokenFile: "none" }, /none: ENOENT/],
   [{ token: "0123456789abcdef", tokenFile: "token" }, /either token, tokenFile or tokens/],
@@ -227,6 +230,12 @@ it("named tokens come from files and from the environment, and are enough to lis
     { name: "grafana", role: "viewer", token: "fedcba9876543210" },
   ]);
   delete process.env["CLEAVE_TEST_TOKEN"];
+});
+
+it("beyond the loopback address without TLS only where that is said", async () => {
+  const listen = { host: "0.0.0.0", port: 7400, plainHttp: true };
+  const { file } = await configuration({ listen, token: "0123456789abcdef" });
+  expect(await loadCoordinatorConfig(file)).toMatchObject({ listen: { host: "0.0.0.0" }, tls: null });
 });
 
 it("the example is a configuration", async () => {

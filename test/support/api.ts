@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import { Agent } from "../../agent/agent.ts";
 import type { AccessToken } from "../../coordinator/api/roles.ts";
-import { type Api, createApi } from "../../coordinator/api/server.ts";
+import { type Api, createApi, type ServerTls } from "../../coordinator/api/server.ts";
 import { Coordinator } from "../../coordinator/coordinator.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
@@ -38,6 +38,7 @@ export const PODS = ["pod-0", "pod-100", "pod-101"] as const;
 
 export interface ApiFixtureOptions {
   readonly tokens?: readonly AccessToken[];
+  readonly tls?: ServerTls;
   readonly logger?: Logger;
 }
 
@@ -74,6 +75,7 @@ export async function startApi(options: ApiFixtureOptions = {}): Promise<ApiFixt
       ready: () => fixture.ready,
       problem: () => (log.down ? new CleaveError("NATS_UNREACHABLE", "the log is down") : null),
       tokens: options.tokens ?? [],
+      tls: options.tls ?? null,
       logger: options.logger ?? silentLogger,
     });
     created.server.on("connection", (socket: Socket) => {
@@ -87,7 +89,7 @@ export async function startApi(options: ApiFixtureOptions = {}): Promise<ApiFixt
   const address = api.server.address();
   if (address === null || typeof address === "string") throw new Error("the API does not listen");
   const fixture: ApiFixture = {
-    url: `http://127.0.0.1:${address.port}`,
+    url: `http${options.tls === undefined ? "" : "s"}://127.0.0.1:${address.port}`,
     port: address.port,
     log,
     coordinator,
