@@ -20,6 +20,7 @@ import { type Command, decideCommand, decidePlan } from "./domain/commands.ts";
 import { decideNext, nextDeadlineAt, observe } from "./domain/decide.ts";
 import { accept, noObservations, type Observations } from "./domain/observations.ts";
 import { noPaces, notePace, type Paces } from "./domain/pace.ts";
+import { decideRollback, findRollback, type RollbackRequest } from "./domain/rollback.ts";
 import { type ClusterStatus, clusterStatus } from "./domain/status.ts";
 import type { CoordinatorService, StoredRecord } from "./ports.ts";
 
@@ -165,6 +166,25 @@ export class Coordinator implements CoordinatorService {
       decidePlan(state, plan, assignments, digest, this.#follower.assignmentsOf),
     );
     return { migrationId: plan.migration };
+  }
+
+  async rollback(request: RollbackRequest, by: string): Promise<{ migrationId: MigrationId }> {
+    const { assignmentsOf } = this.#follower;
+    // What goes back may change until it is decided: then it is found anew, since its digest is named in the event.
+    for (;;) {
+      const { assignments, migrationId } = findRollback(this.#follower.state, request, assignmentsOf);
+      const bytes = encodeAssignments(assignments);
+      const digest = digestOf(bytes);
+      await this.#options.blobs.put(bytes);
+      this.#follower.keep(digest, assignments);
+      let changed = false;
+      await this.#append(by, (state) => {
+        const now = findRollback(state, request, assignmentsOf);
+        changed = now.migrationId !== migrationId || digestOf(encodeAssignments(now.assignments)) !== digest;
+        return changed ? [] : decideRollback(state, request, digest, assignmentsOf);
+      });
+      if (!changed) return { migrationId };
+    }
   }
 
   async command(migrationId: MigrationId, command: Command, by: string): Promise<void> {

@@ -5,10 +5,12 @@ import type { ReadRecord } from "../protocol/events.ts";
 import type { MigrationId, OrganizationId } from "../protocol/ids.ts";
 import type { Plan } from "../protocol/plan.ts";
 import type { Command } from "./domain/commands.ts";
+import type { RollbackRequest } from "./domain/rollback.ts";
 import type { ClusterStatus } from "./domain/status.ts";
 
 export type { Command } from "./domain/commands.ts";
 export type { Estimate } from "./domain/pace.ts";
+export type { RollbackRequest } from "./domain/rollback.ts";
 export type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "./domain/status.ts";
 
 /** A record of the log with its sequence. */
@@ -17,6 +19,8 @@ export type StoredRecord = ReadRecord & { readonly sequence: number };
 export interface CoordinatorService {
   /** Resolves when the plan is in the log (also when the very same plan already was). @throws CleaveError when refused. */
   createPlan(plan: Plan, assignments: Assignments, by: string): Promise<{ migrationId: MigrationId }>;
+  /** Resolves when the rollback is planned and its checks have begun. @throws CleaveError when refused. */
+  rollback(request: RollbackRequest, by: string): Promise<{ migrationId: MigrationId }>;
   /** Resolves when the command's events are in the log. @throws CleaveError when refused. */
   command(migrationId: MigrationId, command: Command, by: string): Promise<void>;
   state(): ClusterState;

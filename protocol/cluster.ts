@@ -1,12 +1,14 @@
 /** The state of the whole cluster as folded from the log. Plain data: a checkpoint is this, encoded. */
 import type { Assignments, AssignmentsOf } from "./assignments.ts";
 import type { Digest, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "./ids.ts";
-import type { MigrationSnapshot } from "./migration-machine.ts";
+import { isOver, type MigrationSnapshot } from "./migration-machine.ts";
 import type { MigrationKind, Settings } from "./plan.ts";
 
 export interface Migration extends MigrationSnapshot {
   readonly migrationId: MigrationId;
   readonly kind: MigrationKind;
+  /** Of a rollback: the migration that took its organizations away. */
+  readonly of: MigrationId | null;
   readonly sourcePodId: PodId;
   readonly assignments: { readonly digest: Digest; readonly organizations: number };
   readonly settings: Settings;
@@ -96,6 +98,23 @@ export function sharePhase(migration: Migration, podId: PodId): SharePhase {
     return share === "opened" ? "opened" : "transferred";
   }
   return migration.context.fenceUp ? "fenced" : "source";
+}
+
+/** The rollbacks of a migration, in the order in which they were planned. */
+export function rollbacksOf(state: ClusterState, migrationId: MigrationId): Migration[] {
+  return Object.values(state.migrations).filter((migration) => migration.of === migrationId);
+}
+
+/**
+ * Targets whose changes flow back to the source: prepared while the migration is made, armed before a target opens, kept
+ * up until the retention is over.
+ */
+export function wayBackOf({ lifecycle, context, settings }: Migration): PodId[] {
+  const over = lifecycle === "cleaning" || isOver(lifecycle);
+  if (over || settings.retention.wayBack === "none") return [];
+  return context.targetPodIds.filter(
+    (podId) => context.shares[podId] !== "revoked" && context.wayBackGivenUp[podId] === undefined,
+  );
 }
 
 /** The live migration (if any) that claims an organization, for at most one can (PROTOCOL, lifecycle). */

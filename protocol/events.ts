@@ -44,6 +44,19 @@ export const EVENT_SCHEMAS = {
     assignments: z.object({ digest: Digest, organizations: z.number().int().positive() }),
     settings: Settings,
   }),
+  /**
+   * Organizations go back to where `of` took them from: a move whose copies have been kept level since that transfer.
+   * An event of its own, so that a version that keeps no way back says so.
+   */
+  RollbackPlanned: z.object({
+    type: z.literal("RollbackPlanned"),
+    ...migration,
+    of: MigrationId,
+    sourcePodId: PodId,
+    targetPodId: PodId,
+    assignments: z.object({ digest: Digest, organizations: z.number().int().positive() }),
+    settings: Settings,
+  }),
   /** `start`: go on to seeding when all checks pass; otherwise (a dry run) return to `planned` with the findings. */
   PreflightStarted: z.object({ type: z.literal("PreflightStarted"), ...migration, start: z.boolean() }),
   PreflightPassed: z.object({
@@ -88,6 +101,17 @@ export const EVENT_SCHEMAS = {
     epoch: Epoch,
     routeVersion: RouteVersion,
   }),
+  /**
+   * Of a rollback whose source is lost for ever: the copy takes over as it is, without evidence, because an operator
+   * says that the source will never serve again. What had not flowed back is lost; the reason says who decided so.
+   */
+  TransferForced: z.object({
+    type: z.literal("TransferForced"),
+    ...migration,
+    epoch: Epoch,
+    routeVersion: RouteVersion,
+    reason,
+  }),
   /** The source serves again; the replicas go on following, so that the hours of copying are not thrown away. */
   FenceLowered: z.object({ type: z.literal("FenceLowered"), ...migration, epoch: Epoch, reason }),
   Opened: z.object({ type: z.literal("Opened"), ...migration, epoch: Epoch, podId: PodId }),
@@ -103,8 +127,18 @@ export const EVENT_SCHEMAS = {
   /** Nothing is decided by itself any more, and nothing is removed; what follows goes on following. */
   MigrationPaused: z.object({ type: z.literal("MigrationPaused"), ...migration, reason }),
   MigrationResumed: z.object({ type: z.literal("MigrationResumed"), ...migration }),
-  /** `end`: end the retention when all checks pass; otherwise (a dry run) only say what would be removed. */
-  RemovalCheckStarted: z.object({ type: z.literal("RemovalCheckStarted"), ...migration, end: z.boolean() }),
+  /** What one target's organizations change flows back no more: they cannot be rolled back from here on. */
+  WayBackGivenUp: z.object({ type: z.literal("WayBackGivenUp"), ...migration, podId: PodId, reason }),
+  /**
+   * `end`: end the retention when all checks pass; otherwise (a dry run) only say what would be removed.
+   * `despiteWayBack`: also where the way back is not level.
+   */
+  RemovalCheckStarted: z.object({
+    type: z.literal("RemovalCheckStarted"),
+    ...migration,
+    end: z.boolean(),
+    despiteWayBack: z.boolean().optional(),
+  }),
   /** The checks' findings: of a dry run, or because of an error among them; the retention goes on. */
   RemovalChecked: z.object({
     type: z.literal("RemovalChecked"),
@@ -126,6 +160,8 @@ export const EVENT_SCHEMAS = {
 export type EventType = keyof typeof EVENT_SCHEMAS;
 export type ClusterEvent = { [K in EventType]: z.infer<(typeof EVENT_SCHEMAS)[K]> }[EventType];
 export type MigrationEvent = Exclude<ClusterEvent, { type: "ClusterConfigured" }>;
+/** The events that begin a migration; each names its assignments, which have to be at hand before it is folded. */
+export type PlannedEvent = Extract<ClusterEvent, { readonly assignments: unknown }>;
 
 /** An event of a type or version that this process does not know; it is kept, and stops its migration (rule 13). */
 export const UnknownEvent = z.looseObject({

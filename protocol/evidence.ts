@@ -1,7 +1,7 @@
 /** What agents find and report: preflight findings, problems, store status and evidence. Plain data, bounded. */
 import { z } from "zod";
 import type { ErrorCode } from "./errors.ts";
-import { Epoch, StoreName } from "./ids.ts";
+import { Epoch, PodId, StoreName } from "./ids.ts";
 
 /**
  * The code of an error as it is reported: one of `ERRORS`, or one that only a newer version of the writer knows.
@@ -65,6 +65,19 @@ export const Goal = z.enum([
 ]);
 export type Goal = z.infer<typeof Goal>;
 
+/** One target's way back, as the source's store sees it. */
+export const WayBackStatus = z.object({
+  /** As `lag` of StoreStatus: how far this Pod's dormant copy is behind the new authority. */
+  lag: z.object({
+    amount: z.number().nonnegative().nullable(),
+    unit: z.enum(["bytes", "repositories", "objects"]),
+  }),
+  /** The copy was compared with the new authority's, and no difference is open. */
+  verified: z.boolean(),
+  problem: Problem.nullable(),
+});
+export type WayBackStatus = z.infer<typeof WayBackStatus>;
+
 export const StoreStatus = z.object({
   goal: Goal,
   /** The goal is reached; for continuing goals (`serve`, `follow`): it was reached and is being kept. */
@@ -83,7 +96,9 @@ export const StoreStatus = z.object({
   /** The background comparison has seen everything and found no difference that is still open. */
   verified: z.boolean(),
   evidence: Evidence.nullable(),
-  /** Of a source: WAL that its disk has to keep for the slowest target. */
+  /** Of a source after the transfer: by target, what flows back from it. Absent where nothing does. */
+  wayBack: z.record(PodId, WayBackStatus).optional(),
+  /** Of a source: WAL that its disk has to keep for the slowest target. Of an open target: for the way back. */
   keptBytes: z.number().nonnegative().optional(),
   problems: z.array(Problem).max(50),
   /** Writers that were terminated or are still waited for at the fence, for the report to the operator. */

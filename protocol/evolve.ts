@@ -1,8 +1,9 @@
 /** Fold: state × record → state. Total and pure; folding from zero or from any checkpoint gives the same (I8). */
 import type { ClusterState, Migration } from "./cluster.ts";
-import type { ClusterEvent, MigrationEvent, ReadRecord } from "./events.ts";
+import type { ClusterEvent, MigrationEvent, PlannedEvent, ReadRecord } from "./events.ts";
 import { mark } from "./marks.ts";
 import { advance, initialSnapshot, type MachineEvent } from "./migration-machine.ts";
+import type { MigrationKind } from "./plan.ts";
 
 interface Stamp {
   readonly at: number;
@@ -34,22 +35,19 @@ function withEvent(state: ClusterState, event: ClusterEvent, stamp: Stamp): Clus
   if (event.type === "ClusterConfigured") {
     return { ...state, pods: event.pods, defaultPodId: event.defaultPodId, stores: event.stores };
   }
-  if (event.type === "MigrationPlanned" || event.type === "MovePlanned") {
+  if (isPlanned(event)) {
     if (find(state, event.migrationId)) return state;
-    const [kind, targetPodIds] =
-      event.type === "MovePlanned"
-        ? (["move", [event.targetPodId]] as const)
-        : ([event.kind, event.targetPodIds] as const);
     return withMigration(state, {
       migrationId: event.migrationId,
-      kind,
+      kind: kindOf(event),
+      of: event.type === "RollbackPlanned" ? event.of : null,
       sourcePodId: event.sourcePodId,
       assignments: event.assignments,
       settings: event.settings,
       plannedAt: stamp.at,
       plannedBy: stamp.by,
       notUnderstood: null,
-      ...initialSnapshot(targetPodIds),
+      ...initialSnapshot(event.type === "MigrationPlanned" ? event.targetPodIds : [event.targetPodId]),
     });
   }
   const before = find(state, event.migrationId);
@@ -70,7 +68,7 @@ function withRoutes(
     return { ...state, epoch: Math.max(state.epoch, event.epoch) };
   }
   if (
-    event.type === "AuthorityTransferred" &&
+    (event.type === "AuthorityTransferred" || event.type === "TransferForced") &&
     before.context.transfer === null &&
     after.context.transfer !== null
   ) {
@@ -80,7 +78,8 @@ function withRoutes(
       digest: after.assignments.digest,
       revoked: {},
     };
-    return { ...state, routeVersion: event.routeVersion, routeLayers: [layer, ...state.routeLayers] };
+    const epoch = Math.max(state.epoch, event.epoch);
+    return { ...state, epoch, routeVersion: event.routeVersion, routeLayers: [layer, ...state.routeLayers] };
   }
   if (
     event.type === "TransferRevoked" &&
@@ -95,6 +94,16 @@ function withRoutes(
     return { ...state, routeVersion: event.routeVersion, routeLayers };
   }
   return state;
+}
+
+/** Begins a migration: its assignments have to be known before it is folded. */
+export function isPlanned(event: ReadRecord["events"][number]): event is PlannedEvent {
+  return "assignments" in event;
+}
+
+function kindOf(event: PlannedEvent): MigrationKind {
+  if (event.type === "MigrationPlanned") return event.kind;
+  return event.type === "MovePlanned" ? "move" : "rollback";
 }
 
 function find(state: ClusterState, migrationId: string): Migration | undefined {

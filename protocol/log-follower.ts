@@ -6,7 +6,7 @@ import { type Assignments, type AssignmentsOf, decodeAssignments } from "./assig
 import { type ClusterState, emptyCluster, isUnderstood } from "./cluster.ts";
 import { CleaveError } from "./errors.ts";
 import type { ClusterEvent, ReadRecord } from "./events.ts";
-import { evolve } from "./evolve.ts";
+import { evolve, isPlanned } from "./evolve.ts";
 import type { Digest } from "./ids.ts";
 import { mark } from "./marks.ts";
 import type { Blobs } from "./ports/blobs.ts";
@@ -101,9 +101,7 @@ export class LogFollower {
     });
     const subscription = await this.#ports.log.subscribe(0, async (record, sequence) => {
       if (sequence !== state.sequence + 1 || sequence > last) return;
-      for (const event of record.events)
-        if (event.type === "MigrationPlanned" || event.type === "MovePlanned")
-          await this.#load(event.assignments.digest);
+      for (const event of record.events) if (isPlanned(event)) await this.#load(event.assignments.digest);
       state = evolve(state, record, sequence);
       if (sequence === last) done.resolve();
     });
@@ -182,9 +180,7 @@ export class LogFollower {
       mark("record-known-already");
       return;
     }
-    for (const event of record.events)
-      if (event.type === "MigrationPlanned" || event.type === "MovePlanned")
-        await this.#load(event.assignments.digest);
+    for (const event of record.events) if (isPlanned(event)) await this.#load(event.assignments.digest);
     if (sequence <= this.#state.sequence) return;
     if (sequence !== this.#state.sequence + 1) {
       // Our own append overtook the subscription: what lies between is on its way and comes in order.

@@ -28,6 +28,8 @@ export interface Transfer {
   readonly routeVersion: RouteVersion;
   readonly at: number;
   readonly sequence: number;
+  /** Without evidence, because the source is lost: whatever it has, it has to be kept from serving. */
+  readonly forced: boolean;
 }
 
 /** `closed` until the target appended `Opened`; then nothing can revoke it. */
@@ -51,6 +53,8 @@ export interface MigrationContext {
   /** Why the migration is where it is: of the last lowering, revocation or abort. */
   readonly reason: string | null;
   readonly paused: Pause | null;
+  /** Targets whose changes flow back no more, each with the reason. */
+  readonly wayBackGivenUp: Readonly<Record<PodId, string>>;
   /** The newest check of what would be removed; `open` while its findings are awaited. */
   readonly removalCheck: RemovalCheck | null;
   /** While cleaning: stores of files have removed what is dormant; rows are next. */
@@ -68,6 +72,8 @@ export interface RemovalCheck {
   readonly sequence: number;
   /** Ends the retention when nothing speaks against it. */
   readonly end: boolean;
+  /** Also where the way back is not level. */
+  readonly despiteWayBack: boolean;
   readonly by: string;
   readonly open: boolean;
 }
@@ -97,7 +103,13 @@ const machineSetup = setup({
     checkRemoval: assign(({ event }) =>
       event.type === "RemovalCheckStarted"
         ? {
-            removalCheck: { sequence: event.sequence, end: event.end, by: event.by, open: true },
+            removalCheck: {
+              sequence: event.sequence,
+              end: event.end,
+              despiteWayBack: event.despiteWayBack ?? false,
+              by: event.by,
+              open: true,
+            },
             findings: [],
           }
         : {},
@@ -105,12 +117,18 @@ const machineSetup = setup({
     closeRemovalCheck: assign(({ context }) =>
       context.removalCheck === null ? {} : { removalCheck: { ...context.removalCheck, open: false } },
     ),
+    giveUpWayBack: assign(({ context, event }) =>
+      event.type === "WayBackGivenUp" && context.shares[event.podId] !== undefined
+        ? { wayBackGivenUp: { ...context.wayBackGivenUp, [event.podId]: event.reason } }
+        : {},
+    ),
     noteFilesRemoved: assign({ filesRemoved: true }),
     approve: assign(({ event }) => (event.type === "CutoverApproved" ? { approvedBy: event.by } : {})),
     noteReason: assign(({ event }) => {
       if (
         event.type === "FenceLowered" ||
         event.type === "MigrationAborted" ||
+        event.type === "TransferForced" ||
         event.type === "TransferRevoked"
       )
         return { reason: event.reason };
@@ -137,15 +155,20 @@ const machineSetup = setup({
       event.type === "ConsensusReached" ? { evidence: event.evidence } : {},
     ),
     transferAuthority: assign(({ event }) =>
-      event.type === "AuthorityTransferred"
+      event.type === "AuthorityTransferred" ? { fenceUp: false, transfer: transferBy(event, false) } : {},
+    ),
+    forceTransfer: assign(({ event }) =>
+      event.type === "TransferForced"
         ? {
             fenceUp: false,
-            transfer: {
+            // Nobody is asked for evidence under it; stores and leases go by its epoch.
+            fence: {
               epoch: event.epoch,
-              routeVersion: event.routeVersion,
-              at: event.at,
-              sequence: event.sequence,
+              raisedAt: event.at,
+              raisedSequence: event.sequence,
+              deadlineAt: event.at,
             },
+            transfer: transferBy(event, true),
           }
         : {},
     ),
@@ -163,6 +186,14 @@ const machineSetup = setup({
       Object.values<ShareState>(settle(context, event.podId, "opened")).every((share) => share !== "closed"),
   },
 });
+
+function transferBy(
+  event: MachineEvent & { readonly epoch: Epoch; readonly routeVersion: RouteVersion },
+  forced: boolean,
+): Transfer {
+  const { epoch, routeVersion, at, sequence } = event;
+  return { epoch, routeVersion, at, sequence, forced };
+}
 
 /** The first word on a share wins: a share that is opened cannot be revoked, nor the other way round (rule 1). */
 function settle(
@@ -197,6 +228,7 @@ export const migrationMachine = machineSetup.createMachine({
     >,
     reason: null,
     paused: null,
+    wayBackGivenUp: {},
     removalCheck: null,
     filesRemoved: false,
   }),
@@ -204,7 +236,11 @@ export const migrationMachine = machineSetup.createMachine({
   states: {
     planned: {
       description: "The plan is accepted and its organizations are claimed. Nothing was touched.",
-      on: { PreflightStarted: { target: "preflight", actions: "requestPreflight" }, MigrationAborted: abort },
+      on: {
+        PreflightStarted: { target: "preflight", actions: "requestPreflight" },
+        TransferForced: { target: "activating", actions: ["forceTransfer", "noteReason"] },
+        MigrationAborted: abort,
+      },
     },
     preflight: {
       description: "Every participant checks what it needs. Nothing is changed anywhere.",
@@ -277,12 +313,14 @@ export const migrationMachine = machineSetup.createMachine({
           { guard: "isLastShare", target: "retaining", actions: ["revokeShare", "noteReason"] },
           { actions: ["revokeShare", "noteReason"] },
         ],
+        WayBackGivenUp: { actions: "giveUpWayBack" },
       },
     },
     retaining: {
       description: "The new Pods are authoritative; what is left behind is dormant and kept.",
       on: {
         RemovalCheckStarted: { actions: "checkRemoval" },
+        WayBackGivenUp: { actions: "giveUpWayBack" },
         RemovalChecked: { actions: ["keepFindings", "closeRemovalCheck"] },
         RetentionEnded: { target: "cleaning", actions: ["keepFindings", "closeRemovalCheck", "resume"] },
         ...pausable,

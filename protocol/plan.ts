@@ -40,12 +40,15 @@ export const Settings = z.strictObject({
       readLeaseMs: milliseconds.min(100).default(2_000),
     })
     .prefault({}),
-  /** What replication slots may keep on the source's disk before the transfer. */
+  /**
+   * What replication slots may keep on a disk: before the transfer on the source's, and while retaining on that of each
+   * new Pod, for the way back.
+   */
   walBudget: z
     .strictObject({
       /** Null: as much as the disk has. */
       bytes: z.number().int().positive().nullable().default(null),
-      /** `abort` drops the slots; `warn` leaves it to the operator, and to the disk. */
+      /** `abort` drops the slots (after the transfer: gives up the way back); `warn` leaves it to the operator. */
       exceeded: z.enum(["abort", "warn"]).default("abort"),
     })
     .prefault({}),
@@ -64,6 +67,11 @@ export const Settings = z.strictObject({
         .max(366 * 24 * 3600 * 1000)
         .nullable()
         .default(null),
+      /**
+       * `replicated`: whatever the new Pods change flows back to the source until the retention is over, so that a
+       * rollback loses nothing. `none`: what was left behind stays as it was at the transfer, and there is no rollback.
+       */
+      wayBack: z.enum(["replicated", "none"]).default("none"),
     })
     .prefault({}),
   rateLimits: z
@@ -80,8 +88,9 @@ export const Settings = z.strictObject({
 export type Settings = z.infer<typeof Settings>;
 
 /** `split`: new Pods become replicas of the whole source. `move`: organizations go to one Pod that exists already. */
-export const MigrationKind = z.enum(["split", "move"]);
-export type MigrationKind = z.infer<typeof MigrationKind>;
+export const PlanKind = z.enum(["split", "move"]);
+/** `rollback`: organizations go back to copies that the migration before has kept level; no plan is written for it. */
+export type MigrationKind = z.infer<typeof PlanKind> | "rollback";
 
 const Assignment = z.union([
   /** `{pod: pod-100, organizations: [gitlab-org, 42]}` */
@@ -99,7 +108,7 @@ const Assignment = z.union([
 export const Plan = z.strictObject({
   version: z.literal(1).default(1),
   migration: MigrationId,
-  kind: MigrationKind.default("split"),
+  kind: PlanKind.default("split"),
   source: PodId,
   assignments: z.array(Assignment).min(1),
   settings: Settings.prefault({}),

@@ -3,7 +3,13 @@
  * ARCHITECTURE.md; PostgreSQL, Git and objects enforce the same table for writes by themselves.
  */
 import type { AssignmentsOf } from "../../protocol/assignments.ts";
-import { type ClusterState, type Migration, routeOf, sharePhase } from "../../protocol/cluster.ts";
+import {
+  type ClusterState,
+  type Migration,
+  rollbacksOf,
+  routeOf,
+  sharePhase,
+} from "../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
@@ -88,6 +94,21 @@ export function decideAccess(
   }
 }
 
+/** By a rollback that is over: the migration that retains the others still names it, and says nothing of it any more. */
+function wentBack(
+  state: ClusterState,
+  { migrationId }: Migration,
+  organizationId: OrganizationId,
+  assignmentsOf: AssignmentsOf,
+): boolean {
+  return rollbacksOf(state, migrationId).some(
+    ({ lifecycle, context, assignments }) =>
+      lifecycle === "completed" &&
+      context.targetPodIds.some((podId) => context.shares[podId] === "opened") &&
+      assignmentsOf(assignments.digest).has(organizationId),
+  );
+}
+
 /** The newest migration that names the organization. Migrations are few; none of them is scanned. */
 function claimOf(
   state: ClusterState,
@@ -98,6 +119,7 @@ function claimOf(
   for (const migration of Object.values(state.migrations)) {
     if (isOver(migration.lifecycle)) continue;
     const target = assignmentsOf(migration.assignments.digest).get(organizationId);
+    if (target !== undefined && wentBack(state, migration, organizationId, assignmentsOf)) continue;
     if (target !== undefined && (newest === null || migration.plannedAt >= newest.migration.plannedAt)) {
       newest = { migration, target };
     }

@@ -3,12 +3,19 @@
  * append loses nothing: the next start derives the same duties.
  */
 import type { AssignmentsOf } from "../../protocol/assignments.ts";
-import { type ClusterState, type Migration, type SharePhase, sharePhase } from "../../protocol/cluster.ts";
+import {
+  type ClusterState,
+  type Migration,
+  rollbacksOf,
+  type SharePhase,
+  sharePhase,
+  wayBackOf,
+} from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
-import type { ShareState } from "../../protocol/migration-machine.ts";
-import type { Duty } from "../../protocol/ports/store.ts";
+import type { Lifecycle, ShareState } from "../../protocol/migration-machine.ts";
+import type { Duty, RollbackShare } from "../../protocol/ports/store.ts";
 import { removalOf } from "./removal.ts";
 
 /** The goal of a Pod in one migration; null: nothing to do, leave everything as it is. */
@@ -105,6 +112,10 @@ export function dutyOf(
   return {
     migrationId: migration.migrationId,
     kind: migration.kind,
+    of: migration.of,
+    forced: migration.context.transfer?.forced ?? false,
+    wayBack: wayBackOf(migration),
+    rollbacks: rollbackShares(state, migration, assignmentsOf),
     role: migration.sourcePodId === self ? "source" : "target",
     goal,
     podId: self,
@@ -124,6 +135,28 @@ export function dutyOf(
         : null,
   };
 }
+
+/** Those that have begun with anything: before that a rollback concerns no store. */
+function rollbackShares(
+  state: ClusterState,
+  { migrationId }: Migration,
+  assignmentsOf: AssignmentsOf,
+): RollbackShare[] {
+  return rollbacksOf(state, migrationId).flatMap((rollback) => {
+    const target = rollback.context.targetPodIds[0];
+    if (target === undefined || WITHOUT_EFFECT.has(rollback.lifecycle)) return [];
+    return [
+      {
+        migrationId: rollback.migrationId,
+        podId: rollback.sourcePodId,
+        phase: sharePhase(rollback, target),
+        assignments: assignmentsOf(rollback.assignments.digest),
+      },
+    ];
+  });
+}
+
+const WITHOUT_EFFECT: ReadonlySet<Lifecycle> = new Set(["planned", "preflight", "refused", "aborted"]);
 
 /** What checks are made for: what a Pod would begin with next. */
 export function checkedDuty(
@@ -149,5 +182,10 @@ export function isOpen(duty: Duty, openSince: Epoch | null): boolean {
 /** Two duties with the same key ask for the same: a store is called again only when it changed. */
 export function dutyKey(duty: Duty): string {
   const shares = Object.entries(duty.shares).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([duty.migrationId, duty.goal, duty.epoch, shares]);
+  // A fence of a rollback is its own stores' business.
+  const rollbacks = duty.rollbacks.map(({ migrationId, phase }) => [
+    migrationId,
+    phase === "fenced" ? "source" : phase,
+  ]);
+  return JSON.stringify([duty.migrationId, duty.goal, duty.epoch, shares, duty.wayBack, rollbacks]);
 }

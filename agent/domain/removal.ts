@@ -38,6 +38,8 @@ export function mayRemove(
   return !Object.values(state.migrations).some(
     (other) =>
       other.migrationId !== migrationId &&
+      // What was rolled back is no way back of that migration any more; what it left is for the rollback to remove.
+      other.migrationId !== migration.of &&
       !isOver(other.lifecycle) &&
       assignmentsOf(other.assignments.digest).has(organizationId),
   );

@@ -79,13 +79,17 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         params: Params,
         body: z.object({
           dryRun: z.boolean().default(false).describe("Only find out what would be removed"),
+          despiteWayBack: z
+            .boolean()
+            .default(false)
+            .describe("Also where what was left behind is not level with what the new Pods have"),
         }),
         response: { 200: Accepted, ...PROBLEMS },
       },
     },
     ({ params, body, caller }) => {
       if (!body.dryRun) requireRole(caller, "admin");
-      return run(params.id, { type: "finalize", dryRun: body.dryRun }, caller);
+      return run(params.id, { type: "finalize", ...body }, caller);
     },
   );
 

@@ -19,6 +19,7 @@ import { registerPlanRoutes } from "./plans.ts";
 import { toProblem } from "./problem.ts";
 import { registerReadRoutes } from "./reads.ts";
 import type { AccessToken } from "./roles.ts";
+import { registerRollbackRoutes } from "./rollback.ts";
 
 export interface ApiOptions {
   readonly service: CoordinatorService;
@@ -95,6 +96,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     routes.addHook("onRequest", async () => requireReady(options));
     answerOnce(routes);
     registerMigrationRoutes(routes, service);
+    registerRollbackRoutes(routes, service);
     registerReadRoutes(routes, service);
     // In a context of its own: there, and only there, bodies are plans.
     const plans: FastifyPluginAsync = async (own) => registerPlanRoutes(own, service);

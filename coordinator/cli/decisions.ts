@@ -71,25 +71,32 @@ export function registerDecisionCommands(program: Command, context: Context): vo
   waitable(program.command("finalize"), "completed")
     .argument("<migration>", "a migration that retains what it left behind")
     .option("--dry-run", "only say what would be removed: rows, repositories, objects, bytes")
+    .option("--despite-way-back", "also where what was left behind is not level with the new Pods")
     .option("--watch", "follow it until nothing dormant is left")
     .description(
       "end the retention: no way back from here; what is dormant is checked and removed, in batches",
     )
     .addHelpText("after", examples("finalize split-2026-11 --dry-run", "finalize split-2026-11 --watch"))
-    .action(async (id: string, options: WaitFlags & { dryRun?: boolean; watch?: boolean }) => {
-      if (options.dryRun) {
-        process.exitCode = await checked(context, id, REMOVAL);
-        return;
-      }
-      if (!options.watch) {
-        const text = `${id} is finalized when all checks pass; follow it with: cleave watch ${id}`;
-        return decide(id, "finalize", text, options, "completed", {});
-      }
-      const client = context.client();
-      await client.command(id, "finalize", {});
-      const { json } = context;
-      process.exitCode = await watch(client, id, { json, approve: false, until: "end" });
-    });
+    .action(
+      async (
+        id: string,
+        options: WaitFlags & { dryRun?: boolean; watch?: boolean; despiteWayBack?: boolean },
+      ) => {
+        const body = { despiteWayBack: options.despiteWayBack ?? false };
+        if (options.dryRun) {
+          process.exitCode = await checked(context, id, REMOVAL);
+          return;
+        }
+        if (!options.watch) {
+          const text = `${id} is finalized when all checks pass; follow it with: cleave watch ${id}`;
+          return decide(id, "finalize", text, options, "completed", body);
+        }
+        const client = context.client();
+        await client.command(id, "finalize", body);
+        const { json } = context;
+        process.exitCode = await watch(client, id, { json, approve: false, until: "end" });
+      },
+    );
 
   waitable(program.command("revoke"), "retaining")
     .argument("<migration>", "a migration after its transfer")

@@ -9,6 +9,7 @@ import { plain } from "./format.ts";
 import { registerHistoryCommand } from "./history.ts";
 import { registerPlanCommands } from "./plans.ts";
 import { registerReadCommands } from "./reads.ts";
+import { registerRollbackCommands } from "./rollback.ts";
 import { registerWaitCommand, withBareWait } from "./wait.ts";
 
 const AFTER_HELP = `
@@ -51,6 +52,7 @@ export function createProgram(): Command {
   const context = contextOf(program);
   registerPlanCommands(program, context);
   registerDecisionCommands(program, context);
+  registerRollbackCommands(program, context);
   registerReadCommands(program, context);
   registerWaitCommand(program, context);
   registerHistoryCommand(program, context);

@@ -167,6 +167,7 @@ function commandLines({ migrationId, possibleCommands, pods }: MigrationStatus):
       const closed = pods.filter(({ role, share }) => role === "target" && share === "closed");
       return closed.map(({ podId }) => `${line} ${podId} --reason "…"`);
     }
+    if (command === "giveUp") return [`cleave give-up ${migrationId} POD --reason "…"`];
     if (command === "finalize") return [`${line} --dry-run`, line];
     return [command === "abort" || command === "pause" ? `${line} --reason "…"` : line];
   });

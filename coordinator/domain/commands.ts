@@ -6,6 +6,7 @@ import {
   isUnderstood,
   type Migration,
   routeOf,
+  wayBackOf,
 } from "../../protocol/cluster.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
@@ -24,8 +25,10 @@ export type Command =
   | { readonly type: "revoke"; readonly podId: PodId; readonly reason: string }
   | { readonly type: "pause"; readonly reason: string }
   | { readonly type: "resume" }
-  /** Ends the retention; `dryRun` only says what would be removed. */
-  | { readonly type: "finalize"; readonly dryRun: boolean };
+  /** Ends the retention, `despiteWayBack` also where it is not level; `dryRun` only says what would be removed. */
+  | { readonly type: "finalize"; readonly dryRun: boolean; readonly despiteWayBack?: boolean }
+  /** What the Pod's organizations change flows back no more. */
+  | { readonly type: "giveUp"; readonly podId: PodId; readonly reason: string };
 
 type Events = readonly ClusterEvent[];
 
@@ -38,13 +41,19 @@ const POSSIBLE: Record<Command["type"], readonly Lifecycle[]> = {
   pause: ["seeding", "following", "ready", "retaining", "cleaning"],
   resume: ["seeding", "following", "ready", "retaining", "cleaning"],
   finalize: ["retaining"],
+  giveUp: ["activating", "retaining"],
 };
 
-export function possibleCommands({ lifecycle, context }: Migration): Command["type"][] {
-  const pointless: Command["type"] = context.paused === null ? "resume" : "pause";
-  return (Object.keys(POSSIBLE) as Command["type"][]).filter(
-    (type) => type !== pointless && POSSIBLE[type].includes(lifecycle),
+/** What an operator may do next; `rollback` is planned (rollback.ts), the others are commands. */
+export function possibleCommands(migration: Migration): (Command["type"] | "rollback")[] {
+  const { lifecycle, context } = migration;
+  const flowsBack = wayBackOf(migration).length > 0;
+  const pointless = new Set<Command["type"]>([context.paused === null ? "resume" : "pause"]);
+  if (!flowsBack) pointless.add("giveUp");
+  const commands = (Object.keys(POSSIBLE) as Command["type"][]).filter(
+    (type) => !pointless.has(type) && POSSIBLE[type].includes(lifecycle),
   );
+  return lifecycle === "retaining" && flowsBack ? ["rollback", ...commands] : commands;
 }
 
 export function findMigration(state: ClusterState, migrationId: MigrationId): Migration {
@@ -103,7 +112,9 @@ export function decideCommand(
     case "resume":
       return migration.context.paused === null ? [] : [{ type: "MigrationResumed", ...base }];
     case "finalize":
-      return decideFinalize(state, migration, command.dryRun, assignmentsOf);
+      return decideFinalize(state, migration, command, assignmentsOf);
+    case "giveUp":
+      return giveUp(migration, command.podId, command.reason);
     case "revoke": {
       const share = migration.context.shares[command.podId];
       if (share === "revoked") return [];
@@ -120,11 +131,23 @@ export function decideCommand(
   }
 }
 
-/** Nothing that another live migration claims may be removed (rule 10), so that one has to be over first. */
+function giveUp(migration: Migration, podId: PodId, reason: string): Events {
+  const { migrationId, context } = migration;
+  if (context.wayBackGivenUp[podId] !== undefined) return [];
+  if (!wayBackOf(migration).includes(podId))
+    throw new CleaveError("COMMAND_NOT_POSSIBLE", `nothing flows back from ${podId} in ${migrationId}`);
+  mark("way-back-given-up-by-an-operator");
+  return [{ type: "WayBackGivenUp", v: 1, migrationId, podId, reason }];
+}
+
+/**
+ * Nothing that another live migration claims may be removed (rule 10), so that one has to be over first: also a rollback
+ * of this one, which removes what it left itself.
+ */
 function decideFinalize(
   state: ClusterState,
   migration: Migration,
-  dryRun: boolean,
+  { dryRun, despiteWayBack = false }: Extract<Command, { type: "finalize" }>,
   assignmentsOf: AssignmentsOf,
 ): Events {
   const { migrationId, context } = migration;
@@ -134,7 +157,9 @@ function decideFinalize(
     throw new CleaveError("MESSAGE_VERSION_UNKNOWN", "this coordinator met an event that it does not know");
   const own = assignmentsOf(migration.assignments.digest);
   for (const other of Object.values(state.migrations)) {
-    if (other.migrationId === migrationId || isOver(other.lifecycle)) continue;
+    // What went back is no concern of the migration before any more, which still names it.
+    if (other.migrationId === migrationId || other.migrationId === migration.of) continue;
+    if (isOver(other.lifecycle)) continue;
     const claimed = claimsOf(own, [assignmentsOf(other.assignments.digest)]);
     if (claimed.length > 0)
       throw new CleaveError(
@@ -144,7 +169,7 @@ function decideFinalize(
   }
   const check = context.removalCheck;
   if (check?.open && (check.end || dryRun)) return [];
-  return [{ type: "RemovalCheckStarted", v: 1, migrationId, end: !dryRun }];
+  return [{ type: "RemovalCheckStarted", v: 1, migrationId, end: !dryRun, despiteWayBack }];
 }
 
 /**
@@ -212,7 +237,11 @@ export function decidePlan(
  * copies of a split is no empty one.
  * @throws CleaveError POD_BUSY.
  */
-function requireFree(migration: Migration, plan: Plan, targetPodIds: readonly PodId[]): void {
+export function requireFree(
+  migration: Migration,
+  plan: Pick<Plan, "kind" | "source">,
+  targetPodIds: readonly PodId[],
+): void {
   const others = participants(migration);
   // While it removes what it left behind, nothing may come to these Pods that could be taken for that.
   const retaining = migration.lifecycle === "retaining";
@@ -224,7 +253,8 @@ function requireFree(migration: Migration, plan: Plan, targetPodIds: readonly Po
     throw new CleaveError("POD_BUSY", `${plan.source} is the source of ${migration.migrationId}`);
 }
 
-function some(ids: readonly OrganizationId[]): string {
+/** The first of many, for a message. */
+export function some(ids: readonly OrganizationId[]): string {
   const shown = ids.slice(0, 5).join(", ");
   return ids.length > 5 ? `${shown} and ${ids.length - 5} more` : shown;
 }

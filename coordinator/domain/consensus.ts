@@ -2,7 +2,7 @@
  * The two consensus checks. Both answer with reasons: an empty list is a yes, and everything unknown is a no
  * (rule 11): a missing voter, an old report, a store without status or evidence.
  */
-import type { ClusterState, Migration } from "../../protocol/cluster.ts";
+import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
 import type { EvidenceTable } from "../../protocol/events.ts";
 import type { CheckStage, Evidence, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
@@ -29,7 +29,7 @@ export function participants(migration: Migration): readonly PodId[] {
  */
 export function cleaners(migration: Migration): readonly PodId[] {
   const { shares } = migration.context;
-  return participants(migration).filter((podId) => migration.kind === "move" || shares[podId] !== "revoked");
+  return participants(migration).filter((podId) => migration.kind !== "split" || shares[podId] !== "revoked");
 }
 
 interface Voter {
@@ -108,6 +108,39 @@ export function notRemoved(
   });
 }
 
+const boundsOf = ({ settings }: Migration): Record<StoreName, number> => ({
+  postgres: settings.lagBounds.postgresBytes,
+  git: settings.lagBounds.gitRepositories,
+  objects: settings.lagBounds.objects,
+});
+
+/** Why the copies that were left behind are not level with what the new Pods have: a rollback would have to wait for it. */
+export function wayBackBehind(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): string[] {
+  const bounds = boundsOf(migration);
+  const opened = wayBackOf(migration).filter((podId) => migration.context.shares[podId] === "opened");
+  if (opened.length === 0) return [];
+  const found = voter(migration, observations, migration.sourcePodId, now);
+  if (typeof found === "string") return [found];
+  return opened.flatMap((podId) =>
+    state.stores.flatMap((store) => {
+      const way = found.report.stores[store]?.wayBack?.[podId];
+      const from = `the way back from ${podId}: ${storeLabel(store)}`;
+      if (way === undefined) return [`${from} has not begun`];
+      if (way.problem !== null) return [`${from}: ${way.problem.message}`];
+      const { amount, unit } = way.lag;
+      if (amount === null) return [`${from}: lag is not known yet`];
+      if (amount > bounds[store])
+        return [`${from} ${formatAmount(amount, unit)} behind, bound ${formatAmount(bounds[store], unit)}`];
+      return way.verified ? [] : [`${from} is being verified`];
+    }),
+  );
+}
+
 /** Why the first consensus does not hold: lag bounds, verification, problems, silent agents. */
 export function notCaughtUp(
   state: ClusterState,
@@ -115,12 +148,7 @@ export function notCaughtUp(
   observations: Observations,
   now: number,
 ): string[] {
-  const bounds = migration.settings.lagBounds;
-  const boundOf: Record<StoreName, number> = {
-    postgres: bounds.postgresBytes,
-    git: bounds.gitRepositories,
-    objects: bounds.objects,
-  };
+  const boundOf = boundsOf(migration);
   return participants(migration).flatMap((podId) => {
     const found = voter(migration, observations, podId, now);
     if (typeof found === "string") return [found];

@@ -2,14 +2,15 @@
  * All policy: what happens next, and which commands are possible. Pure; every guard of the protocol is here.
  * `decideNext` and `decideCommand` return the events of one record, or none.
  */
-import type { ClusterState, Migration } from "../../protocol/cluster.ts";
+import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
+import type { Finding } from "../../protocol/evidence.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
 import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import { formatAmount } from "../../protocol/wording.ts";
-import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight } from "./consensus.ts";
+import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight, wayBackBehind } from "./consensus.ts";
 import { enter, type Observations, track } from "./observations.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
@@ -50,6 +51,8 @@ function decideMigration(
   const exceeded =
     migration.settings.walBudget.exceeded === "abort" ? overBudget(migration, observations) : null;
   if (exceeded !== null) return [{ type: "MigrationAborted", ...base, reason: exceeded }];
+  const givenUp = wayBackOverBudget(migration, observations);
+  if (givenUp !== null) return [givenUp];
   if (migration.context.paused !== null) {
     mark("paused");
     return NOTHING;
@@ -116,10 +119,27 @@ function decideRetention(
   }
   const verdict = preflight(state, migration, observations, "removal", now);
   if (verdict.waitingFor.length > 0) return NOTHING;
-  const refused = verdict.findings.some((finding) => finding.severity === "error");
+  const findings = [...wayBackFindings(state, migration, observations, now), ...verdict.findings];
+  const refused = findings.some((finding) => finding.severity === "error");
   if (refused) mark("removal-refused");
   const type = check.end && !refused ? "RetentionEnded" : "RemovalChecked";
-  return [{ type, ...base, findings: verdict.findings.slice(0, 500) }];
+  return [{ type, ...base, findings: findings.slice(0, 500) }];
+}
+
+/** Who ends the retention gives the way back up; where it is not level, they may not know that something is wrong with it. */
+function wayBackFindings(
+  state: ClusterState,
+  migration: Migration,
+  observations: Observations,
+  now: number,
+): Finding[] {
+  const severity = migration.context.removalCheck?.despiteWayBack ? "warning" : "error";
+  return wayBackBehind(state, migration, observations, now).map((message) => ({
+    store: null,
+    severity,
+    code: "WAY_BACK_BEHIND",
+    message: message.slice(0, 2_000),
+  }));
 }
 
 /** Where slots keep WAL and a fence is not up: under one it is a matter of moments. */
@@ -133,9 +153,27 @@ function overBudget(migration: Migration, observations: Observations): string | 
   return `${migration.sourcePodId} keeps ${formatAmount(kept, "bytes")} of WAL for its slowest target, and the budget is ${formatAmount(budget, "bytes")}`;
 }
 
+/** After the transfer it is each new Pod's own disk that fills, and what can be given up is the way back. */
+function wayBackOverBudget(migration: Migration, observations: Observations): ClusterEvent | null {
+  const { bytes, exceeded } = migration.settings.walBudget;
+  if (bytes === null || exceeded !== "abort" || migration.context.transfer === null) return null;
+  for (const podId of wayBackOf(migration)) {
+    const kept = keptBytesOf(migration, observations, podId);
+    if (kept === null || kept <= bytes) continue;
+    mark("way-back-over-budget");
+    const reason = `${podId} keeps ${formatAmount(kept, "bytes")} of WAL for the way back, and the budget is ${formatAmount(bytes, "bytes")}`;
+    return { type: "WayBackGivenUp", v: 1, migrationId: migration.migrationId, podId, reason };
+  }
+  return null;
+}
+
 /** As the source last said; null when it has not. */
 export function keptWalBytes(migration: Migration, observations: Observations): number | null {
-  const report = observations.reports.get(migration.sourcePodId)?.report;
+  return keptBytesOf(migration, observations, migration.sourcePodId);
+}
+
+function keptBytesOf(migration: Migration, observations: Observations, podId: PodId): number | null {
+  const report = observations.reports.get(podId)?.report;
   return report?.migrations[migration.migrationId]?.stores.postgres?.keptBytes ?? null;
 }
 

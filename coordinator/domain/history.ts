@@ -70,6 +70,17 @@ function tell(event: Exclude<ClusterEvent, { type: "ClusterConfigured" }>): Told
       return {
         what: `move of ${event.assignments.organizations} organizations from ${event.sourcePodId} to ${event.targetPodId}`,
       };
+    case "RollbackPlanned":
+      return {
+        what: `rollback of ${event.of}: ${event.assignments.organizations} organizations from ${event.sourcePodId} back to ${event.targetPodId}`,
+      };
+    case "TransferForced":
+      return {
+        what: `authority was taken over without evidence, route version ${event.routeVersion}: what had not flowed back is lost`,
+        why: [event.reason],
+      };
+    case "WayBackGivenUp":
+      return { what: `the way back from ${event.podId} was given up`, why: [event.reason] };
     case "PreflightStarted":
       return { what: event.start ? "started: all checks run first" : "a dry run of the checks" };
     case "PreflightPassed":

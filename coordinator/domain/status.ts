@@ -1,6 +1,6 @@
 /** What a person wants to know of a migration: where it is, what it waits for, what they may do next. Pure. */
-import type { ClusterState, Migration } from "../../protocol/cluster.ts";
-import type { Evidence, Finding, StoreStatus } from "../../protocol/evidence.ts";
+import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import type { Evidence, Finding, StoreStatus, WayBackStatus } from "../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
 import type {
   Fence,
@@ -10,8 +10,17 @@ import type {
   ShareState,
   Transfer,
 } from "../../protocol/migration-machine.ts";
+import type { MigrationKind } from "../../protocol/plan.ts";
 import { type Command, possibleCommands } from "./commands.ts";
-import { exactConsensus, notCaughtUp, notRemoved, notSeeded, participants, preflight } from "./consensus.ts";
+import {
+  exactConsensus,
+  notCaughtUp,
+  notRemoved,
+  notSeeded,
+  participants,
+  preflight,
+  wayBackBehind,
+} from "./consensus.ts";
 import { cutoverWanted, keptWalBytes } from "./decide.ts";
 import type { Observations } from "./observations.ts";
 import { type Estimate, estimateOf, type Paces } from "./pace.ts";
@@ -19,7 +28,7 @@ import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 export interface StoreView
   extends Pick<
     StoreStatus,
-    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers"
+    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "wayBack"
   > {
   /** Equal to the source at the newest fence; null while there is nothing to compare, and on the source. */
   readonly matched: boolean | null;
@@ -34,9 +43,19 @@ export interface PodStatus {
   readonly stores: Readonly<Partial<Record<StoreName, StoreView | null>>>;
 }
 
+export interface WayBackView {
+  readonly podId: PodId;
+  /** Why nothing flows back any more; null while it does. */
+  readonly givenUp: string | null;
+  /** What the source's stores say of it. */
+  readonly stores: Readonly<Partial<Record<StoreName, WayBackStatus>>>;
+}
+
 export interface MigrationStatus {
   readonly migrationId: MigrationId;
-  readonly kind: string;
+  readonly kind: MigrationKind;
+  /** Of a rollback: what is rolled back. */
+  readonly of: MigrationId | null;
   readonly lifecycle: Lifecycle;
   readonly sourcePodId: PodId;
   readonly organizations: number;
@@ -52,10 +71,12 @@ export interface MigrationStatus {
   /** How long the present step still takes, and by what; null where it waits for a person or is a matter of moments. */
   readonly estimate: Estimate | null;
   readonly paused: Pause | null;
+  /** Of each target that keeps a way back, or kept one; empty before the transfer. */
+  readonly wayBack: readonly WayBackView[];
   /** The newest look at what would be removed; null before the first. */
   readonly removalCheck: RemovalCheck | null;
   readonly pods: readonly PodStatus[];
-  readonly possibleCommands: readonly Command["type"][];
+  readonly possibleCommands: readonly (Command["type"] | "rollback")[];
 }
 
 export interface ClusterStatus {
@@ -111,6 +132,7 @@ function migrationStatus(
   return {
     migrationId: migration.migrationId,
     kind: migration.kind,
+    of: migration.of,
     lifecycle: migration.lifecycle,
     sourcePodId: migration.sourcePodId,
     organizations: migration.assignments.organizations,
@@ -124,10 +146,31 @@ function migrationStatus(
     wal: walOf(migration, observations),
     estimate: estimateOf(migration, participants(migration), storesOf, paces, now),
     paused: context.paused,
+    wayBack: wayBackViews(migration, observations),
     removalCheck: context.removalCheck,
     pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
     possibleCommands: possibleCommands(migration),
   };
+}
+
+function wayBackViews(migration: Migration, observations: Observations): WayBackView[] {
+  const { transfer, wayBackGivenUp, targetPodIds } = migration.context;
+  if (transfer === null) return [];
+  const kept = wayBackOf(migration);
+  const report = observations.reports.get(migration.sourcePodId)?.report;
+  const stores = Object.entries(report?.migrations[migration.migrationId]?.stores ?? {});
+  return targetPodIds
+    .filter((podId) => kept.includes(podId) || wayBackGivenUp[podId] !== undefined)
+    .map((podId) => ({
+      podId,
+      givenUp: wayBackGivenUp[podId] ?? null,
+      stores: Object.fromEntries(
+        stores.flatMap(([store, status]) => {
+          const way = status.wayBack?.[podId];
+          return way === undefined ? [] : [[store, way]];
+        }),
+      ),
+    }));
 }
 
 function walOf(migration: Migration, observations: Observations): MigrationStatus["wal"] {
@@ -159,6 +202,7 @@ function podStatus(
           verified: status.verified,
           matched: compared ? expected.digest === actual.digest : null,
           evidence: actual ?? null,
+          wayBack: status.wayBack,
           problems: [...status.problems],
           stragglers: [...status.stragglers],
         }
@@ -220,9 +264,12 @@ export function waitingFor(
       if (migration.context.removalCheck?.open)
         return [...preflight(state, migration, observations, "removal", now).waitingFor];
       return [
+        ...wayBackBehind(state, migration, observations, now),
         migration.context.removalCheck?.end
           ? "an operator: put right what speaks against the removal, and finalize again"
-          : "an operator: finalize it when nobody needs the way back any more",
+          : migration.of === null
+            ? "an operator: finalize it when nobody needs the way back any more"
+            : `an operator: finalize it, and what ${migration.sourcePodId} still has of these organizations is removed`,
       ];
     case "cleaning":
       return notRemoved(state, migration, observations, now);

@@ -17,6 +17,14 @@ import type { MigrationKind, Settings } from "../plan.ts";
  * Goals of a target: `seed` (base copy), `follow` (live), `match` (epoch: apply the source's marker, compare,
  * evidence; goes on following), `activate` (after the transfer: promoted, identity and `shares` durable, still
  * closed), `open` (enforce `shares`: its own share is `opened`).
+ * The way back: a target in `wayBack` is armed in `activate` (a slot, say, from a point where nobody can have begun to
+ * write), and while it is `open` its store keeps what the source needs to follow; the source's store, while it yields,
+ * applies what each target in `wayBack` with an opened share changes to its own dormant copy and compares the two
+ * (`StoreStatus.wayBack`). What is not in `wayBack` any more is taken down by both. While a rollback in `rollbacks` has
+ * the phase `transferred`, nothing flows back from its Pod; once it is `opened`, its organizations flow back no more.
+ * Of a rollback (`kind`), source and target are those of its own direction: its target's copy is the one that `of` left
+ * dormant here and keeps level, so that nothing is copied; otherwise its goals mean what they mean for a move. When it
+ * is aborted, everything is again as `of` had it.
  * Either: `release` (the migration was aborted: remove everything that was made for it and nothing else).
  * Either, once retention is over (rule 10): `removeFiles` and then `removeRows`, on every Pod of the migration. What is
  * dormant here is removed in two steps, because rows tell whose a repository is: in the first, stores of files remove
@@ -26,8 +34,16 @@ import type { MigrationKind, Settings } from "../plan.ts";
  */
 export interface Duty {
   readonly migrationId: MigrationId;
-  /** Of a split, a target gets everything; of a move, what the assigned organizations own and nothing else. */
+  /** Of a split, a target gets everything; else what the assigned organizations own and nothing else. */
   readonly kind: MigrationKind;
+  /** Of a rollback: the migration whose way back it is; null otherwise. */
+  readonly of: MigrationId | null;
+  /** Of a rollback whose source is lost: `activate` and `yield` come without anything before, and without evidence. */
+  readonly forced: boolean;
+  /** Targets whose changes flow back, or will when they are open. */
+  readonly wayBack: readonly PodId[];
+  /** This migration's rollbacks that are being made or were: not those that were refused or aborted. */
+  readonly rollbacks: readonly RollbackShare[];
   readonly role: "source" | "target";
   readonly goal: Goal;
   readonly podId: PodId;
@@ -43,6 +59,16 @@ export interface Duty {
   readonly settings: Settings;
   /** What may be removed here; null while nothing may. */
   readonly removal: Removal | null;
+}
+
+/** What a rollback takes out of a migration's way back. */
+export interface RollbackShare {
+  readonly migrationId: MigrationId;
+  /** The rollback's source: the target of the migration that is rolled back. */
+  readonly podId: PodId;
+  /** As for its target's share; `opened` also after the rollback is over. */
+  readonly phase: SharePhase;
+  readonly assignments: Assignments;
 }
 
 /** Rule 10: deletion asks twice. Asked by a store before each batch, and answered from the newest fold of the log. */

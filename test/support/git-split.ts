@@ -119,6 +119,10 @@ export class GitSplit {
       shares: { [pod100]: phase } as Record<PodId, SharePhase>,
       epoch: epoch as Epoch | null,
       settings: this.settings,
+      of: null,
+      forced: false,
+      wayBack: [],
+      rollbacks: [],
       removal: this.removal,
     };
   }

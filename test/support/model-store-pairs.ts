@@ -40,6 +40,10 @@ function duty(
     shares: { [TARGET]: phase } as Record<PodId, SharePhase>,
     epoch: epoch as Epoch | null,
     settings,
+    of: null,
+    forced: false,
+    wayBack: [],
+    rollbacks: [],
     removal,
   };
 }

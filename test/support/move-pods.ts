@@ -117,6 +117,10 @@ export class MovePods {
       shares: { [TO]: options.phase ?? "source" } as Duty["shares"],
       epoch: (options.epoch ?? null) as Epoch | null,
       settings: Settings.parse({ cutover: { drainGraceMs: 200 } }),
+      of: null,
+      forced: false,
+      wayBack: [],
+      rollbacks: [],
       removal: options.removal ?? null,
     };
   }

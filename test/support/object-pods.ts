@@ -203,6 +203,10 @@ export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty 
     shares: { [TARGET]: phase } as Record<PodId, SharePhase>,
     epoch: (options.epoch ?? null) as Epoch | null,
     settings: plan.settings,
+    of: null,
+    forced: false,
+    wayBack: [],
+    rollbacks: [],
     removal: options.removal ?? null,
   };
 }

@@ -143,6 +143,10 @@ export async function assemble(
       shares: Object.fromEntries(targetPodIds.map((id) => [id, phase])) as Duty["shares"],
       epoch: (epoch ?? null) as Epoch | null,
       settings,
+      of: null,
+      forced: false,
+      wayBack: [],
+      rollbacks: [],
       removal: removal ?? null,
     }),
     remove: async () => {

@@ -11,6 +11,7 @@ const CHECKS = {
   source: { start: checkSourceStart, fence: checkSourceFence },
   split: { start: checkTargetStart, fence: checkTargetFence },
   move: { start: checkMoveTargetStart, fence: checkMoveTargetFence },
+  rollback: { start: checkMoveTargetFence, fence: checkMoveTargetFence },
 } as const;
 
 export async function preflight(
