@@ -9,12 +9,14 @@ import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
 import { NatsLink } from "../protocol/adapters/nats-connection.ts";
 import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
+import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
 import { collectTallies } from "../protocol/telemetry/tally.ts";
+import { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedBus, WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { FileMemory } from "./adapters/file-memory.ts";
 import { Agent } from "./agent.ts";
@@ -24,7 +26,7 @@ import { startPeerServer } from "./peer/server.ts";
 import { createStores } from "./stores/create-stores.ts";
 import { measureAgent } from "./telemetry/measure.ts";
 import { startMetricsServer } from "./telemetry/server.ts";
-import { TimedStore } from "./telemetry/timed-store.ts";
+import { type OnReach, WatchedStore } from "./telemetry/watched-store.ts";
 
 const SOFTWARE = "0.1.0";
 
@@ -43,15 +45,19 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
   };
   await mkdir(stateDirectory, { recursive: true });
   const link = new NatsLink(config.nats, systemClock, logger);
+  const sdk = await startTracingSdk("cleave-agent", podId, logger);
+  const attributes = { "cleave.pod": podId };
+  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
+  const log = new NatsEventLog({
+    link,
+    clock: systemClock,
+    random: systemRandom,
+    logger,
+    replicas: config.nats.replicas,
+    onBroken,
+  });
   const ports = {
-    log: new NatsEventLog({
-      link,
-      clock: systemClock,
-      random: systemRandom,
-      logger,
-      replicas: config.nats.replicas,
-      onBroken,
-    }),
+    log: tracing?.around(log) ?? log,
     bus: new WatchedBus(new NatsBus(link)),
     blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
     clock: systemClock,
@@ -71,12 +77,7 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     ...ports,
     podId,
     software: SOFTWARE,
-    stores: stores.map(
-      (store) =>
-        new TimedStore(store, systemClock, ({ goal }, name, _startedAt, tookMs) =>
-          meters.observe("cleave_reach_seconds", { store: name, goal }, tookMs / 1_000),
-        ),
-    ),
+    stores: stores.map((store) => new WatchedStore(store, onReach(meters, tracing))),
     checkpoints,
     memory: new FileMemory(join(stateDirectory, "agent.json")),
   });
@@ -137,7 +138,22 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       await close();
       endTallies();
       await link.close();
+      await sdk?.stop();
     },
+  };
+}
+
+/** What is told of a store's way to a goal: how long it took, and as a span what it followed from. */
+function onReach(meters: Meters, tracing: Tracing | null): OnReach {
+  return (duty, store) => {
+    const from = systemClock.monotonic();
+    const traced = tracing?.reaching(duty, store);
+    return (outcome) => {
+      const seconds = (systemClock.monotonic() - from) / 1_000;
+      if (outcome.kind === "reached")
+        meters.observe("cleave_reach_seconds", { store, goal: duty.goal }, seconds);
+      traced?.(outcome.kind, "error" in outcome ? outcome.error : undefined);
+    };
   };
 }
 

@@ -8,11 +8,13 @@ import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
 import { NatsLink } from "../protocol/adapters/nats-connection.ts";
 import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
+import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { CleaveError, toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
+import { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
@@ -45,16 +47,20 @@ export async function startCoordinator(
     stateDirectory === undefined
       ? null
       : new WatchedCheckpoints(new FileCheckpoints(join(stateDirectory, "checkpoint")), systemClock);
+  const sdk = await startTracingSdk("cleave-coordinator", config.id, logger);
+  const attributes = { "cleave.coordinator": config.id };
+  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
+  const log = new NatsEventLog({
+    link,
+    clock: systemClock,
+    random: systemRandom,
+    logger,
+    replicas: config.nats.replicas,
+    onBroken,
+  });
   const coordinator = await Coordinator.create({
     id: config.id,
-    log: new NatsEventLog({
-      link,
-      clock: systemClock,
-      random: systemRandom,
-      logger,
-      replicas: config.nats.replicas,
-      onBroken,
-    }),
+    log: tracing?.around(log) ?? log,
     bus: new NatsBus(link),
     blobs: new NatsBlobs(link, config.nats.replicas),
     clock: systemClock,
@@ -122,6 +128,7 @@ export async function startCoordinator(
       await api.close();
       await coordinator.stop();
       await link.close();
+      await sdk?.stop();
     },
   };
 }

@@ -2,7 +2,7 @@
 import { afterEach, expect, it } from "vitest";
 import { measureAgent } from "../../agent/telemetry/measure.ts";
 import { startMetricsServer } from "../../agent/telemetry/server.ts";
-import { TimedStore } from "../../agent/telemetry/timed-store.ts";
+import { type ReachOutcome, WatchedStore } from "../../agent/telemetry/watched-store.ts";
 import type { AccessToken } from "../../coordinator/api/roles.ts";
 import { createApi } from "../../coordinator/api/server.ts";
 import { measureCoordinator, measureProcess } from "../../coordinator/telemetry/measure.ts";
@@ -208,7 +208,7 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
   expect(second.get(`cleave_goal_reached{${store("postgres")},goal="activate",pod="pod-100"}`)).toBe(1);
 });
 
-it("tallies of stores and times of goals become counters and histograms", async () => {
+it("tallies of stores and ends of goals are told where somebody listens", async () => {
   const seen: string[] = [];
   const end = collectTallies((store, unit, amount) => seen.push(`${store} ${unit} ${amount}`));
   tally("git", "repositories", 1);
@@ -220,19 +220,20 @@ it("tallies of stores and times of goals become counters and histograms", async 
   const fixture = await startApi();
   endings.push(() => fixture.stop());
   const store = fixture.store("pod-0", "git");
-  store.before = () => systemClock.sleep(60);
-  const times: number[] = [];
-  const timed = new TimedStore(store, systemClock, ({ goal }, name, _startedAt, tookMs) => {
+  const outcomes: ReachOutcome["kind"][] = [];
+  const watched = new WatchedStore(store, ({ goal }, name) => {
     expect([goal, name]).toEqual(["serve", "git"]);
-    times.push(tookMs);
+    return ({ kind }) => outcomes.push(kind);
   });
-  const duty = { migrationId, goal: "serve", epoch: null } as Parameters<typeof timed.reach>[0];
-  await timed.reach(duty, new AbortController().signal);
-  expect(timed.status(migrationId)?.goal).toBe("serve");
+  const duty = { migrationId, goal: "serve", epoch: null } as Parameters<typeof watched.reach>[0];
+  await watched.reach(duty, new AbortController().signal);
+  expect(watched.status(migrationId)?.goal).toBe("serve");
+  store.before = () => Promise.reject(new Error("full"));
+  await expect(watched.reach(duty, new AbortController().signal)).rejects.toThrow("full");
+  store.before = () => systemClock.sleep(1_000);
   const stopping = new AbortController();
-  const cut = timed.reach(duty, stopping.signal);
+  const cut = watched.reach(duty, stopping.signal);
   stopping.abort(new Error("called away"));
   await expect(cut).rejects.toThrow("called away");
-  expect(times).toHaveLength(1);
-  expect(times[0]).toBeGreaterThan(55);
+  expect(outcomes).toEqual(["reached", "failed", "abandoned"]);
 });
