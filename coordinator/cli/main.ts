@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import { errorColors as pc } from "./colors.ts";
+import { registerCompletionCommand } from "./completion.ts";
 import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
 import { EXIT, EXIT_MEANINGS, exitCodeOf } from "./exit.ts";
@@ -10,15 +11,11 @@ import { registerHistoryCommand } from "./history.ts";
 import { registerPlanCommands } from "./plans.ts";
 import { registerReadCommands } from "./reads.ts";
 import { registerRollbackCommands } from "./rollback.ts";
+import { toolsHelp } from "./tools.ts";
 import { registerWaitCommand, withBareWait } from "./wait.ts";
 
 const AFTER_HELP = `
-Daemons and tools (each has its own --help):
-  cleave coordinator --config FILE   run a coordinator
-  cleave agent --config FILE         run the agent of one Pod
-  cleave analyze --database URL --root TABLE
-                                     whose rows are in which table
-  cleave checksum REPOSITORY…        Gitaly's checksum of repositories on this machine
+${toolsHelp()}
 ${examples("split split.yaml --dry-run", "split split.yaml --approve --watch", "status")}
 
 Exit codes:
@@ -55,6 +52,7 @@ export function createProgram(): Command {
   registerRollbackCommands(program, context);
   registerReadCommands(program, context);
   registerWaitCommand(program, context);
+  registerCompletionCommand(program, context);
   registerHistoryCommand(program, context);
   return program;
 }

@@ -66,7 +66,8 @@ export function durationMs(text: string): number {
 
 /** Commander would take the word behind a bare `--wait` for its state; `--wait=` has none. */
 export function withBareWait(argv: readonly string[]): string[] {
-  return argv.map((argument) => (argument === "--wait" ? "--wait=" : argument));
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length;
+  return argv.map((argument, index) => (argument === "--wait" && index < end ? "--wait=" : argument));
 }
 
 /** @returns undefined while it is on its way. @throws CleaveError WAIT_ENDED when it cannot get there any more. */

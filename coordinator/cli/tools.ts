@@ -1,0 +1,15 @@
+/** What the same command hands over to: programs with command lines of their own (bin/cleave.mjs starts them). */
+export const TOOLS = [
+  { name: "coordinator", usage: "--config FILE", about: "run a coordinator" },
+  { name: "agent", usage: "--config FILE", about: "run the agent of one Pod" },
+  { name: "analyze", usage: "--database URL --root TABLE", about: "whose rows are in which table" },
+  { name: "checksum", usage: "REPOSITORY…", about: "Gitaly's checksum of repositories on this machine" },
+] as const;
+
+export function toolsHelp(): string {
+  const lines = TOOLS.map(({ name, usage, about }) => {
+    const left = `  cleave ${name} ${usage}`;
+    return left.length < 40 ? `${left.padEnd(40)}${about}` : `${left}\n${" ".repeat(40)}${about}`;
+  });
+  return `Daemons and tools (each has its own --help):\n${lines.join("\n")}`;
+}
