@@ -8,6 +8,7 @@ import { NatsConfig } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId, StoreName } from "../protocol/ids.ts";
 import { type AccessToken, ROLES } from "./api/roles.ts";
+import { type Webhook, WebhookConfig } from "./webhooks/config.ts";
 
 /** It travels in a header, where spaces and line breaks would be lost. */
 const Token = z
@@ -62,6 +63,8 @@ const CoordinatorFile = z
       defaultPod: PodId,
       stores: z.array(StoreName).min(1).default(["postgres", "git", "objects"]),
     }),
+    /** Who is told of what is decided; what they were told of is kept in stateDirectory. */
+    webhooks: z.array(WebhookConfig).max(50).default([]),
     metrics: z
       .strictObject({
         /** Whether GET /metrics is answered without a token. It tells of states and amounts, and names Pods and migrations. */
@@ -85,6 +88,14 @@ const CoordinatorFile = z
     error: "two tokens have the same name",
     path: ["tokens"],
   })
+  .refine(({ webhooks }) => new Set(webhooks.map(({ name }) => name)).size === webhooks.length, {
+    error: "two webhooks have the same name",
+    path: ["webhooks"],
+  })
+  .refine((file) => file.webhooks.length === 0 || file.stateDirectory !== undefined, {
+    error: "give a stateDirectory: without one nobody remembers what was told",
+    path: ["webhooks"],
+  })
   .refine((file) => asksForToken(file) || isLoopback(file.listen.host), {
     error: "is not a loopback address: give a token",
     path: ["listen", "host"],
@@ -106,7 +117,8 @@ function isLoopback(host: string): boolean {
 type File = z.infer<typeof CoordinatorFile>;
 
 /** As it is used: paths absolute, certificate and tokens read (no token: none is asked for). */
-export type CoordinatorConfig = Omit<File, "listen" | "token" | "tokenFile" | "tokens"> & {
+export type CoordinatorConfig = Omit<File, "listen" | "token" | "tokenFile" | "tokens" | "webhooks"> & {
+  readonly webhooks: readonly Webhook[];
   readonly listen: { readonly host: string; readonly port: number };
   readonly tls: { readonly certificate: string; readonly key: string } | null;
   readonly tokens: readonly AccessToken[];
@@ -134,6 +146,15 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
       ...(natsPaths.tokenFile === undefined ? {} : { tokenFile: natsPaths.tokenFile }),
     },
     listen: { host: listen.host, port: listen.port },
+    webhooks: await Promise.all(
+      file.webhooks.map(async ({ secretFile, ...webhook }) => ({
+        ...webhook,
+        secret:
+          secretFile === undefined
+            ? null
+            : checkToken((await readText(resolve(folder, secretFile))).trim(), secretFile),
+      })),
+    ),
     tls: listen.tls === undefined ? null : await readTls(listen.tls, folder),
     tokens: await readTokens({ token, tokenFile, tokens }, path, folder),
   };

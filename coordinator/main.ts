@@ -20,6 +20,8 @@ import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
 import { measureCoordinator, measureProcess } from "./telemetry/measure.ts";
+import { WebhookNotifier } from "./webhooks/notifier.ts";
+import { FilePositions } from "./webhooks/positions.ts";
 
 export interface RunningCoordinator {
   readonly port: number;
@@ -77,7 +79,7 @@ export async function startCoordinator(
     const found = link.problem();
     return found === null ? null : new CleaveError(found.code, found.message);
   };
-  const { tokens, tls } = config;
+  const { tokens, tls, webhooks } = config;
   const meters = new Meters({ exposer: "coordinator", ofProcess: true });
   const measured = {
     service: coordinator,
@@ -87,6 +89,22 @@ export async function startCoordinator(
     clock: systemClock,
   };
   measureProcess(meters, measured);
+  const notifier =
+    webhooks.length === 0 || stateDirectory === undefined
+      ? null
+      : new WebhookNotifier({
+          webhooks,
+          log,
+          positions: await FilePositions.open(join(stateDirectory, "webhooks.json")),
+          clock: systemClock,
+          logger,
+          onDelivery: (webhook, outcome) =>
+            meters.count("cleave_webhook_deliveries_total", { webhook, outcome }),
+        });
+  meters.onScrape(() => {
+    for (const [webhook, records] of notifier?.pending() ?? [])
+      meters.set("cleave_webhook_pending", { webhook }, records);
+  });
   const metrics = { meters, public: config.metrics.public };
   const api = await createApi({
     service: coordinator,
@@ -117,6 +135,9 @@ export async function startCoordinator(
       if (!stopping) throw error;
     },
   );
+  notifier?.start().catch((error: unknown) => {
+    if (!stopping) logger.error({ err: error }, "webhooks cannot be told of anything");
+  });
   // Whoever only wants to stop need not look at it.
   started.catch(() => undefined);
   return {
@@ -126,6 +147,7 @@ export async function startCoordinator(
     stop: async () => {
       stopping = true;
       await api.close();
+      await notifier?.stop();
       await coordinator.stop();
       await link.close();
       await sdk?.stop();

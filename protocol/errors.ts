@@ -294,6 +294,10 @@ export const ERRORS = {
     "The Pod cannot confirm that it may still serve reads of a fenced organization.",
     "Try again; if it lasts, check that the agent reaches NATS.",
   ],
+  WEBHOOK_FAILED: [
+    "A webhook's receiver did not take a notification.",
+    "See that it answers 2xx within its time limit; it is told again by itself, and nothing else waits for it.",
+  ],
   INTERNAL: [
     "A broken invariant: a bug in Cleave.",
     "Report it with the bundle of logs; the process stopped rather than guess.",
