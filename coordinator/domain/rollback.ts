@@ -8,7 +8,6 @@ import {
   claimsOf,
   isUnderstood,
   type Migration,
-  rollbacksOf,
   routeOf,
   wayBackOf,
 } from "../../protocol/cluster.ts";
@@ -195,7 +194,7 @@ function requireUnclaimed(
 }
 
 function freeName(state: ClusterState, of: MigrationId): MigrationId {
-  for (let turn = rollbacksOf(state, of).length + 1; ; turn += 1) {
+  for (let turn = 1; ; turn += 1) {
     const suffix = `-back-${turn}`;
     const name = `${of.slice(0, MAX_NAME - suffix.length)}${suffix}` as MigrationId;
     if (!Object.hasOwn(state.migrations, name)) return name;

@@ -1,7 +1,7 @@
 /**
  * `npm run demo`: splits a Pod under traffic into several and proves that nothing was lost; `npm run demo -- move` moves
- * organizations between two Pods instead, and `npm run demo -- lifecycle` follows a split to its very end. This file is
- * the beginning; each story and step is in its own file. Ends with 0 only if everything held.
+ * organizations between two Pods instead, `npm run demo -- rollback` brings one back, and `npm run demo -- lifecycle`
+ * follows a split to its very end. This file is the beginning; each story and step is in its own file. Ends with 0 only if everything held.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,8 +17,9 @@ import { renderReport, writeReport } from "./report/report.ts";
 import { runDemo } from "./run-demo.ts";
 import { runLifecycle } from "./run-lifecycle.ts";
 import { MOVE_PODS, runMove } from "./run-move.ts";
+import { runRollback } from "./run-rollback.ts";
 
-const RUN = { split: runDemo, move: runMove, lifecycle: runLifecycle } as const;
+const RUN = { split: runDemo, move: runMove, rollback: runRollback, lifecycle: runLifecycle } as const;
 const KEPT = "kept.json";
 
 async function main(): Promise<number> {

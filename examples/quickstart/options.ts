@@ -29,7 +29,7 @@ export interface DemoOptions {
   readonly settlingMs: number;
 }
 
-const STORIES = ["split", "move", "lifecycle"] as const;
+const STORIES = ["split", "move", "rollback", "lifecycle"] as const;
 const DEFAULTS = { organizations: 12, rows: 300_000, repositories: 80, objects: 2_000, rate: 150 };
 const QUICK = { organizations: 6, rows: 10_000, repositories: 8, objects: 100, rate: 60 };
 
@@ -42,7 +42,7 @@ export function parseOptions(argv: readonly string[]): DemoOptions | { readonly 
     .addArgument(
       new Argument(
         "[story]",
-        "split; move: the busiest organization goes to a Pod that serves others; lifecycle: a split to its very end, and one organization back",
+        "split; move: the busiest organization goes to a Pod that serves others; rollback: a split, and one organization back with everything written meanwhile; lifecycle: a split to its very end, and one organization back",
       )
         .choices(STORIES)
         .default("split"),

@@ -28,9 +28,11 @@ import type { TrafficStats } from "./traffic/protocol.ts";
 import { type Window, windowsOf } from "./traffic/windows.ts";
 
 export interface Story {
-  readonly kind: "split" | "move" | "lifecycle";
+  readonly kind: "split" | "move" | "rollback" | "lifecycle";
   /** Which dormant copies are left in the end. */
   readonly copies: CopiesOn;
+  /** A Pod whose dormant copies are kept level: they have every acknowledged write too, once `settled` resolves. */
+  readonly levelCopies?: { readonly podId: string; readonly settled: () => Promise<void> };
   /** Organizations that a migration brought elsewhere and another one back, with the windows of the way back. */
   readonly returned?: {
     readonly organizations: readonly string[];
@@ -88,6 +90,7 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
     clearInterval(footer);
     progress.footer("");
   }
+  await story.levelCopies?.settled();
   const router = await routerStats(layout);
   const ledger = readLedger(ledgerFile(layout));
   const returned = story.returned?.organizations ?? [];
@@ -95,6 +98,7 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
     audit(
       {
         copies: story.copies,
+        levelOn: story.levelCopies?.podId ?? null,
         pods: layout.pods,
         authorityOf,
         sourcePodId: source.podId,

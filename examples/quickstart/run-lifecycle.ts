@@ -103,7 +103,7 @@ async function moveBack(
 }
 
 /** Of the way back alone: what Pod 0 answered before the split is another window's. */
-function windowsBack(
+export function windowsBack(
   ledger: readonly LedgerEntry[],
   from: string,
   to: string,

@@ -115,6 +115,27 @@ export async function watchRemoval(
   });
 }
 
+/** Waits until what was left behind is level with what the new Pods have. */
+export async function watchLevel(
+  coordinator: Coordinator,
+  progress: Progress,
+  migration: string,
+): Promise<void> {
+  const end = performance.now() + GIVE_UP_MS;
+  await progress.step("The last changes flow back", async (detail) => {
+    for (;;) {
+      const { wayBack } = await coordinator.migration(migration);
+      const stores = wayBack.flatMap((way) => Object.values(way.stores));
+      const open = stores.filter(({ lag, verified }) => lag.amount !== 0 || !verified);
+      if (stores.length > 0 && open.length === 0) return detail("level");
+      if (performance.now() > end)
+        throw new Error(`the way back of ${migration} is not level: ${JSON.stringify(wayBack)}`);
+      detail(open.map(({ problem }) => problem?.message ?? "behind").join("; "));
+      await sleep(LOOK_EVERY_MS);
+    }
+  });
+}
+
 function why(migration: MigrationStatus): string {
   const findings = migration.findings
     .filter((finding) => finding.severity === "error")

@@ -3,16 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
 import { MIGRATION } from "../../examples/quickstart/split.ts";
-import { silentLogger } from "../../protocol/adapters/logger.ts";
-import { NatsBlobs } from "../../protocol/adapters/nats-blobs.ts";
-import { NatsConfig } from "../../protocol/adapters/nats-config.ts";
-import { NatsLink } from "../../protocol/adapters/nats-connection.ts";
-import { NatsEventLog } from "../../protocol/adapters/nats-event-log.ts";
-import { systemClock } from "../../protocol/adapters/system-clock.ts";
-import { systemRandom } from "../../protocol/adapters/system-random.ts";
-import type { MigrationId } from "../../protocol/ids.ts";
-import { LogFollower } from "../../protocol/log-follower.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
+import { LifecycleWatch } from "./lifecycle-watch.ts";
 
 export interface Kill {
   /** The state at whose first record the process is killed. */
@@ -32,9 +24,7 @@ const AWAY_MS = 300;
 export class Saboteur {
   readonly #processes: Processes;
   readonly #name: string;
-  readonly #link: NatsLink;
-  readonly #follower: LogFollower;
-  #lifecycle: Lifecycle | null = null;
+  readonly #watch: LifecycleWatch;
   /** One kill after the other: the process has to run to be killed. */
   #done: Promise<void> = Promise.resolve();
   #resume: (() => void) | null = null;
@@ -52,23 +42,7 @@ export class Saboteur {
   ) {
     this.#processes = processes;
     this.#name = name;
-    this.#link = new NatsLink(
-      NatsConfig.parse({ servers: layout.natsUrl, name: "saboteur" }),
-      systemClock,
-      silentLogger,
-    );
-    const log = new NatsEventLog({
-      link: this.#link,
-      clock: systemClock,
-      random: systemRandom,
-      logger: silentLogger,
-      replicas: 1,
-    });
-    const ports = { log, blobs: new NatsBlobs(this.#link, 1), clock: systemClock };
-    this.#follower = new LogFollower(ports, "saboteur", (state) => {
-      const lifecycle = state.migrations[migration as MigrationId]?.lifecycle ?? null;
-      if (lifecycle === this.#lifecycle) return;
-      this.#lifecycle = lifecycle;
+    this.#watch = new LifecycleWatch(layout, migration, (lifecycle) => {
       for (const kill of kills) {
         if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
           this.#resume ??= processes.pause(kill.pausedFromFence);
@@ -80,7 +54,7 @@ export class Saboteur {
   }
 
   async start(): Promise<void> {
-    await this.#follower.start();
+    await this.#watch.start();
   }
 
   /** Resolves when the process runs again; at once when it was not killed. */
@@ -91,8 +65,7 @@ export class Saboteur {
   async stop(): Promise<void> {
     this.#resume?.();
     await this.finished();
-    await this.#follower.stop();
-    await this.#link.close();
+    await this.#watch.stop();
   }
 
   async #strike({ at, delayMs }: Kill): Promise<void> {

@@ -13,6 +13,7 @@ import type { Report } from "../../examples/quickstart/report/report.ts";
 import { runDemo } from "../../examples/quickstart/run-demo.ts";
 import { runLifecycle } from "../../examples/quickstart/run-lifecycle.ts";
 import { MOVE_PODS, runMove } from "../../examples/quickstart/run-move.ts";
+import { runRollback } from "../../examples/quickstart/run-rollback.ts";
 import type { StepContext } from "../../examples/quickstart/steps.ts";
 
 export const SMALL: DemoOptions = {
@@ -41,6 +42,8 @@ export interface SmallSplit {
     readonly planFile: string;
     readonly layout: Layout;
     readonly processes: Processes;
+    /** Of a rollback: what is about to go back. */
+    readonly organizations?: readonly string[];
   }) => Promise<void>;
   /** Looks at the cluster while it still runs. */
   readonly afterwards?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
@@ -87,6 +90,21 @@ export function smallLifecycle({ options, beforeSplit, afterwards }: SmallSplit)
         started(coordinator);
         const { layout, processes } = context;
         await beforeSplit?.({ coordinator, planFile, layout, processes });
+      },
+    }),
+  );
+}
+
+/** A split, and one organization rolled back; `beforeSplit` is called before the rollback. */
+export function smallRollback({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+  return run(podsOfSplit(SMALL.pods), afterwards, (context, started) =>
+    runRollback({
+      ...context,
+      options: { ...SMALL, story: "rollback", ...options },
+      beforeRollback: async (coordinator, organizations) => {
+        started(coordinator);
+        const { layout, processes } = context;
+        await beforeSplit?.({ coordinator, planFile: "", layout, processes, organizations });
       },
     }),
   );

@@ -57,10 +57,14 @@ export class SourceTracker {
 
   /** Resolves when the inventory is complete; from then on it is kept so. Can be called again after it failed. */
   start(): Promise<void> {
-    this.#scan ??= this.#begin().catch((error: unknown) => {
-      this.#scan = null;
-      throw error;
-    });
+    if (this.#scan === null) {
+      this.#scan = this.#begin().catch((error: unknown) => {
+        this.#scan = null;
+        throw error;
+      });
+      // Whoever waited for it may have been called away meanwhile (an abort), and then nobody hears that it was closed.
+      this.#scan.catch(() => undefined);
+    }
     return this.#scan;
   }
 

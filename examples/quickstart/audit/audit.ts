@@ -43,6 +43,8 @@ export const onlyOn = (sourcePodId: string): CopiesOn => ({
 export interface AuditInput {
   /** Which dormant copies there have to be; of any other organization a Pod has nothing. */
   readonly copies: CopiesOn;
+  /** The Pod whose dormant copies have to be level with the authoritative ones, or null. */
+  readonly levelOn: string | null;
   readonly pods: readonly PodLayout[];
   /** Organization → the Pod that serves it now; all organizations. */
   readonly authorityOf: ReadonlyMap<string, string>;
@@ -67,6 +69,7 @@ export interface AuditResult {
 export async function audit(input: AuditInput, detail: (text: string) => void): Promise<AuditResult> {
   detail("every acknowledged write");
   const { checks: writes, ...counts } = await auditWrites(input);
+  const level = input.levelOn === null ? [] : [await auditLevel(input, input.levelOn)];
   detail("every organization whole");
   const contents = await auditContents(input, detail);
   detail("what must be refused");
@@ -85,7 +88,7 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
       objectKey(organization, `traffic/${name}`),
     ),
   ];
-  return { ...counts, checks: [...writes, ...contents, ...refused] };
+  return { ...counts, checks: [...writes, ...level, ...contents, ...refused] };
 }
 
 async function auditWrites(input: AuditInput): Promise<AuditResult> {
@@ -120,6 +123,23 @@ async function auditWrites(input: AuditInput): Promise<AuditResult> {
       checkOf("nothing is there that no client wrote", unknown, "nothing"),
     ],
   };
+}
+
+/** What flowed back: every write that a new Pod acknowledged is in the dormant copy too, once. */
+async function auditLevel(input: AuditInput, podId: string): Promise<Check> {
+  const pod = input.pods.find((one) => one.podId === podId);
+  const away = [...input.authorityOf].flatMap(([organization, at]) => (at === podId ? [] : [organization]));
+  if (pod === undefined) return checkOf("dormant copies are level", [`there is no ${podId}`], "");
+  const wanted = new Map(
+    [...expectations(input.ledger)].filter(([, { organization }]) => away.includes(organization)),
+  );
+  const repositories = input.trafficRepositories.filter(({ organization }) => away.includes(organization));
+  const result = compare(wanted, await foundOn(pod, away, repositories, input.trafficRun));
+  return checkOf(
+    `dormant copies on ${podId} have every write that their new Pods acknowledged`,
+    [...result.lost, ...result.duplicated, ...result.unknown],
+    `${wanted.size} issues, refs and objects of ${away.length} organizations`,
+  );
 }
 
 /** Each organization on its Pod against what it was before; and its dormant copies, which nobody may have touched. */

@@ -14,7 +14,7 @@ export interface Percentiles {
 
 export interface Report {
   readonly ok: boolean;
-  readonly kind: "split" | "move" | "lifecycle";
+  readonly kind: "split" | "move" | "rollback" | "lifecycle";
   /** Pods afterwards. */
   readonly pods: number;
   readonly organizations: number;
@@ -43,7 +43,7 @@ export interface Report {
 }
 
 export interface Measured {
-  readonly kind: "split" | "move" | "lifecycle";
+  readonly kind: "split" | "move" | "rollback" | "lifecycle";
   readonly pods: number;
   readonly organizations: number;
   readonly movedOrganizations: number;

@@ -1,0 +1,3 @@
+import { killInEveryState } from "../support/kill-in-every-state.ts";
+
+killInEveryState("coordinator", "rollback");

@@ -1,0 +1,96 @@
+/** One migration after the other, each aborted in the moment in which it reaches another state; nothing of it is left. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
+import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
+import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
+import type { Lifecycle } from "../../protocol/migration-machine.ts";
+import { changes, footprintOf } from "./footprint.ts";
+import { LifecycleWatch } from "./lifecycle-watch.ts";
+
+/** From each of these a migration can be aborted; `transferring` is never the end of a log. */
+export const ABORTABLE: readonly Lifecycle[] = [
+  "planned",
+  "preflight",
+  "seeding",
+  "following",
+  "ready",
+  "fencing",
+  "matching",
+];
+
+const WITHIN_MS = 90_000;
+
+export interface Aborting {
+  readonly coordinator: Coordinator;
+  readonly layout: Layout;
+  readonly processes: Processes;
+  readonly states: readonly Lifecycle[];
+  /** A process that stands still from the fence to the abort, so that `fencing` and `matching` last. */
+  readonly slow: (at: Lifecycle) => string;
+  /** Plans and starts it (in `planned`: only plans it) under that name, with a cutover that needs no approval. */
+  readonly begin: (migration: string, at: Lifecycle) => Promise<void>;
+}
+
+export async function abortEverywhere(options: Aborting): Promise<void> {
+  const { coordinator, layout, states } = options;
+  const before = await footprintOf(coordinator, layout);
+  for (const at of states) {
+    const migration = `gone-in-${at}`;
+    await abortAt(options, migration, at);
+    expect((await coordinator.migration(migration)).lifecycle, migration).toBe("aborted");
+    await settled(coordinator, layout, before, migration);
+  }
+}
+
+async function abortAt(options: Aborting, migration: string, at: Lifecycle): Promise<void> {
+  const { coordinator, layout, processes, slow } = options;
+  const aborted = Promise.withResolvers<void>();
+  let resume: (() => void) | null = null;
+  const watch = new LifecycleWatch(layout, migration, (lifecycle) => {
+    if (lifecycle === "fencing" && (at === "fencing" || at === "matching"))
+      resume = processes.pause(slow(at));
+    if (lifecycle !== at) return;
+    abort(layout, migration).then(() => aborted.resolve(), aborted.reject);
+  });
+  await watch.start();
+  try {
+    const begun = options.begin(migration, at);
+    const late = sleep(WITHIN_MS, undefined, { ref: false }).then(async () => {
+      const { lifecycle, waitingFor } = await coordinator.migration(migration);
+      throw new Error(`${migration} is ${lifecycle} and waits for ${waitingFor.join("; ")}`);
+    });
+    await Promise.race([aborted.promise, late, begun.then(() => aborted.promise)]);
+    // Where it is aborted while its command still waits for an answer, that answer is whatever it is.
+    await begun.catch(() => undefined);
+  } finally {
+    (resume as (() => void) | null)?.();
+    await watch.stop();
+  }
+}
+
+/** Without a process in between: some states last for milliseconds. */
+async function abort(layout: Layout, migration: string): Promise<void> {
+  const response = await fetch(`${layout.coordinatorUrl}/v1/migrations/${migration}/abort`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${layout.token}`, "content-type": "application/json" },
+    body: JSON.stringify({ reason: "a test aborts in every state" }),
+  });
+  if (!response.ok) throw new Error(await response.text());
+}
+
+/** What agents remove takes a moment; then nothing is different. */
+async function settled(
+  coordinator: Coordinator,
+  layout: Layout,
+  before: readonly string[],
+  migration: string,
+): Promise<void> {
+  const until = performance.now() + WITHIN_MS;
+  for (;;) {
+    const left = changes(before, await footprintOf(coordinator, layout));
+    if (left.length === 0) return;
+    if (performance.now() > until) expect(left, migration).toEqual([]);
+    await sleep(200);
+  }
+}
