@@ -5,6 +5,7 @@ import { HOLES_EXIT_CODE, reportCoverage } from "./commands/coverage.ts";
 import { runMany } from "./commands/many.ts";
 import { type MutantTable, reportMutants } from "./commands/mutants.ts";
 import { show } from "./commands/one.ts";
+import { readBundle, replayLog } from "./commands/replay-log.ts";
 import { runScenarios } from "./commands/scenarios.ts";
 import { reportStoreHunts } from "./commands/store-hunts.ts";
 import { addCoverage } from "./coverage/coverage.ts";
@@ -20,6 +21,7 @@ const USAGE = `usage: npm run simulate -- [options]
   --seed N           this one, with its story
   --scenario NAME    a story with a name, or all of them
   --replay FILE      the seed and scenario of a report that a failure left
+  --replay-log FILE  the log of a real cluster, from a bundle of \`cleave diagnose\`: the state after each record
   --trace            every line of the story
   --calm             without faults
   --no-shrink        report failures as they came
@@ -49,6 +51,7 @@ async function main(): Promise<number> {
       seed: { type: "string" },
       scenario: { type: "string" },
       replay: { type: "string" },
+      "replay-log": { type: "string" },
       trace: { type: "boolean", default: false },
       calm: { type: "boolean", default: false },
       "no-shrink": { type: "boolean", default: false },
@@ -75,6 +78,8 @@ async function main(): Promise<number> {
   }
   const echo = values.trace ? (line: string) => console.log(line) : null;
   const tracing = echo === null ? {} : { echo };
+  const bundle = values["replay-log"];
+  if (bundle !== undefined) return replayLog(await readBundle(bundle), (line) => console.log(line));
   if (values.replay !== undefined) {
     const { seed, scenario } = JSON.parse(readFileSync(values.replay, "utf8")) as Report;
     return show(await simulate({ seed, scenario, ...tracing }), values.trace);

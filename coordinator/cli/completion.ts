@@ -101,7 +101,7 @@ function wordsFor(program: Command, status: ClusterStatus | null, words: readonl
       const name = long?.slice(2);
       if (name === undefined) continue;
       if (name === "for" || name === "wait") to.option(name, description, states);
-      else if (/^(ca|output|report|sizes)$/.test(name))
+      else if (/^(ca|output|report|sizes|config|agent-config)$/.test(name))
         to.option(name, description, values["file"]);
       // A handler, even one without words, says that a value follows.
       else if (required || optional) to.option(name, description, () => undefined);

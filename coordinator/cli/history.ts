@@ -5,10 +5,10 @@ import { CleaveError } from "../../protocol/errors.ts";
 import { MigrationId } from "../../protocol/ids.ts";
 import { chartOf, type HistoryEntry, historyOf } from "../domain/history.ts";
 import type { StoredRecord } from "../ports.ts";
-import { type ApiClient, EVENTS_PAGE } from "./client.ts";
 import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
 import { duration, plain } from "./format.ts";
+import { allRecords } from "./records.ts";
 import { windowOf } from "./window.ts";
 
 export function registerHistoryCommand(program: Command, context: Context): void {
@@ -36,23 +36,6 @@ export function registerHistoryCommand(program: Command, context: Context): void
       }
       for (const entry of entries) console.log(context.json ? JSON.stringify(entry) : entryText(entry));
     });
-}
-
-/** @throws CleaveError HISTORY_INCOMPLETE when the coordinator no longer has the log's beginning at hand. */
-async function allRecords(client: ApiClient): Promise<StoredRecord[]> {
-  const records: StoredRecord[] = [];
-  for (let after = 0; ; ) {
-    const page = await client.events(after);
-    if (!page.complete)
-      throw new CleaveError(
-        "HISTORY_INCOMPLETE",
-        "the coordinator began with a checkpoint and has only later records",
-      );
-    records.push(...page.records);
-    const last = records.at(-1);
-    if (!last || page.records.length < EVENTS_PAGE) return records;
-    after = last.sequence;
-  }
 }
 
 function entryText(entry: HistoryEntry): string {

@@ -5,6 +5,7 @@ import { errorColors as pc } from "./colors.ts";
 import { registerCompletionCommand } from "./completion.ts";
 import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
+import { registerDiagnoseCommand } from "./diagnose.ts";
 import { EXIT, EXIT_MEANINGS, exitCodeOf } from "./exit.ts";
 import { plain } from "./format.ts";
 import { registerHistoryCommand } from "./history.ts";
@@ -52,6 +53,7 @@ export function createProgram(): Command {
   registerRollbackCommands(program, context);
   registerReadCommands(program, context);
   registerWaitCommand(program, context);
+  registerDiagnoseCommand(program, context);
   registerCompletionCommand(program, context);
   registerHistoryCommand(program, context);
   return program;

@@ -5,7 +5,7 @@ import { evolve } from "../../protocol/evolve.ts";
 import type { Checker } from "../observer.ts";
 import type { Facts } from "./facts.ts";
 
-const bytesOf = (state: ClusterState): string =>
+export const bytesOf = (state: ClusterState): string =>
   Buffer.from(encode(state, { sortKeys: true })).toString("latin1");
 
 export function replay({ truth, cluster, violated }: Facts): Checker {
