@@ -16,12 +16,13 @@ import type { Clock } from "../protocol/ports/clock.ts";
 import type { EventLog } from "../protocol/ports/event-log.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { fieldsOf } from "../protocol/telemetry/log-fields.ts";
-import { type Command, decideCommand, decidePlan } from "./domain/commands.ts";
+import { type Command, decideCommand, decidePlan, findMigration } from "./domain/commands.ts";
 import { decideNext, nextDeadlineAt, observe } from "./domain/decide.ts";
 import { accept, noObservations, type Observations } from "./domain/observations.ts";
 import { noPaces, notePace, type Paces } from "./domain/pace.ts";
 import { decideRollback, findRollback, type RollbackRequest } from "./domain/rollback.ts";
 import { type ClusterStatus, clusterStatus } from "./domain/status.ts";
+import { Organizations } from "./organizations.ts";
 import type { CoordinatorService, StoredRecord } from "./ports.ts";
 
 export interface CoordinatorOptions {
@@ -46,6 +47,7 @@ const KEPT_RECORDS = 20_000;
 export class Coordinator implements CoordinatorService {
   readonly #options: CoordinatorOptions;
   readonly #follower: LogFollower;
+  readonly #organizations = new Organizations();
   readonly #records: StoredRecord[] = [];
   readonly #listeners = new Set<() => void>();
   #observations: Observations = noObservations;
@@ -211,17 +213,16 @@ export class Coordinator implements CoordinatorService {
     return routeOf(this.#follower.state, organizationId, this.#follower.assignmentsOf);
   }
 
-  /** Routes that differ from the default, in the order of organization ids; `cursor` is the last id of the page before. */
-  routes(cursor: string | null, limit: number): { routes: Route[]; next: string | null } {
-    const ids = new Set<OrganizationId>();
-    for (const layer of this.#follower.state.routeLayers) {
-      for (const id of this.#follower.assignmentsOf(layer.digest).keys())
-        if (cursor === null || id > cursor) ids.add(id);
-    }
-    const page = [...ids].sort().slice(0, limit + 1);
-    const routes = page.slice(0, limit).flatMap((id) => this.route(id) ?? []);
-    return { routes, next: page.length > limit ? (page[limit - 1] ?? null) : null };
-  }
+  routes: CoordinatorService["routes"] = (after, limit) => {
+    const { state, assignmentsOf } = this.#follower;
+    return this.#organizations.routes(state, assignmentsOf, after, limit);
+  };
+
+  organizations: CoordinatorService["organizations"] = async (migrationId, page) => {
+    const { state, assignmentsOf } = this.#follower;
+    const migration = findMigration(state, migrationId);
+    return this.#organizations.ofMigration(state, migration, assignmentsOf, page);
+  };
 
   events(afterSequence: number, limit: number): readonly StoredRecord[] {
     return this.#records.filter((record) => record.sequence > afterSequence).slice(0, limit);

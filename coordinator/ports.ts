@@ -1,8 +1,8 @@
 /** What the HTTP API asks of the coordinator; implemented by coordinator.ts. */
 import type { Assignments } from "../protocol/assignments.ts";
-import type { ClusterState, Route } from "../protocol/cluster.ts";
+import type { ClusterState, Route, SharePhase } from "../protocol/cluster.ts";
 import type { ReadRecord } from "../protocol/events.ts";
-import type { MigrationId, OrganizationId } from "../protocol/ids.ts";
+import type { MigrationId, OrganizationId, PodId, RouteVersion } from "../protocol/ids.ts";
 import type { Plan } from "../protocol/plan.ts";
 import type { Command } from "./domain/commands.ts";
 import type { RollbackRequest } from "./domain/rollback.ts";
@@ -16,6 +16,15 @@ export type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "./dom
 /** A record of the log with its sequence. */
 export type StoredRecord = ReadRecord & { readonly sequence: number };
 
+/** One organization of a migration: where it is to go, and who is authoritative for it now. */
+export interface MigratedOrganization {
+  readonly organizationId: OrganizationId;
+  readonly podId: PodId;
+  readonly phase: SharePhase;
+  readonly servedBy: PodId;
+  readonly routeVersion: RouteVersion;
+}
+
 export interface CoordinatorService {
   /** Resolves when the plan is in the log (also when the very same plan already was). @throws CleaveError when refused. */
   createPlan(plan: Plan, assignments: Assignments, by: string): Promise<{ migrationId: MigrationId }>;
@@ -27,8 +36,16 @@ export interface CoordinatorService {
   status(): ClusterStatus;
   /** Null while the cluster is not configured. */
   route(organizationId: OrganizationId): Route | null;
-  /** Routes that differ from the default Pod's, ordered by organization id; `next` is the cursor of the next page. */
-  routes(cursor: string | null, limit: number): { routes: Route[]; next: string | null };
+  /** Routes that differ from the default Pod's, by organization id; `after` is the `next` of the page before. */
+  routes(
+    after: OrganizationId | null,
+    limit: number,
+  ): Promise<{ routes: Route[]; next: OrganizationId | null }>;
+  /** A migration's, by id; `found` begin with `prefix`. @throws CleaveError MIGRATION_UNKNOWN. */
+  organizations(
+    migrationId: MigrationId,
+    page: { readonly after: OrganizationId | null; readonly prefix: string; readonly limit: number },
+  ): Promise<{ organizations: MigratedOrganization[]; found: number; next: OrganizationId | null }>;
   events(afterSequence: number, limit: number): readonly StoredRecord[];
   /** Called when state or status changed. Returns the unsubscribe function. */
   onChange(listener: () => void): () => void;

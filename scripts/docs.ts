@@ -1,6 +1,7 @@
-/** Renders what the docs repeat from the code: the table of errors, the chart of the lifecycle, the metrics. */
+/** Renders what the docs repeat from the code: the table of errors, the chart of the lifecycle, the metrics, the API. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { createApi } from "../coordinator/api/server.ts";
 import { ERRORS } from "../protocol/errors.ts";
 import { migrationMachine } from "../protocol/migration-machine.ts";
 import { type Exposer, METRICS, type MetricSpec } from "../protocol/telemetry/catalogue.ts";
@@ -94,7 +95,24 @@ export function metricsPage(current: string): string {
   return replaceSection(current, "metrics", tables.join("\n\n"));
 }
 
+export const API_FILE = join(ROOT, "docs/openapi.json");
+
+/** The API's description. It needs a coordinator as little as a map needs a traveller: none is asked anything. */
+export async function apiDescription(): Promise<string> {
+  const app = await createApi({
+    service: {} as never,
+    ready: () => false,
+    problem: () => null,
+    tokens: [],
+    logger: {} as never,
+    metrics: { meters: {} as never, public: false },
+  });
+  await app.ready();
+  return `${JSON.stringify(app.swagger(), null, 2)}\n`;
+}
+
 if (import.meta.main) {
+  writeFileSync(API_FILE, await apiDescription());
   writeFileSync(ERRORS_PAGE, errorsPage());
   writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));
   writeFileSync(TELEMETRY_PAGE, metricsPage(readFileSync(TELEMETRY_PAGE, "utf8")));

@@ -6,11 +6,20 @@ import { MigrationId, PodId } from "../../protocol/ids.ts";
 import { findMigration } from "../domain/commands.ts";
 import type { Command, CoordinatorService } from "../ports.ts";
 import { type Caller, requireRole } from "./access.ts";
-import { PROBLEMS } from "./problem.ts";
+import { problems } from "./problem.ts";
+import { Accepted } from "./schemas.ts";
 
-export const Accepted = z.object({ migrationId: MigrationId, lifecycle: z.string() });
 const Reason = z.object({ reason: z.string().min(1).max(2_000).describe("Goes into the log") });
 const Params = z.object({ id: MigrationId });
+
+/** What a decision about a migration may be refused for. */
+export const REFUSALS = [
+  "MIGRATION_UNKNOWN",
+  "COMMAND_NOT_POSSIBLE",
+  "MESSAGE_VERSION_UNKNOWN",
+  "IDEMPOTENCY_KEY_REUSED",
+  "LOG_APPEND_UNKNOWN",
+] as const;
 
 export function accepted(service: CoordinatorService, migrationId: MigrationId): z.infer<typeof Accepted> {
   return { migrationId, lifecycle: findMigration(service.state(), migrationId).lifecycle };
@@ -35,7 +44,10 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
   for (const [type, summary] of simple) {
     app.post(
       `/v1/migrations/:id/${type}`,
-      { ...operator, schema: { summary, params: Params, response: { 200: Accepted, ...PROBLEMS } } },
+      {
+        ...operator,
+        schema: { summary, params: Params, response: { 200: Accepted, ...problems(...REFUSALS) } },
+      },
       (request) => run(request.params.id, { type }, request.caller),
     );
   }
@@ -48,7 +60,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         summary: "Abort before the transfer; the source serves as before",
         params: Params,
         body: Reason,
-        response: { 200: Accepted, ...PROBLEMS },
+        response: { 200: Accepted, ...problems(...REFUSALS, "ABORT_AFTER_TRANSFER") },
       },
     },
     ({ params, body, caller }) => run(params.id, { type: "abort", reason: body.reason }, caller),
@@ -62,7 +74,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         summary: "Decide and remove nothing until it is resumed; what follows goes on following",
         params: Params,
         body: Reason,
-        response: { 200: Accepted, ...PROBLEMS },
+        response: { 200: Accepted, ...problems(...REFUSALS) },
       },
     },
     ({ params, body, caller }) => run(params.id, { type: "pause", reason: body.reason }, caller),
@@ -84,7 +96,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
             .default(false)
             .describe("Also where what was left behind is not level with what the new Pods have"),
         }),
-        response: { 200: Accepted, ...PROBLEMS },
+        response: { 200: Accepted, ...problems(...REFUSALS, "ORGANIZATION_CLAIMED") },
       },
     },
     ({ params, body, caller }) => {
@@ -101,7 +113,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         summary: "Give the share of a target that has not opened back to the source",
         params: Params,
         body: Reason.extend({ pod: PodId }),
-        response: { 200: Accepted, ...PROBLEMS },
+        response: { 200: Accepted, ...problems(...REFUSALS) },
       },
     },
     ({ params, body, caller }) =>

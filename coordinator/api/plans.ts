@@ -6,8 +6,9 @@ import { CleaveError } from "../../protocol/errors.ts";
 import { Plan } from "../../protocol/plan.ts";
 import { assignmentsOfPlan, parsePlan } from "../plan-file.ts";
 import type { CoordinatorService } from "../ports.ts";
-import { Accepted, accepted } from "./migrations.ts";
-import { PROBLEMS } from "./problem.ts";
+import { accepted, REFUSALS } from "./migrations.ts";
+import { problems } from "./problem.ts";
+import { Accepted } from "./schemas.ts";
 
 /** A million organizations. */
 const BODY_LIMIT_BYTES = 64 * 1024 * 1024;
@@ -48,7 +49,19 @@ export function registerPlanRoutes(instance: FastifyInstance, service: Coordinat
             ),
         }),
         body: Plan,
-        response: { 201: Accepted, ...PROBLEMS },
+        response: {
+          201: Accepted,
+          ...problems(
+            ...REFUSALS,
+            "PLAN_INVALID",
+            "PLAN_ORGANIZATION_TWICE",
+            "PLAN_UNKNOWN_POD",
+            "PLAN_NOT_ON_SOURCE",
+            "ORGANIZATION_CLAIMED",
+            "MIGRATION_EXISTS",
+            "POD_BUSY",
+          ),
+        },
       },
       bodyLimit: BODY_LIMIT_BYTES,
       // The body was checked where its lines were known; a million organizations are not checked twice.

@@ -5,8 +5,9 @@ import { z } from "zod";
 import { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { requireRole } from "./access.ts";
-import { Accepted, accepted } from "./migrations.ts";
-import { PROBLEMS } from "./problem.ts";
+import { accepted, REFUSALS } from "./migrations.ts";
+import { problems } from "./problem.ts";
+import { Accepted } from "./schemas.ts";
 
 const Reason = z.string().min(1).max(2_000).describe("Goes into the log");
 const Params = z.object({ id: MigrationId });
@@ -45,7 +46,20 @@ export function registerRollbackRoutes(instance: FastifyInstance, service: Coord
         description: "Answers with the rollback, a migration of its own: follow it as any other.",
         params: Params,
         body: Body,
-        response: { 200: Accepted, ...PROBLEMS },
+        response: {
+          200: Accepted,
+          ...problems(
+            ...REFUSALS,
+            "ROLLBACK_TOO_LATE",
+            "WAY_BACK_GONE",
+            "ORGANIZATION_CLAIMED",
+            "PLAN_UNKNOWN_ORGANIZATION",
+            "PLAN_INVALID",
+            "PLAN_NOT_ON_SOURCE",
+            "POD_BUSY",
+            "MIGRATION_EXISTS",
+          ),
+        },
       },
     },
     async ({ params, body, caller }) => {
@@ -71,7 +85,7 @@ export function registerRollbackRoutes(instance: FastifyInstance, service: Coord
         summary: "Give the way back from a Pod up: nothing flows back, and its disk keeps no WAL for it",
         params: Params,
         body: z.object({ pod: PodId, reason: Reason }),
-        response: { 200: Accepted, ...PROBLEMS },
+        response: { 200: Accepted, ...problems(...REFUSALS) },
       },
     },
     async ({ params, body, caller }) => {

@@ -1,25 +1,25 @@
 /** The coordinator's HTTP API. Schema first: what is checked is what `/docs/json` describes. */
 import swagger from "@fastify/swagger";
 import fastify, { type FastifyInstance, type FastifyPluginAsync } from "fastify";
-import {
-  jsonSchemaTransform,
-  serializerCompiler,
-  validatorCompiler,
-  type ZodTypeProvider,
-} from "fastify-type-provider-zod";
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { guardRoutes } from "./access.ts";
+import { DESCRIPTION } from "./description.ts";
+import { registerEventRoutes } from "./events.ts";
 import { registerHealthRoutes } from "./health.ts";
 import { answerOnce } from "./idempotency.ts";
 import { type MetricsOptions, registerMetricsRoute } from "./metrics.ts";
+import { registerMigrationReads } from "./migration-reads.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { registerPlanRoutes } from "./plans.ts";
+import { registerPodRoutes } from "./pods.ts";
 import { toProblem } from "./problem.ts";
-import { registerReadRoutes } from "./reads.ts";
 import type { AccessToken } from "./roles.ts";
 import { registerRollbackRoutes } from "./rollback.ts";
+import { registerRouteRoutes } from "./routes.ts";
+import { registerStatusRoutes } from "./status.ts";
 
 export interface ApiOptions {
   readonly service: CoordinatorService;
@@ -55,19 +55,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  await app.register(swagger, {
-    openapi: {
-      openapi: "3.1.0",
-      info: {
-        title: "Cleave coordinator",
-        version: "1",
-        description: "Plans, migrations, routes and events. All times in milliseconds since 1970.",
-      },
-      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
-      security: [{ token: [] }],
-    },
-    transform: jsonSchemaTransform,
-  });
+  await app.register(swagger, DESCRIPTION);
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error);
     request.refusal = { code: problem.code, message: problem.detail };
@@ -97,7 +85,11 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     answerOnce(routes);
     registerMigrationRoutes(routes, service);
     registerRollbackRoutes(routes, service);
-    registerReadRoutes(routes, service);
+    registerStatusRoutes(routes, service);
+    registerMigrationReads(routes, service);
+    registerPodRoutes(routes, service);
+    registerRouteRoutes(routes, service);
+    registerEventRoutes(routes, service);
     // In a context of its own: there, and only there, bodies are plans.
     const plans: FastifyPluginAsync = async (own) => registerPlanRoutes(own, service);
     await routes.register(plans);

@@ -7,8 +7,8 @@ const AT_MOST_EVERY_MS = 100;
 /** Proxies cut what is silent for a minute; a listener that is gone shows when something is sent to it. */
 const HEARTBEAT_MS = 15_000;
 
-/** Sends one event; false when the listener cannot take more for now. */
-export type Send = (id: number | null, data: unknown) => boolean;
+/** Sends one event, of a type where it is no ordinary one; false when the listener cannot take more for now. */
+export type Send = (id: number | null, data: unknown, type?: string) => boolean;
 
 /**
  * Calls `produce` at once, and again after changes, at most every 100 ms; the last change is always told. A slow
@@ -41,9 +41,10 @@ export function stream(
     if (missed || raw.destroyed) return;
     sentAt = performance.now();
     try {
-      produce((id, data) =>
-        raw.write(`${id === null ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`),
-      );
+      produce((id, data, type) => {
+        const head = `${id === null ? "" : `id: ${id}\n`}${type === undefined ? "" : `event: ${type}\n`}`;
+        return raw.write(`${head}data: ${JSON.stringify(data)}\n\n`);
+      });
     } catch (error) {
       // The answer has begun, so no status can tell it; the listener connects again and is told then.
       request.log.error({ err: error }, "a stream broke off");

@@ -12,7 +12,13 @@ const NEEDED: Record<string, Role | null> = {
   "GET /health": null,
   "GET /ready": null,
   "GET /v1/events": "viewer",
+  "GET /v1/migrations": "viewer",
   "GET /v1/migrations/{id}": "viewer",
+  "GET /v1/migrations/{id}/evidence": "viewer",
+  "GET /v1/migrations/{id}/history": "viewer",
+  "GET /v1/migrations/{id}/organizations": "viewer",
+  "GET /v1/pods": "viewer",
+  "GET /v1/pods/{id}": "viewer",
   "GET /v1/routes": "viewer",
   "GET /v1/routes/{organization}": "viewer",
   "GET /v1/status": "viewer",
@@ -21,9 +27,11 @@ const NEEDED: Record<string, Role | null> = {
   "POST /v1/migrations/{id}/approve": "operator",
   "POST /v1/migrations/{id}/check": "operator",
   "POST /v1/migrations/{id}/finalize": "admin",
+  "POST /v1/migrations/{id}/give-up": "admin",
   "POST /v1/migrations/{id}/pause": "operator",
   "POST /v1/migrations/{id}/resume": "operator",
   "POST /v1/migrations/{id}/revoke": "admin",
+  "POST /v1/migrations/{id}/rollback": "operator",
   "POST /v1/migrations/{id}/start": "operator",
   "POST /v1/plans": "operator",
 };
@@ -31,6 +39,8 @@ const BODIES: Record<string, object> = {
   abort: { reason: "r" },
   pause: { reason: "r" },
   finalize: {},
+  "give-up": { reason: "r", pod: "pod-100" },
+  rollback: {},
   revoke: { reason: "r", pod: "pod-100" },
   plans: { migration: "none", source: "pod-9", assignments: [{ pod: "pod-100", organizations: ["1"] }] },
 };
@@ -115,6 +125,12 @@ it("a look at what would be removed takes nothing away, so operators may have it
     code: "MIGRATION_UNKNOWN",
   });
   expect((await ask(route, as("operator"), { dryRun: false })).status).toBe(403);
+});
+
+it("a takeover without evidence cannot be taken back, so operators may not have it", async () => {
+  const route = "POST /v1/migrations/{id}/rollback";
+  expect((await ask(route, as("operator"), { acceptLoss: "its machine burnt" })).status).toBe(403);
+  expect((await ask(route, as("admin"), { acceptLoss: "its machine burnt" })).status).toBe(404);
 });
 
 it("the log names the token's holder, whoever the client says it is; refused commands are told with who and why", async () => {

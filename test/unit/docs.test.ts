@@ -1,6 +1,13 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { ERRORS_PAGE, errorsPage, LIFECYCLE_PAGE, lifecyclePage } from "../../scripts/docs.ts";
+import {
+  API_FILE,
+  apiDescription,
+  ERRORS_PAGE,
+  errorsPage,
+  LIFECYCLE_PAGE,
+  lifecyclePage,
+} from "../../scripts/docs.ts";
 
 it("docs/errors.md is what `npm run docs` renders", () => {
   expect(readFileSync(ERRORS_PAGE, "utf8")).toBe(errorsPage());
@@ -8,4 +15,7 @@ it("docs/errors.md is what `npm run docs` renders", () => {
 it("docs/02-lifecycle.md shows the machine as it is", () => {
   const page = readFileSync(LIFECYCLE_PAGE, "utf8");
   expect(page).toBe(lifecyclePage(page));
+});
+it("docs/openapi.json is the API as it is", async () => {
+  expect(readFileSync(API_FILE, "utf8")).toBe(await apiDescription());
 });
