@@ -7,6 +7,7 @@ import { NatsConfig } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId } from "../protocol/ids.ts";
 import { GuardConfig } from "./guard/config.ts";
+import { CheckConfig, HookConfig } from "./hooks/config.ts";
 import { GitConfig } from "./stores/git/config.ts";
 import { ObjectsConfig } from "./stores/objects/config.ts";
 import { PeerPostgres, PostgresConfig } from "./stores/postgres/config.ts";
@@ -51,11 +52,19 @@ const AgentFile = z
       )
       .default({}),
     guard: GuardConfig.prefault({}),
+    /** What is called on this Pod at points of a migration (docs: hooks). */
+    hooks: z.array(HookConfig).max(100).default([]),
+    /** What operators check besides Cleave. */
+    checks: z.array(CheckConfig).max(100).default([]),
     logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
   })
   .refine((file) => (file.peerToken === undefined) !== (file.peerTokenFile === undefined), {
     error: "give either peerToken or peerTokenFile",
     path: ["peerToken"],
+  })
+  .refine(({ hooks }) => new Set(hooks.map(({ at, name }) => `${at} ${name}`)).size === hooks.length, {
+    error: "two hooks of one point have the same name",
+    path: ["hooks"],
   })
   .refine((file) => file.listen.guardPort !== file.listen.peerPort, {
     error: "is the guard's port too",

@@ -22,6 +22,10 @@ import { FileMemory } from "./adapters/file-memory.ts";
 import { Agent } from "./agent.ts";
 import { type AgentConfig, loadAgentConfig } from "./config.ts";
 import { startGuardServer } from "./guard/server.ts";
+import { HookedStore } from "./hooks/hooked-store.ts";
+import { HookJournal } from "./hooks/journal.ts";
+import { LifecycleHooks } from "./hooks/lifecycle-hooks.ts";
+import { readOnlyQuery } from "./hooks/sql.ts";
 import { startPeerServer } from "./peer/server.ts";
 import { createStores } from "./stores/create-stores.ts";
 import { measureAgent } from "./telemetry/measure.ts";
@@ -73,14 +77,34 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     systemClock,
   );
   const { stores, peerRoutes, establishIdentity, close } = await createStores(config, systemClock, logger);
+  const hooks =
+    config.hooks.length + config.checks.length === 0
+      ? null
+      : new LifecycleHooks({
+          podId,
+          hooks: config.hooks,
+          checks: config.checks,
+          journal: await HookJournal.open(join(stateDirectory, "hooks.json")),
+          query: readOnlyQuery(config.postgres),
+          clock: systemClock,
+          logger,
+          onCall: (point, outcome, seconds) => {
+            meters.count("cleave_hook_calls_total", { point, outcome });
+            meters.observe("cleave_hook_seconds", { point }, seconds);
+          },
+        });
   const agent = await Agent.create({
     ...ports,
     podId,
     software: SOFTWARE,
-    stores: stores.map((store) => new WatchedStore(store, onReach(meters, tracing))),
+    stores: stores
+      // Beside the first of them, so that every hook is called once.
+      .map((store, place) => (hooks !== null && place === 0 ? new HookedStore(store, hooks) : store))
+      .map((store) => new WatchedStore(store, onReach(meters, tracing))),
     checkpoints,
     memory: new FileMemory(join(stateDirectory, "agent.json")),
   });
+  agent.onChange(() => hooks?.update(agent.state));
   // Writers of repositories and objects are let in as soon as the log says who this Pod is.
   let asked = false;
   agent.onChange(() => {

@@ -1,5 +1,6 @@
 /** Runs the stores' checks when the lifecycle asks for them: once in `preflight`, again and again while `ready`. */
 import type { ClusterState, Migration } from "../protocol/cluster.ts";
+import { cutoverWanted } from "../protocol/cutover.ts";
 import type { Finding } from "../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../protocol/ids.ts";
 import { mark } from "../protocol/marks.ts";
@@ -22,6 +23,10 @@ interface Run {
   /** Of `PreflightStarted` or `RemovalCheckStarted`, so that a second dry run is another run. */
   readonly sequence: number;
   readonly abort: AbortController;
+  /** A cutover is wanted: what is called before a fence is called now, and not with the next repetition. */
+  wanted: boolean;
+  /** Ends the pause between two repetitions. */
+  again: () => void;
   result: Result | null;
 }
 
@@ -57,7 +62,12 @@ export class PreflightRunner {
       const run = this.#runs.get(migration.migrationId);
       const { preflightSequence, removalCheck } = migration.context;
       const sequence = stage === "removal" ? (removalCheck?.sequence ?? 0) : preflightSequence;
-      if (run && run.stage === stage && run.sequence === sequence) continue;
+      const wanted = stage === "fence" && cutoverWanted(migration);
+      if (run && run.stage === stage && run.sequence === sequence) {
+        if (wanted && !run.wanted) run.again();
+        run.wanted = wanted;
+        continue;
+      }
       run?.abort.abort();
       this.#runs.delete(migration.migrationId);
       if (stage === null) continue;
@@ -65,6 +75,8 @@ export class PreflightRunner {
         stage,
         sequence,
         abort: new AbortController(),
+        wanted,
+        again: () => undefined,
         result: null,
       };
       this.#runs.set(migration.migrationId, next);
@@ -89,6 +101,9 @@ export class PreflightRunner {
   async #loop(run: Run, duty: Duty): Promise<void> {
     const { signal } = run.abort;
     while (!signal.aborted) {
+      const woken = new Promise<void>((resolve) => {
+        run.again = resolve;
+      });
       const findings = await Promise.all(
         this.#stores.map((store) => this.#checkPatiently(store, duty, run.stage, signal)),
       );
@@ -96,7 +111,12 @@ export class PreflightRunner {
       run.result = { stage: run.stage, at: this.#clock.now(), findings: findings.flat().slice(0, 200) };
       this.#onChange();
       if (run.stage !== "fence") return;
-      await this.#clock.sleep(REPEAT_MS, signal).catch(() => undefined);
+      const pause = new AbortController();
+      const paused = this.#clock
+        .sleep(REPEAT_MS, AbortSignal.any([signal, pause.signal]))
+        .catch(() => undefined);
+      await Promise.race([woken, paused]);
+      pause.abort();
     }
   }
 

@@ -294,6 +294,22 @@ export const ERRORS = {
     "The Pod cannot confirm that it may still serve reads of a fenced organization.",
     "Try again; if it lasts, check that the agent reaches NATS.",
   ],
+  HOOK_PENDING: [
+    "A hook is to be called right before the fence.",
+    "Nothing: it is called when the cutover is approved, and the fence waits for it.",
+  ],
+  HOOK_FAILED: [
+    "A hook before the transfer failed: its fence was not raised, or was lowered again.",
+    "The message says what it answered. Put it right, then approve the cutover again.",
+  ],
+  HOOK_RETRIED: [
+    "A hook after the transfer, or after an abort, fails.",
+    "The message says what it answered. Put it right; it is called again by itself, and serving does not wait for it.",
+  ],
+  CHECK_FAILED: [
+    "A check that this Pod's operators added did not pass.",
+    "Look at the check that is named in the agent's `checks`; what it says is in the message.",
+  ],
   WEBHOOK_FAILED: [
     "A webhook's receiver did not take a notification.",
     "See that it answers 2xx within its time limit; it is told again by itself, and nothing else waits for it.",

@@ -3,6 +3,7 @@
  * `decideNext` and `decideCommand` return the events of one record, or none.
  */
 import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Finding } from "../../protocol/evidence.ts";
 import { lowerExpiredFence } from "../../protocol/fence-deadline.ts";
@@ -11,6 +12,7 @@ import { mark } from "../../protocol/marks.ts";
 import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import { formatAmount } from "../../protocol/wording.ts";
 import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight, wayBackBehind } from "./consensus.ts";
+import { lowerAfterHook } from "./hook-failure.ts";
 import { enter, type Observations, track } from "./observations.ts";
 
 /** A ready migration goes back to following only after it has been behind for this long: lag comes and goes. */
@@ -177,14 +179,6 @@ function keptBytesOf(migration: Migration, observations: Observations, podId: Po
   return report?.migrations[migration.migrationId]?.stores.postgres?.keptBytes ?? null;
 }
 
-/** Is a cutover wanted: by an operator, or by the plan while it has attempts left. */
-export function cutoverWanted(migration: Migration): boolean {
-  const { approval, attempts } = migration.settings.cutover;
-  return (
-    migration.context.approvedBy !== null || (approval === "auto" && migration.context.attempts < attempts)
-  );
-}
-
 function decideReady(
   state: ClusterState,
   migration: Migration,
@@ -237,6 +231,8 @@ function decideFenced(
     mark("fence-lowered-by-a-coordinator");
     return [lowered];
   }
+  const failed = lowerAfterHook(migration, observations);
+  if (failed) return [failed];
   const drained: Events =
     consensus.drained && migration.lifecycle === "fencing"
       ? [{ type: "SourceDrained", ...base, epoch: fence.epoch }]

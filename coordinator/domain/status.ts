@@ -1,5 +1,6 @@
 /** What a person wants to know of a migration: where it is, what it waits for, what they may do next. Pure. */
 import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { Evidence, Finding, StoreStatus, WayBackStatus } from "../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
 import type {
@@ -21,7 +22,7 @@ import {
   preflight,
   wayBackBehind,
 } from "./consensus.ts";
-import { cutoverWanted, keptWalBytes } from "./decide.ts";
+import { keptWalBytes } from "./decide.ts";
 import type { Observations } from "./observations.ts";
 import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 

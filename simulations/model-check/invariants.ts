@@ -1,7 +1,7 @@
 /** What must hold in every state; the names are those of docs/protocol.md. */
 import { type Access, decideAccess } from "../../agent/domain/guard.ts";
-import { cutoverWanted } from "../../coordinator/domain/decide.ts";
 import { type ClusterState, sharePhase } from "../../protocol/cluster.ts";
+import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { OrganizationId, PodId } from "../../protocol/ids.ts";
 import { mayHoldLease } from "./agent-steps.ts";
 import { NOW, SOURCE } from "./cluster.ts";

@@ -1,7 +1,8 @@
 /** Reports between their short form in a state and the messages that production code reads. */
-import { cutoverWanted } from "../../coordinator/domain/decide.ts";
+
 import { accept, noObservations, type Observations } from "../../coordinator/domain/observations.ts";
 import type { ClusterState, Migration } from "../../protocol/cluster.ts";
+import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { Epoch, PodId } from "../../protocol/ids.ts";
 import type { Report } from "../../protocol/messages.ts";

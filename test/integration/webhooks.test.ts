@@ -105,7 +105,7 @@ const webhook = (url: string, more: Partial<Webhook> = {}): Webhook => ({
   name: "chat",
   url,
   secret: null,
-  timeoutMs: 300,
+  timeoutMs: 2_000,
   ...more,
 });
 
