@@ -12,6 +12,7 @@ const ENTRIES = {
   coordinator: "coordinator/main.ts",
   checksum: "agent/cli-checksum.ts",
   analyze: "agent/cli-analyze.ts",
+  measure: "agent/cli-measure.ts",
 };
 
 /** The daemons and tools have command lines of their own; everything else is the operator's command. */

@@ -1,11 +1,12 @@
 /** `plan`, `check`, `split` and `move`: from a file to a migration that runs. */
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Assignments } from "../../protocol/assignments.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Plan } from "../../protocol/plan.ts";
 import { assignmentsOfPlan, parsePlan, withFiles } from "../plan-file.ts";
+import { assist, type BalanceFlags } from "./assistant.ts";
 import { checked, START } from "./checked.ts";
 import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
@@ -61,27 +62,75 @@ async function readPlan(file: string): Promise<{ plan: Plan; assignments: Assign
   }
 }
 
+function podCount(text: string): number {
+  if (!/^\d{1,3}$/.test(text) || Number(text) < 2) throw new InvalidArgumentError("give a number from 2.");
+  return Number(text);
+}
+
+function positive(text: string): number {
+  if (!/^\d{1,15}$/.test(text) || Number(text) === 0) throw new InvalidArgumentError("give a number from 1.");
+  return Number(text);
+}
+
 export function registerPlanCommands(program: Command, context: Context): void {
   program
     .command("plan")
-    .argument("<file>", "the plan, YAML or JSON")
+    .argument("[file]", "the plan, YAML or JSON")
     .option("--dry-run", "also run all checks on every Pod")
+    .option("--balance", "propose a plan instead, from what cleave measure found")
+    .option("--from <pod>", "with --balance: the source, whose sizes were measured")
+    .option("--into <number>", "with --balance: Pods in the end, the source among them", podCount)
+    .option("--sizes <file>", "with --balance: what cleave measure wrote")
+    .option(
+      "--targets <pods>",
+      "with --balance: their names, with commas (default: Pods without a migration)",
+    )
+    .addOption(
+      new Option("--kind <kind>", "with --balance: what is written")
+        .choices(["split", "move"])
+        .default("split"),
+    )
+    .option("--name <migration>", "with --balance: the migration's name")
+    .option(
+      "--bytes-per-second <number>",
+      "with --balance: how fast copies go (default: as measured)",
+      positive,
+    )
+    .option("--output <file>", "with --balance: write the plan here (moves: one for each target)")
     .description("accept a plan and say what it would do: organizations are claimed, nothing else is touched")
-    .addHelpText("after", `${PLAN_EXAMPLE}\n${examples("plan split.yaml", "plan split.yaml --dry-run")}`)
-    .action(async (file: string, options: { dryRun?: boolean }) => {
-      const { plan, assignments } = await readPlan(file);
-      const accepted = await context.client().plan(plan);
-      if (options.dryRun) {
-        process.exitCode = await checked(context, accepted.migrationId, START);
-        return;
-      }
-      const id = accepted.migrationId;
-      const next = pc.dim(`next: cleave check ${id}, or cleave start ${id}`);
-      context.print(
-        { ...accepted, targets: Object.fromEntries(shares(assignments)) },
-        `${planView(plan, assignments)}\n${next}`,
-      );
-    });
+    .addHelpText(
+      "after",
+      `${PLAN_EXAMPLE}\n${examples(
+        "plan split.yaml",
+        "plan split.yaml --dry-run",
+        "plan --from pod-0 --into 3 --balance --sizes sizes.json --output split.yaml",
+      )}`,
+    )
+    .action(
+      async (file: string | undefined, options: BalanceFlags & { dryRun?: boolean; balance?: boolean }) => {
+        if (options.balance) {
+          if (file !== undefined)
+            throw new CleaveError(
+              "USAGE_INVALID",
+              `--balance writes a plan (--output ${file}) and reads none`,
+            );
+          return assist(context, options);
+        }
+        if (file === undefined) throw new CleaveError("USAGE_INVALID", "missing required argument 'file'");
+        const { plan, assignments } = await readPlan(file);
+        const accepted = await context.client().plan(plan);
+        if (options.dryRun) {
+          process.exitCode = await checked(context, accepted.migrationId, START);
+          return;
+        }
+        const id = accepted.migrationId;
+        const next = pc.dim(`next: cleave check ${id}, or cleave start ${id}`);
+        context.print(
+          { ...accepted, targets: Object.fromEntries(shares(assignments)) },
+          `${planView(plan, assignments)}\n${next}`,
+        );
+      },
+    );
 
   program
     .command("check")

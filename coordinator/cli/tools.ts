@@ -3,6 +3,7 @@ export const TOOLS = [
   { name: "coordinator", usage: "--config FILE", about: "run a coordinator" },
   { name: "agent", usage: "--config FILE", about: "run the agent of one Pod" },
   { name: "analyze", usage: "--database URL --root TABLE", about: "whose rows are in which table" },
+  { name: "measure", usage: "--agent-config FILE", about: "what every organization of a Pod weighs" },
   { name: "checksum", usage: "REPOSITORY…", about: "Gitaly's checksum of repositories on this machine" },
 ] as const;
 

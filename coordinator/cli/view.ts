@@ -208,7 +208,8 @@ export function findingsView(findings: readonly Finding[]): string {
     .join("\n");
 }
 
-const PLAIN = {
+/** A table without lines, columns two spaces apart. */
+export const PLAIN = {
   top: "",
   "top-mid": "",
   "top-left": "",
