@@ -1,179 +1,24 @@
 /** Hooks in whole splits: real loops, a real HTTP server and real programs. */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { Agent } from "../../agent/agent.ts";
 import { callOut } from "../../agent/hooks/call.ts";
-import { CheckConfig, HookConfig } from "../../agent/hooks/config.ts";
+import { HookConfig } from "../../agent/hooks/config.ts";
 import { HookedStore } from "../../agent/hooks/hooked-store.ts";
 import { HookJournal } from "../../agent/hooks/journal.ts";
 import { LifecycleHooks } from "../../agent/hooks/lifecycle-hooks.ts";
-import { Coordinator } from "../../coordinator/coordinator.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
-import { decodeRecord } from "../../protocol/codec.ts";
-import { Plan, type PlanInput } from "../../protocol/plan.ts";
-import type { Clock } from "../../protocol/ports/clock.ts";
 import { eventually } from "../support/eventually.ts";
-import { MemoryBlobs, MemoryBus, MemoryDisk, MemoryLog } from "../support/memory-ports.ts";
+import { Bench, hurried, listener, PODS, Split } from "../support/hooked-split.ts";
 import { ObedientStore } from "../support/obedient-store.ts";
-import { assignments, fold, migrationId, pod, STORES, say, until } from "../support/story.ts";
+import { fold, migrationId, pod, say, until } from "../support/story.ts";
 
-const PODS = ["pod-0", "pod-100", "pod-101"];
-
-interface Called {
-  readonly call: string;
-  readonly point: string;
-  readonly pod: string;
-  readonly role: string;
-  readonly attempt: number;
-  readonly epoch: number | null;
-  readonly hook: string;
-}
-
-let folder: string;
-const endings: (() => Promise<unknown> | unknown)[] = [];
+let bench: Bench;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "cleave-hooks-"));
+  bench = await Bench.create();
 });
-afterEach(async () => {
-  for (const end of endings.splice(0).reverse()) await end();
-  await rm(folder, { recursive: true, force: true });
-});
-
-/** Writes down who called, and answers what `answer` says. */
-async function listener(answer: (called: Called) => number | Promise<number> = () => 200) {
-  const calls: Called[] = [];
-  const server = createServer((request, response) => {
-    let body = "";
-    request.setEncoding("utf8").on("data", (text: string) => {
-      body += text;
-    });
-    request.on("end", async () => {
-      const called = JSON.parse(body) as Called;
-      calls.push(called);
-      response.writeHead(await answer(called)).end("said the listener");
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  endings.push(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-  return {
-    url,
-    calls,
-    points: (podId: string) => calls.filter((one) => one.pod === podId).map((one) => one.point),
-  };
-}
-
-/** Pauses between calls that fail are short. */
-const hurried: Clock = {
-  ...systemClock,
-  sleep: (ms, signal) => systemClock.sleep(Math.min(ms, 20), signal),
-};
-
-class Split {
-  readonly log = new MemoryLog();
-  readonly #ports = {
-    log: this.log,
-    bus: new MemoryBus(),
-    blobs: new MemoryBlobs(),
-    clock: systemClock,
-    logger: silentLogger,
-  };
-  readonly #disks = new Map<string, MemoryDisk>();
-  readonly stores = new Map<string, ObedientStore>();
-  coordinator!: Coordinator;
-
-  async begin(settings: PlanInput["settings"] = {}): Promise<void> {
-    this.coordinator = await Coordinator.create({
-      ...this.#ports,
-      id: "c1",
-      checkpoints: null,
-      cluster: { pods: PODS.map(pod), defaultPodId: pod("pod-0"), stores: STORES },
-    });
-    await this.coordinator.start();
-    endings.push(() => this.coordinator.stop());
-    const plan = Plan.parse({
-      migration: migrationId,
-      source: "pod-0",
-      assignments: [
-        { pod: "pod-100", organizations: ["1"] },
-        { pod: "pod-101", organizations: ["2"] },
-      ],
-      settings: { settlingMs: 20, cutover: { readLeaseMs: 200 }, ...settings },
-    });
-    await this.coordinator.createPlan(plan, assignments, "operator:test");
-    await this.command("start");
-  }
-
-  command(type: "start" | "approve"): Promise<void> {
-    return this.coordinator.command(migrationId, { type }, "operator:test");
-  }
-
-  store(podId: string, name: (typeof STORES)[number]): ObedientStore {
-    const store = this.stores.get(`${podId}/${name}`) ?? new ObedientStore(name);
-    this.stores.set(`${podId}/${name}`, store);
-    return store;
-  }
-
-  async agent(podId: string, hooks: object[] = [], checks: object[] = []): Promise<() => Promise<void>> {
-    const disk = this.#disks.get(podId) ?? new MemoryDisk();
-    this.#disks.set(podId, disk);
-    const lifecycle = new LifecycleHooks({
-      podId: pod(podId),
-      hooks: hooks.map((hook) => HookConfig.parse(hook)),
-      checks: checks.map((check) => CheckConfig.parse(check)),
-      journal: await HookJournal.open(join(folder, `${podId}.json`)),
-      query: () => Promise.reject(new Error("there is no database")),
-      clock: hurried,
-      logger: silentLogger,
-    });
-    const agent = await Agent.create({
-      ...this.#ports,
-      podId: pod(podId),
-      software: "test",
-      stores: STORES.map((name, place) =>
-        place === 0 ? new HookedStore(this.store(podId, name), lifecycle) : this.store(podId, name),
-      ),
-      checkpoints: disk,
-      memory: disk.memory,
-    });
-    agent.onChange(() => lifecycle.update(agent.state));
-    await agent.start();
-    let stopped: Promise<void> | null = null;
-    const stop = () => {
-      stopped ??= agent.stop();
-      return stopped;
-    };
-    endings.push(stop);
-    return stop;
-  }
-
-  reaches(lifecycle: string): Promise<void> {
-    return eventually(() => {
-      const { waitingFor } = this.coordinator.status().migrations[0] ?? {};
-      expect(this.coordinator.state().migrations[migrationId]?.lifecycle, waitingFor?.join()).toBe(lifecycle);
-    });
-  }
-
-  waitingFor(): string {
-    return this.coordinator.status().migrations[0]?.waitingFor.join("; ") ?? "";
-  }
-
-  /** When an event was appended, by the log's times. */
-  at(type: string): number {
-    const record = this.log.records
-      .map(decodeRecord)
-      .find(({ events }) => events.some((one) => one.type === type));
-    return record?.at ?? Number.NaN;
-  }
-}
+afterEach(() => bench.end());
 
 const everywhere = (url: string) =>
   ["beforeFence", "fenced", "transferred", "opened", "aborted", "beforeRemoval"].map((at) => ({
@@ -183,8 +28,8 @@ const everywhere = (url: string) =>
   }));
 
 it("hooks are called at every point of a split, once, and not before the cutover is approved", async () => {
-  const { url, calls, points } = await listener();
-  const split = new Split();
+  const { url, calls, points } = await listener(bench);
+  const split = new Split(bench);
   for (const podId of PODS) await split.agent(podId, everywhere(url));
   await split.begin();
   await split.reaches("ready");
@@ -214,8 +59,8 @@ it("hooks are called at every point of a split, once, and not before the cutover
 
 it("a hook that fails before the fence keeps it from being raised, and says so", async () => {
   let status = 500;
-  const { url, calls } = await listener(() => status);
-  const split = new Split();
+  const { url, calls } = await listener(bench, () => status);
+  const split = new Split(bench);
   await split.agent("pod-0", [{ name: "pause-jobs", at: "beforeFence", url }]);
   for (const podId of PODS.slice(1)) await split.agent(podId);
   await split.begin();
@@ -233,10 +78,10 @@ it("a hook that fails before the fence keeps it from being raised, and says so",
 }, 40_000);
 
 it("a hook that fails while fenced lowers the fence at once, and the other side is told that it is over", async () => {
-  const { url, points } = await listener((called) =>
+  const { url, points } = await listener(bench, (called) =>
     called.point === "fenced" && called.pod === "pod-101" ? 500 : 200,
   );
-  const split = new Split();
+  const split = new Split(bench);
   for (const podId of PODS) await split.agent(podId, everywhere(url));
   // A drain that would take long: nobody waits for it, nor for the deadline.
   split.store("pod-0", "git").before = async ({ goal }) => {
@@ -255,11 +100,11 @@ it("a hook that fails while fenced lowers the fence at once, and the other side 
 });
 
 it("a slow hook while fenced adds its time limit to the window and no more", async () => {
-  const { url } = await listener(async ({ hook }) => {
+  const { url } = await listener(bench, async ({ hook }) => {
     await systemClock.sleep(hook === "slow" ? 400 : 0);
     return 200;
   });
-  const split = new Split();
+  const split = new Split(bench);
   // Side by side: two of them take as long as one.
   const slow = { name: "slow", at: "fenced", url, timeLimitMs: 2_000 };
   await split.agent("pod-0", [slow, { ...slow, name: "quick" }]);
@@ -270,8 +115,8 @@ it("a slow hook while fenced adds its time limit to the window and no more", asy
   const took = split.at("AuthorityTransferred") - split.at("FenceRaised");
   expect(took).toBeGreaterThanOrEqual(390);
 
-  const hanging = await listener(() => new Promise(() => undefined));
-  const other = new Split();
+  const hanging = await listener(bench, () => new Promise(() => undefined));
+  const other = new Split(bench);
   await other.agent("pod-0", [{ name: "hangs", at: "fenced", url: hanging.url, timeLimitMs: 200 }]);
   await other.agent("pod-100");
   await other.agent("pod-101");
@@ -285,8 +130,8 @@ it("a slow hook while fenced adds its time limit to the window and no more", asy
 
 it("a hook that fails after the transfer is shown and repeated, and nothing waits for it", async () => {
   let status = 500;
-  const { url, calls } = await listener(() => status);
-  const split = new Split();
+  const { url, calls } = await listener(bench, () => status);
+  const split = new Split(bench);
   await split.agent("pod-0");
   await split.agent("pod-100", [{ name: "reindex", at: "opened", url }]);
   await split.agent("pod-101");
@@ -306,8 +151,8 @@ it("a hook that fails after the transfer is shown and repeated, and nothing wait
 
 it("a restarted agent repeats what was not done, and not what was", async () => {
   let status = 500;
-  const { url, calls } = await listener(({ point }) => (point === "opened" ? status : 200));
-  const split = new Split();
+  const { url, calls } = await listener(bench, ({ point }) => (point === "opened" ? status : 200));
+  const split = new Split(bench);
   await split.agent("pod-0");
   const stop = await split.agent("pod-100", everywhere(url));
   await split.agent("pod-101");
@@ -322,16 +167,16 @@ it("a restarted agent repeats what was not done, and not what was", async () => 
   await systemClock.sleep(100);
   expect(calls.slice(before).map(({ point }) => point)).toEqual(["opened"]);
   // Hooks that are configured only now are not told of what was.
-  await rm(join(folder, "pod-101.json"), { force: true });
-  const late = await listener();
+  await rm(join(bench.folder, "pod-101.json"), { force: true });
+  const late = await listener(bench);
   await split.agent("pod-101", everywhere(late.url));
   await systemClock.sleep(100);
   expect(late.calls).toEqual([]);
 });
 
 it("dormant data stays when the hook before its removal fails", async () => {
-  const { url } = await listener(({ point }) => (point === "beforeRemoval" ? 503 : 200));
-  const split = new Split();
+  const { url } = await listener(bench, ({ point }) => (point === "beforeRemoval" ? 503 : 200));
+  const split = new Split(bench);
   await split.agent("pod-0", everywhere(url));
   await split.agent("pod-100");
   await split.agent("pod-101");
@@ -345,7 +190,7 @@ it("dormant data stays when the hook before its removal fails", async () => {
 });
 
 it("an operator's check refuses the plan, and a warning only warns", async () => {
-  const split = new Split();
+  const split = new Split(bench);
   const command = ["sh", "-c", "echo two background migrations run; exit 3"];
   await split.agent(
     "pod-0",
@@ -375,13 +220,13 @@ it("an operator's check refuses the plan, and a warning only warns", async () =>
 });
 
 it("a program is told on its standard input and in its environment, and ends with all that it started", async () => {
-  const file = join(folder, "told");
+  const file = join(bench.folder, "told");
   const script = `cat > ${file}; echo "$CLEAVE_POINT $CLEAVE_POD $CLEAVE_ATTEMPT" >> ${file}`;
   const payload = { point: "opened", pod: "pod-0", attempt: 1, targets: ["pod-100"] };
   const { signal } = new AbortController();
   await callOut({ command: ["sh", "-c", script], timeLimitMs: 5_000 }, payload, signal);
   expect(await readFile(file, "utf8")).toBe(`${JSON.stringify(payload)}\nopened pod-0 1\n`);
-  const pids = join(folder, "pids");
+  const pids = join(bench.folder, "pids");
   await writeFile(pids, "");
   const hangs = `sleep 60 & echo $! > ${pids}; wait`;
   await expect(callOut({ command: ["sh", "-c", hangs], timeLimitMs: 500 }, payload, signal)).rejects.toThrow(
@@ -400,7 +245,7 @@ it("a program is told on its standard input and in its environment, and ends wit
 
 it("a fence is not reached while a hook of it runs, nor when one failed, whatever a coordinator makes of it", async () => {
   let status = 200;
-  const { url, calls } = await listener(async () => {
+  const { url, calls } = await listener(bench, async () => {
     await systemClock.sleep(200);
     return status;
   });
@@ -408,7 +253,7 @@ it("a fence is not reached while a hook of it runs, nor when one failed, whateve
     podId: pod("pod-0"),
     hooks: [HookConfig.parse({ name: "flush", at: "fenced", url })],
     checks: [],
-    journal: await HookJournal.open(join(folder, "alone.json")),
+    journal: await HookJournal.open(join(bench.folder, "alone.json")),
     query: () => Promise.reject(new Error("there is no database")),
     clock: hurried,
     logger: silentLogger,
