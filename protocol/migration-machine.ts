@@ -41,6 +41,8 @@ export interface MigrationContext {
   readonly approvedBy: string | null;
   readonly attempts: number;
   readonly startRequested: boolean;
+  /** Its checks have passed and Pods act on it: before that there is nothing that an abort could have to remove. */
+  readonly begun: boolean;
   /** Log sequence of the newest `PreflightStarted`: findings must come from an agent that applied it. */
   readonly preflightSequence: number;
   readonly findings: readonly Finding[];
@@ -100,6 +102,7 @@ const machineSetup = setup({
         : {},
     ),
     resume: assign({ paused: null }),
+    begin: assign({ begun: true }),
     checkRemoval: assign(({ event }) =>
       event.type === "RemovalCheckStarted"
         ? {
@@ -216,6 +219,7 @@ export const migrationMachine = machineSetup.createMachine({
     approvedBy: null,
     attempts: 0,
     startRequested: false,
+    begun: false,
     preflightSequence: 0,
     findings: [],
     fence: null,
@@ -246,7 +250,11 @@ export const migrationMachine = machineSetup.createMachine({
       description: "Every participant checks what it needs. Nothing is changed anywhere.",
       on: {
         PreflightPassed: [
-          { guard: ({ context }) => context.startRequested, target: "seeding", actions: "keepFindings" },
+          {
+            guard: ({ context }) => context.startRequested,
+            target: "seeding",
+            actions: ["keepFindings", "begin"],
+          },
           { target: "planned", actions: "keepFindings" },
         ],
         PreflightRefused: [

@@ -49,7 +49,7 @@ export function goalOf(migration: Migration, self: PodId): Goal | null {
     case "completed":
       return null;
     case "aborted":
-      return "release";
+      return migration.context.begun ? "release" : null;
   }
 }
 

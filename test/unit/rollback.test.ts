@@ -247,6 +247,19 @@ describe("given a rollback", () => {
   });
 });
 
+describe("given an abort", () => {
+  const goals = (events: readonly ClusterEvent[]) =>
+    dutiesOf(fold(events), pod("pod-0"), assignmentsOf, new Set()).map(({ goal }) => goal);
+
+  it("there is something to remove from the moment on in which Pods act, and nothing before", () => {
+    const planned = [say.configured(), say.planned()];
+    expect(goals([...planned, say.aborted()])).toEqual([]);
+    expect(goals([...planned, say.checking(), say.aborted()])).toEqual([]);
+    expect(goals([...planned, say.checking(false), say.passed(), say.aborted()])).toEqual([]);
+    expect(goals([...planned, say.checking(), say.passed(), say.aborted()])).toEqual(["release"]);
+  });
+});
+
 describe("the way back of what retains", () => {
   const ending = fold([say.removalChecking()], retaining);
 
