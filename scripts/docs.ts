@@ -5,6 +5,7 @@ import { createApi } from "../coordinator/api/server.ts";
 import { ERRORS } from "../protocol/errors.ts";
 import { migrationMachine } from "../protocol/migration-machine.ts";
 import { type Exposer, METRICS, type MetricSpec } from "../protocol/telemetry/catalogue.ts";
+import { apiTypes } from "./api-types.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 
@@ -111,8 +112,12 @@ export async function apiDescription(): Promise<string> {
   return `${JSON.stringify(app.swagger(), null, 2)}\n`;
 }
 
+export const API_TYPES_FILE = join(ROOT, "coordinator/cli/api-types.ts");
+
 if (import.meta.main) {
-  writeFileSync(API_FILE, await apiDescription());
+  const api = await apiDescription();
+  writeFileSync(API_FILE, api);
+  writeFileSync(API_TYPES_FILE, apiTypes(JSON.parse(api)));
   writeFileSync(ERRORS_PAGE, errorsPage());
   writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));
   writeFileSync(TELEMETRY_PAGE, metricsPage(readFileSync(TELEMETRY_PAGE, "utf8")));

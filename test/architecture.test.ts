@@ -118,8 +118,11 @@ describe("domain code", () => {
   });
 });
 
+// Nobody reads or edits it: `npm run docs` writes it, and it is as long as the API has words.
+const GENERATED = ["coordinator/cli/api-types.ts"];
+
 describe("files", () => {
-  it.each(sources)("%s has at most 400 lines", (file) => {
+  it.each(sources.filter((file) => !GENERATED.includes(file)))("%s has at most 400 lines", (file) => {
     expect(readFileSync(join(ROOT, file), "utf8").split("\n").length).toBeLessThanOrEqual(401);
   });
 

@@ -2,6 +2,7 @@
 
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterStatus, MigrationStatus } from "../ports.ts";
+import type { CommandBody, CommandName } from "./client.ts";
 import pc from "./colors.ts";
 import type { Context } from "./context.ts";
 import { EXIT } from "./exit.ts";
@@ -11,8 +12,8 @@ import { findingsView } from "./view.ts";
 import { sayOnce } from "./wait.ts";
 
 export interface Checks {
-  readonly command: string;
-  readonly body?: object;
+  readonly command: CommandName;
+  readonly body?: CommandBody<CommandName>;
   readonly running: (migration: MigrationStatus) => boolean;
   readonly passed: string;
   readonly failed: string;

@@ -1,28 +1,45 @@
 /** The API as the command line uses it. */
+import { randomUUID } from "node:crypto";
 import { userInfo } from "node:os";
+import createClient, { type Client } from "openapi-fetch";
 import { Agent } from "undici";
 import { CleaveError, ERRORS, type ErrorCode } from "../../protocol/errors.ts";
+import type { PlanInput } from "../../protocol/plan.ts";
 import type { ClusterStatus, MigrationStatus, StoredRecord } from "../ports.ts";
+import type { components, paths } from "./api-types.ts";
 
-export interface RouteRow {
-  readonly organizationId: string;
-  readonly podId: string;
-  readonly version: number;
-}
-export interface RoutePage {
-  readonly defaultPodId: string | null;
-  readonly routes: readonly RouteRow[];
-  readonly next: string | null;
-}
-export interface Accepted {
-  readonly migrationId: string;
-  readonly lifecycle: string;
-}
+type Schemas = components["schemas"];
+export type RouteRow = Schemas["Route"];
+export type RoutePage = Schemas["RoutePage"];
+export type Accepted = Schemas["Accepted"];
 export interface RecordPage {
   readonly records: readonly StoredRecord[];
   /** False: the coordinator no longer has all records after the one asked for. */
   readonly complete: boolean;
 }
+
+/** What may be decided about a migration, as the API names it. */
+export type CommandName = {
+  [P in keyof paths]: P extends `/v1/migrations/{id}/${infer Name}`
+    ? "post" extends keyof paths[P]
+      ? Name
+      : never
+    : never;
+}[keyof paths];
+export type CommandBody<Name extends CommandName> = Name extends CommandName
+  ? paths[`/v1/migrations/{id}/${Name}`]["post"] extends {
+      requestBody: { content: { "application/json": infer Body } };
+    }
+    ? Body
+    : undefined
+  : never;
+
+interface Answer<T> {
+  readonly data?: T;
+  readonly error?: unknown;
+  readonly response: Response;
+}
+type Headers = Record<string, string>;
 
 const TIMEOUT_MS = 30_000;
 /** A million organizations are read, checked and stored meanwhile. */
@@ -37,35 +54,56 @@ export class ApiClient {
 
   readonly #dispatcher: RequestInit["dispatcher"];
 
+  readonly #api: Client<paths, "application/json">;
+
   /** `url` has been checked to be one; `ca` is what a TLS server is trusted by instead of the usual, as PEM. */
   constructor(url: string, token: string | undefined, ca?: string) {
     this.#url = url.replace(/\/+$/, "");
     this.#token = token?.trim() || undefined;
     // Node's own types of the same class, a version apart.
     if (ca !== undefined) this.#dispatcher = new Agent({ connect: { ca } }) as never;
+    this.#api = createClient<paths, "application/json">({
+      baseUrl: this.#url,
+      // A redirect would carry the token to wherever it points.
+      redirect: "manual",
+      fetch: (request) => this.#fetch(request),
+    });
   }
 
-  status(): Promise<ClusterStatus> {
-    return this.#call("GET", "/v1/status");
+  // Answers are taken as what the code that made them says; test/unit/api-types.test.ts compares the two.
+  async status(): Promise<ClusterStatus> {
+    const answer = await this.#ask((options) => this.#api.GET("/v1/status", options));
+    return answer as unknown as ClusterStatus;
   }
-  migration(id: string): Promise<MigrationStatus> {
-    return this.#call("GET", `/v1/migrations/${encodeURIComponent(id)}`);
+  async migration(id: string): Promise<MigrationStatus> {
+    const params = { path: { id } };
+    const answer = await this.#ask((options) => this.#api.GET("/v1/migrations/{id}", { ...options, params }));
+    return answer as unknown as MigrationStatus;
   }
-  plan(plan: unknown): Promise<Accepted> {
-    return this.#call("POST", "/v1/plans", plan, PLAN_TIMEOUT_MS);
+  plan(plan: PlanInput): Promise<Accepted> {
+    return this.#decide(
+      (options) => this.#api.POST("/v1/plans", { ...options, body: plan as never }),
+      PLAN_TIMEOUT_MS,
+    );
   }
-  command(id: string, command: string, body?: object): Promise<Accepted> {
-    return this.#call("POST", `/v1/migrations/${encodeURIComponent(id)}/${command}`, body);
+  command<Name extends CommandName>(id: string, name: Name, body?: CommandBody<Name>): Promise<Accepted> {
+    // One of them stands for all: they differ in their bodies alone, which are checked above.
+    const path = `/v1/migrations/{id}/${name}` as "/v1/migrations/{id}/abort";
+    const content = { params: { path: { id } }, ...(body === undefined ? {} : { body }) };
+    return this.#decide((options) => this.#api.POST(path, { ...options, ...content } as never));
   }
   route(organization: string): Promise<RouteRow> {
-    return this.#call("GET", `/v1/routes/${encodeURIComponent(organization)}`);
+    const params = { path: { organization } };
+    return this.#ask((options) => this.#api.GET("/v1/routes/{organization}", { ...options, params }));
   }
   routes(after: string | null, limit = 1_000): Promise<RoutePage> {
-    const query = new URLSearchParams({ limit: String(limit), ...(after === null ? {} : { after }) });
-    return this.#call("GET", `/v1/routes?${query}`);
+    const params = { query: { limit, ...(after === null ? {} : { after }) } };
+    return this.#ask((options) => this.#api.GET("/v1/routes", { ...options, params }));
   }
-  events(after: number): Promise<RecordPage> {
-    return this.#call("GET", `/v1/events?after=${after}&limit=${EVENTS_PAGE}`);
+  async events(after: number): Promise<RecordPage> {
+    const params = { query: { after, limit: EVENTS_PAGE } };
+    const answer = await this.#ask((options) => this.#api.GET("/v1/events", { ...options, params }));
+    return answer as unknown as RecordPage;
   }
 
   /**
@@ -77,20 +115,26 @@ export class ApiClient {
     let timer = setTimeout(() => abort.abort(), STREAM_SILENCE_MS);
     try {
       const headers = { ...this.#headers(), accept: "text/event-stream" };
-      const response = await this.#fetch(path, { headers, signal: abort.signal });
-      if (!response.ok || !response.body) throw await failure(response);
+      const request = new Request(`${this.#url}${path}`, {
+        headers,
+        signal: abort.signal,
+        redirect: "manual",
+      });
+      const response = await this.#fetch(request);
+      if (!response.ok || !response.body)
+        throw failure(response.status, await response.text().catch(() => ""));
       let pending = "";
       for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
         clearTimeout(timer);
         timer = setTimeout(() => abort.abort(), STREAM_SILENCE_MS);
         pending += chunk;
         for (let end = pending.indexOf("\n\n"); end >= 0; end = pending.indexOf("\n\n")) {
-          const data = pending
-            .slice(0, end)
-            .split("\n")
-            .flatMap((line) => (line.startsWith("data: ") ? [line.slice(6)] : []));
+          const lines = pending.slice(0, end).split("\n");
+          const data = lines.flatMap((line) => (line.startsWith("data: ") ? [line.slice(6)] : []));
           pending = pending.slice(end + 2);
-          if (data.length > 0) yield JSON.parse(data.join("\n")) as T;
+          // What has a type of its own (`gap`) is not what was asked for.
+          const isOrdinary = !lines.some((line) => line.startsWith("event: "));
+          if (isOrdinary && data.length > 0) yield JSON.parse(data.join("\n")) as T;
         }
       }
     } catch (error) {
@@ -102,28 +146,40 @@ export class ApiClient {
     }
   }
 
-  async #call<T>(method: string, path: string, body?: unknown, timeoutMs = TIMEOUT_MS): Promise<T> {
-    const content = body === undefined ? {} : { body: JSON.stringify(body) };
-    const type = body === undefined ? {} : { "content-type": "application/json" };
-    const response = await this.#fetch(path, {
-      method,
-      headers: { ...this.#headers(), ...type },
-      signal: AbortSignal.timeout(timeoutMs),
-      ...content,
-    });
-    if (!response.ok) throw await failure(response);
+  async #ask<T>(
+    send: (options: { headers: Headers; signal: AbortSignal }) => Promise<Answer<T>>,
+    timeoutMs = TIMEOUT_MS,
+    more: Headers = {},
+  ): Promise<T> {
+    let answer: Answer<T>;
     try {
-      return (await response.json()) as T;
+      const signal = AbortSignal.timeout(timeoutMs);
+      answer = await send({ headers: { ...this.#headers(), ...more }, signal });
     } catch (error) {
-      throw this.#unreachable(error);
+      throw error instanceof CleaveError ? error : this.#unreachable(error);
+    }
+    const { data, error, response } = answer;
+    if (!response.ok || data === undefined) throw failure(response.status, error);
+    return data;
+  }
+
+  /** Once more when the connection broke: by its key the coordinator knows what it has decided already. */
+  async #decide<T>(
+    send: (options: { headers: Headers; signal: AbortSignal }) => Promise<Answer<T>>,
+    timeoutMs = TIMEOUT_MS,
+  ): Promise<T> {
+    const key = { "idempotency-key": randomUUID() };
+    try {
+      return await this.#ask(send, timeoutMs, key);
+    } catch (error) {
+      if (!isBroken(error)) throw error;
+      return await this.#ask(send, timeoutMs, key);
     }
   }
 
-  async #fetch(path: string, init: RequestInit): Promise<Response> {
+  async #fetch(request: Request): Promise<Response> {
     try {
-      // A redirect would carry the token to wherever it points.
-      const dispatcher = this.#dispatcher === undefined ? {} : { dispatcher: this.#dispatcher };
-      return await fetch(`${this.#url}${path}`, { ...init, ...dispatcher, redirect: "manual" });
+      return await fetch(request, this.#dispatcher === undefined ? {} : { dispatcher: this.#dispatcher });
     } catch (error) {
       throw this.#unreachable(error);
     }
@@ -158,18 +214,30 @@ function userName(): string {
   }
 }
 
-/** What the server answered, as the error it stands for. */
-async function failure(response: Response): Promise<CleaveError> {
-  const text = await response.text().catch(() => "");
-  try {
-    const { code, detail } = JSON.parse(text) as { code?: string; detail?: string };
-    if (code !== undefined && Object.hasOwn(ERRORS, code))
-      return new CleaveError(code as ErrorCode, detail ?? code);
-  } catch {
-    // Not from Cleave: a proxy's page, or nothing.
-  }
+/** The connection was there, and ended before the answer. */
+function isBroken(error: unknown): boolean {
+  const { cause } = error as { cause?: { cause?: { code?: unknown } } };
+  return ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"].includes(String(cause?.cause?.code));
+}
+
+/** What the server answered, parsed or as text, as the error it stands for. */
+function failure(status: number, answer: unknown): CleaveError {
+  const { code, detail } = (parsed(answer) ?? {}) as { code?: unknown; detail?: unknown };
+  if (typeof code === "string" && Object.hasOwn(ERRORS, code))
+    return new CleaveError(code as ErrorCode, typeof detail === "string" ? detail : code);
+  const text = typeof answer === "string" ? answer : (JSON.stringify(answer) ?? "");
   return new CleaveError(
     "COORDINATOR_UNREACHABLE",
-    `something else answered, with ${response.status}: ${text.slice(0, 200)}`,
+    `something else answered, with ${status}: ${text.slice(0, 200)}`,
   );
+}
+
+/** Null for what is not from Cleave: a proxy's page, or nothing. */
+function parsed(answer: unknown): unknown {
+  if (typeof answer !== "string") return answer;
+  try {
+    return JSON.parse(answer);
+  } catch {
+    return null;
+  }
 }

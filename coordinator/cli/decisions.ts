@@ -1,6 +1,7 @@
 /** `start`, `approve`, `pause`, `abort`, `revoke`, `finalize`: what an operator decides about a migration. */
 import type { Command } from "commander";
 import { checked, REMOVAL } from "./checked.ts";
+import type { CommandBody, CommandName } from "./client.ts";
 import { type Context, examples } from "./context.ts";
 import { settle, type WaitFlags, waitable } from "./wait.ts";
 import { watch } from "./watch.ts";
@@ -13,11 +14,11 @@ export function registerDecisionCommands(program: Command, context: Context): vo
   /** Sends it, and waits for `state` where that is asked for. */
   const decide = async (
     id: string,
-    command: string,
+    command: CommandName,
     text: string,
     flags: WaitFlags,
     state: string,
-    body?: object,
+    body?: CommandBody<CommandName>,
   ): Promise<void> =>
     settle(context, await context.client().command(id, command, body), text, flags, { state });
 

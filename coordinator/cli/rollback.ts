@@ -37,7 +37,7 @@ export function registerRollbackCommands(program: Command, context: Context): vo
     .action(async (id: string, options: RollbackOptions) => {
       const client = context.client();
       const accepted = await client.command(id, "rollback", {
-        organizations: options.organizations ?? null,
+        organizations: options.organizations ? [...options.organizations] : null,
         pod: options.pod ?? null,
         name: options.name ?? null,
         approval: options.approval,

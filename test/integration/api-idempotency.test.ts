@@ -1,10 +1,14 @@
 /** The same key with the same request: one decision, one answer, however often and however the answer was lost. */
+import { createServer, request as forward } from "node:http";
+import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import fastify from "fastify";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { answerOnce, KEPT_FOR_MS } from "../../coordinator/api/idempotency.ts";
 import { toProblem } from "../../coordinator/api/problem.ts";
 import type { AccessToken } from "../../coordinator/api/roles.ts";
+import { ApiClient } from "../../coordinator/cli/client.ts";
+import type { PlanInput } from "../../protocol/plan.ts";
 import { type ApiFixture, startApi } from "../support/api.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -123,6 +127,35 @@ it("whoever hangs up before the answer gets it later: one decision, made while n
   for (const answer of await Promise.all(again))
     expect(answer).toMatchObject({ status: 201, replayed: true });
   expect(asked).toBe(1);
+});
+
+it("the client asks again by itself when the connection broke, and once more only: one decision", async () => {
+  let passed = 0;
+  let cut = 1;
+  const port = api.port;
+  const proxy = createServer((request, response) => {
+    const { method, url, headers } = request;
+    const onward = forward({ port, host: "127.0.0.1", method, path: url, headers }, (answer) => {
+      passed += 1;
+      if (passed <= cut) request.socket.destroy();
+      else answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers));
+      answer.resume();
+    });
+    request.pipe(onward);
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const client = new ApiClient(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}`, "token-of-alice");
+  expect(await client.plan(plan("1") as PlanInput)).toMatchObject({ lifecycle: "planned" });
+  expect([passed, api.log.types()]).toEqual([2, ["ClusterConfigured", "MigrationPlanned"]]);
+  [passed, cut] = [0, 9];
+  await expect(client.command("split-1", "abort", abort)).rejects.toMatchObject({
+    code: "COORDINATOR_UNREACHABLE",
+  });
+  expect([passed, api.log.types().at(-1)]).toEqual([2, "MigrationAborted"]);
+  [passed, cut] = [0, 9];
+  await expect(client.status(), "a look is not repeated").rejects.toThrow();
+  expect(passed).toBe(1);
+  proxy.close();
 });
 
 it("what failed for a reason that passes is no answer: the next one decides", async () => {
