@@ -42,8 +42,6 @@ export class Pod {
   readonly git: FileServer;
   readonly objects: FileServer;
   machineUp = true;
-  /** For ever: nothing starts it again. */
-  isLost = false;
   /** Stores fail whatever is asked of them until then. */
   storesFailUntil = 0;
   readonly #servers: Servers;
@@ -97,7 +95,7 @@ export class Pod {
 
   startAgent(): void {
     const { world, network, log, bus, blobs } = this.#servers;
-    if (this.#run?.alive || this.downUntil > world.now || !this.machineUp || this.isLost) return;
+    if (this.#run?.alive || this.downUntil > world.now || !this.machineUp) return;
     this.#starts += 1;
     const run = new Run(world, this.host);
     this.#run = run;
@@ -176,13 +174,7 @@ export class Pod {
     this.objects.crash();
   }
 
-  lose(): void {
-    this.isLost = true;
-    this.crashMachine();
-  }
-
   startMachine(): void {
-    if (this.isLost) return;
     this.machineUp = true;
     // A server in service is started by its own supervisor, a standby by its agent.
     if (this.postgres.role === "primary") this.postgres.start();

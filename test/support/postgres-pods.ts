@@ -33,6 +33,18 @@ export type TargetPod = Awaited<ReturnType<typeof emptyPod>> & {
   readonly connection: pg.ClientConfig;
 };
 
+export interface DutyOptions {
+  readonly epoch?: number;
+  readonly phase?: SharePhase;
+  readonly removal?: Removal;
+  /** Default: all targets, when the settings say so. */
+  readonly wayBack?: readonly PodId[];
+  /** The phase of the rollback of `rollbackDuty`; default: there is none. */
+  readonly rollback?: SharePhase;
+}
+
+export const ROLLBACK = "split-1-back-1" as MigrationId;
+
 export interface Assembly {
   readonly source: Cluster;
   readonly targets: readonly TargetPod[];
@@ -42,7 +54,9 @@ export interface Assembly {
   optionsOf(podId: PodId): PostgresStoreOptions;
   /** With another way to the source than the right one. */
   storeWithPeer(podId: PodId, peer: Partial<pg.ClientConfig>): PostgresStore;
-  duty(podId: PodId, goal: Goal, options?: { epoch?: number; phase?: SharePhase; removal?: Removal }): Duty;
+  duty(podId: PodId, goal: Goal, options?: DutyOptions): Duty;
+  /** Of a rollback of organization 1, from the first target. */
+  rollbackDuty(podId: PodId, goal: Goal, options?: DutyOptions & { forced?: boolean }): Duty;
   remove(): Promise<void>;
 }
 
@@ -57,6 +71,8 @@ export async function assemble(
     readonly rows?: number;
     readonly cluster?: Partial<ClusterOptions>;
     readonly settings?: Parameters<typeof Settings.parse>[0];
+    /** How many organizations each target takes; default 1. */
+    readonly each?: number;
     /** Further tables, with their rules. */
     readonly schema?: string;
     readonly tables?: Ownership["tables"];
@@ -87,6 +103,14 @@ export async function assemble(
   if (options.schema !== undefined) await source.query(options.schema);
   const settings = Settings.parse(options.settings ?? {});
   const targetPodIds = targets.map(({ podId }) => podId);
+  const each = options.each ?? 1;
+  const assignments = new Map(
+    targetPodIds.flatMap((id, n) =>
+      Array.from({ length: each }, (_, at) => [String(n * each + at + 1) as OrganizationId, id] as const),
+    ),
+  );
+  /** The first organization of the first target. */
+  const goingBack = new Map([["1" as OrganizationId, SOURCE]]);
   const stores = new Set<PostgresStore>();
 
   const build = (
@@ -115,7 +139,12 @@ export async function assemble(
         dataDirectory: target?.dataDirectory ?? source.dataDirectory,
         ...overrides,
       }),
-      peers: { [SOURCE]: { host, port, user, password, database, ...peer } } as never,
+      peers: {
+        ...Object.fromEntries(
+          targets.map((one) => [one.podId, { host, port: one.port, user, password, database }]),
+        ),
+        [SOURCE]: { host, port, user, password, database, ...peer },
+      } as never,
       ownership: { ...ownership, tables: { ...ownership.tables, ...options.tables } },
       ...(options.pace === undefined ? {} : { pace: options.pace }),
       clock: systemClock,
@@ -130,7 +159,7 @@ export async function assemble(
     store: (podId, overrides = {}, clock = systemClock) => build(podId, overrides, {}, clock),
     optionsOf: (podId) => describe(podId, {}, {}),
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
-    duty: (podId, goal, { epoch, phase = "source", removal } = {}) => ({
+    duty: (podId, goal, { epoch, phase = "source", removal, wayBack, rollback } = {}) => ({
       migrationId: MIGRATION,
       kind: "split",
       role: podId === SOURCE ? "source" : "target",
@@ -139,14 +168,36 @@ export async function assemble(
       sourcePodId: SOURCE,
       targetPodIds,
       defaultPodId: SOURCE,
-      assignments: new Map(targetPodIds.map((id, n) => [String(n + 1) as OrganizationId, id])),
+      assignments,
       shares: Object.fromEntries(targetPodIds.map((id) => [id, phase])) as Duty["shares"],
       epoch: (epoch ?? null) as Epoch | null,
       settings,
       of: null,
       forced: false,
+      wayBack: wayBack ?? (settings.retention.wayBack === "replicated" ? targetPodIds : []),
+      rollbacks:
+        rollback === undefined
+          ? []
+          : [{ migrationId: ROLLBACK, podId: targetId(0), phase: rollback, assignments: goingBack }],
+      removal: removal ?? null,
+    }),
+    rollbackDuty: (podId, goal, { epoch, phase = "source", removal, forced = false } = {}) => ({
+      migrationId: ROLLBACK,
+      kind: "rollback",
+      of: MIGRATION,
+      forced,
       wayBack: [],
       rollbacks: [],
+      role: podId === SOURCE ? "target" : "source",
+      goal,
+      podId,
+      sourcePodId: targetId(0),
+      targetPodIds: [SOURCE],
+      defaultPodId: SOURCE,
+      assignments: goingBack,
+      shares: { [SOURCE]: phase } as Duty["shares"],
+      epoch: (epoch ?? null) as Epoch | null,
+      settings,
       removal: removal ?? null,
     }),
     remove: async () => {

@@ -16,7 +16,6 @@ import { isRepositoryPath } from "./repository-path.ts";
 import type { SourceFeed } from "./source-feed.ts";
 
 const POLL_MS = 5_000;
-const OWN_ENTRIES = 1_000;
 const RETRY_MS = { first: 100, last: 5_000, urgent: 10 } as const;
 
 interface Pending {
@@ -35,8 +34,6 @@ export interface ReplicaOptions {
   /** Only the view's repositories are copied; else all, and the view's first. */
   readonly selective: boolean;
   readonly view: InventoryView;
-  /** What is here is kept true by a tracker, and differs when somebody else changed it: then it is mirrored anew. */
-  readonly watchOwn: boolean;
   readonly concurrency: number;
   readonly onChange: () => void;
 }
@@ -50,8 +47,6 @@ export class Replica {
   readonly #work: Promise<unknown>;
   #incarnation = "";
   #next = 0;
-  /** Of this Pod's own inventory: looked at up to here. */
-  #ownNext = 0;
   #fencedEpoch: number | null = null;
   #finalGeneration: number | null = null;
   /** Everything of this incarnation has been heard at least once. */
@@ -137,8 +132,8 @@ export class Replica {
 
   #isAssigned(path: string): boolean {
     const { view, context } = this.#options;
-    const [theirs, own] = [this.#source.get(path), context.inventory.get(path)];
-    return (theirs !== undefined && view.covers(theirs)) || (own !== undefined && view.covers(own));
+    const entry = this.#source.get(path) ?? context.inventory.get(path);
+    return entry !== undefined && view.covers(entry);
   }
 
   #assignedPending(): number {
@@ -207,53 +202,32 @@ export class Replica {
     }
     this.#complete ||= caughtUp;
     this.#connected = caughtUp;
-    if (this.#complete && this.#options.watchOwn) await this.#lookAtOwn();
     this.#fencedEpoch = answer.fencedEpoch;
     this.#finalGeneration = answer.finalGeneration;
     this.#wakeWorkers();
     this.#notice();
   }
 
-  async #lookAtOwn(): Promise<void> {
-    const { inventory } = this.#options.context;
-    for (;;) {
-      const { entries, generation } = inventory.changesSince(this.#ownNext, OWN_ENTRIES);
-      for (const { path } of entries)
-        if (this.#source.has(path)) this.#consider(path);
-        else if (inventory.get(path)?.deleted === false) await this.#goneAtSource(path);
-      this.#ownNext = generation;
-      if (entries.length < OWN_ENTRIES) return;
-    }
-  }
-
   /** One that went to somebody else is gone as far as this migration is concerned. */
   #ofInterest(entry: RepositoryEntry): RepositoryEntry | null {
-    const { selective, view, watchOwn, context } = this.#options;
-    const own = context.inventory.get(entry.path);
-    // Nobody knows whose it is there: no reason to give up what is known here (rule 11).
-    if (watchOwn && entry.owner === null && !entry.deleted && own !== undefined && view.covers(own))
-      return entry;
+    const { selective, view } = this.#options;
     if (!selective || (view.covers(entry) && !entry.deleted)) return entry;
     return this.#source.has(entry.path) ? { ...entry, deleted: true } : null;
   }
 
   async #goneAtSource(path: string): Promise<void> {
-    const { mirror, context, watchOwn, view } = this.#options;
-    const own = context.inventory.get(path);
-    if (watchOwn && (own === undefined || !view.covers(own))) return;
-    if (!(await mirror.isOwn(path))) return;
+    if (!(await this.#options.mirror.isOwn(path))) return;
+    const own = this.#options.context.inventory.get(path);
     if (own !== undefined) this.#source.set(path, { ...own, deleted: true });
     this.#consider(path);
   }
 
   #consider(path: string): void {
-    const { context, watchOwn, view } = this.#options;
+    const { context } = this.#options;
     const wanted = this.#source.get(path);
     if (wanted === undefined) return;
-    const own = context.inventory.get(path);
-    const isOthers = watchOwn && own !== undefined && own.owner !== null && !view.covers(own);
     // The owner is not read from the repository but told.
-    if (wanted.owner !== null && !isOthers) context.inventory.setOwner(path, wanted.owner);
+    if (wanted.owner !== null) context.inventory.setOwner(path, wanted.owner);
     const pending = this.#pending.get(path);
     if (!sameRepository(context.inventory.get(path), wanted)) {
       // News: the problem before was perhaps about something that is no more.

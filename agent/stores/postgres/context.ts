@@ -11,7 +11,7 @@ import type { Pace } from "./removal/pace.ts";
 export interface PostgresStoreOptions {
   readonly podId: PodId;
   readonly config: PostgresConfig;
-  /** Other Pods' servers, by Pod. A target needs its source's. */
+  /** Other Pods' servers, by Pod. A target needs its source's; for the way back, a source needs its targets'. */
   readonly peers: Readonly<Record<PodId, PeerPostgres>>;
   readonly ownership: Ownership;
   readonly clock: Clock;
@@ -23,10 +23,15 @@ export interface PostgresStoreOptions {
 }
 
 /** The source's server, as this target uses it. @throws CleaveError CONFIG_INVALID */
-export function peerOf({ peers }: PostgresStoreOptions, { sourcePodId }: Duty): PeerPostgres {
-  const peer = peers[sourcePodId];
+export function peerOf(options: PostgresStoreOptions, { sourcePodId }: Duty): PeerPostgres {
+  return peerNamed(options, sourcePodId);
+}
+
+/** @throws CleaveError CONFIG_INVALID */
+export function peerNamed({ peers }: PostgresStoreOptions, podId: PodId): PeerPostgres {
+  const peer = peers[podId];
   if (peer) return peer;
-  throw new CleaveError("CONFIG_INVALID", `peers.${sourcePodId}.postgres is not configured`);
+  throw new CleaveError("CONFIG_INVALID", `peers.${podId}.postgres is not configured`);
 }
 
 /** The fence that the duty is about. */

@@ -18,6 +18,17 @@ export function slotName(migrationId: MigrationId, targetPodId: PodId): string {
   return `${PREFIX}${readable}_${digest(migrationId, targetPodId)}`;
 }
 
+/** Of what flows back from a target to the source: the slot there, the origin here. Shorter parts, for a longer prefix. */
+export function backName(migrationId: MigrationId, targetPodId: PodId): string {
+  const readable = [migrationId, targetPodId].map((id) => id.replaceAll("-", "_").slice(0, 18)).join("_");
+  return `${PREFIX}back_${readable}_${digest("back", migrationId, targetPodId)}`;
+}
+
+/** What a migration's targets publish for the way back. One for all: a split's is made on the source, and copied with it. */
+export function backPublication(migrationId: MigrationId): string {
+  return `${PREFIX}back_${migrationId.replaceAll("-", "_").slice(0, 36)}_${digest("back", migrationId)}`;
+}
+
 export interface SlotState {
   readonly name: string;
   readonly active: boolean;

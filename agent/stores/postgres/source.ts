@@ -1,6 +1,7 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
@@ -8,26 +9,45 @@ import { connect, cutWhenAborted, type Database, discard, WarmConnection } from 
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./guard/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./guard/install.ts";
-import { releaseRoutes, setShares, stageRoutes } from "./guard/staging.ts";
+import {
+  isStaged,
+  releaseRoutes,
+  returnRoutes,
+  setShares,
+  stageAtOnce,
+  stageRoutes,
+} from "./guard/staging.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
+import { dropPublication } from "./move/publication.ts";
 import { logicalReplication } from "./move/replication.ts";
 import { boundNumbers, layOutNumbers, numbersApart } from "./numbering.ts";
 import { rehearseFence } from "./rehearsal.ts";
 import { removeDormant } from "./removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "./removal/settle.ts";
 import { physicalReplication, type SourceReplication, slotsOf } from "./replication.ts";
-import { readSlots, type SlotState } from "./slots.ts";
+import { backPublication, readSlots, type SlotState } from "./slots.ts";
 import type { StatusBoard } from "./status-board.ts";
+import type { Carriers } from "./way-back/carriers.ts";
+import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./way-back/decided.ts";
+import { rollbackReplication } from "./way-back/replication.ts";
 
 const LOOK_EVERY_MS = 500;
 /** Verifying the guard reads the catalog, so it is done less often. */
 const VERIFY_EVERY_TURNS = 20;
 const HANGS_AFTER_MS = 5_000;
 
+const REPLICATIONS = {
+  split: physicalReplication,
+  move: logicalReplication,
+  rollback: rollbackReplication,
+} as const satisfies Record<MigrationKind, unknown>;
+
 export class SourcePart {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #replication: SourceReplication;
+  /** What flows back from this migration's targets. */
+  readonly #carriers: Carriers;
   readonly #watch: Background;
   /** For what has to be quick: nothing slow is ever queued on it. */
   readonly #fast: WarmConnection;
@@ -41,10 +61,11 @@ export class SourcePart {
   /** The connection on which the fence was rehearsed. */
   #rehearsed: Database | null = null;
 
-  constructor(options: PostgresStoreOptions, board: StatusBoard, kind: MigrationKind) {
+  constructor(options: PostgresStoreOptions, board: StatusBoard, kind: MigrationKind, carriers: Carriers) {
     this.#options = options;
-    this.#replication = kind === "move" ? logicalReplication(options.ownership) : physicalReplication;
+    this.#replication = REPLICATIONS[kind](options.ownership);
     this.#board = board;
+    this.#carriers = carriers;
     const { config, clock } = options;
     this.#fast = new WarmConnection(config, { applicationName: "cleave" }, (db) => this.#greet(db));
     this.#slow = new WarmConnection(config, {
@@ -83,6 +104,7 @@ export class SourcePart {
   async close(): Promise<void> {
     this.#fast.close();
     this.#slow.close();
+    this.#carriers.onChange = () => undefined;
     await this.#watch.stop();
   }
 
@@ -106,7 +128,7 @@ export class SourcePart {
 
   async #serve(duty: Duty, signal: AbortSignal): Promise<void> {
     const { ownership } = this.#options;
-    const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
+    const { migrationId, sourcePodId, targetPodIds, defaultPodId } = duty;
     const lowering = duty.epoch !== null;
     // A fence that was lowered in the log is lowered here before anything that takes longer.
     if (lowering) await this.#enforce(duty);
@@ -121,9 +143,12 @@ export class SourcePart {
       signal.throwIfAborted();
       if (lowering) return;
       const { logical } = this.#replication;
-      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, logical };
-      await stageRoutes(db, staging, { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) });
-      if (!logical && duty.settings.numbering === "apart")
+      await stageRoutes(
+        db,
+        { ...duty, logical },
+        { signal, onWaiting: (transactions) => this.#sayWaiting(transactions) },
+      );
+      if (duty.kind === "split" && duty.settings.numbering === "apart")
         await layOutNumbers(db, migrationId, sourcePodId, targetPodIds);
     });
     if (!lowering) await this.#enforce(duty);
@@ -179,16 +204,48 @@ export class SourcePart {
   }
 
   async #yield(duty: Duty, signal: AbortSignal): Promise<void> {
+    const held = this.#carriers.held;
+    if (duty.forced) await this.#refuse(duty, signal);
     await this.#enforce(duty);
     signal.throwIfAborted();
+    await this.#flowBack(duty, held, signal);
     this.#board.set({ reached: true, stragglers: [] });
     this.#watch.start();
+  }
+
+  /** A rollback of this Pod's organizations was forced while it was lost: it begins with what a fence would have done. */
+  async #refuse(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { migrationId, targetPodIds } = duty;
+    const raised = await this.#fast.use((db) => isBeyondFence(db, migrationId));
+    if (raised) return;
+    await this.#apart(signal, (db) => stageAtOnce(db, { ...duty, logical: true }, { signal }));
+    const graceMs = duty.settings.cutover.drainGraceMs;
+    const fence = { migrationId, epoch: epochOf(duty), targetPodIds, graceMs, signal };
+    await this.#fast.use((db) => raiseFence(db, (work) => this.#slow.use(work), fence));
+    // Those from before the routes were staged hold the lock of the migration before; what they wrote is lost either way.
+    await this.#slow.use((db) => endWriters(db, ofMigration(duty)));
+  }
+
+  /** After the transfer: what targets change is applied to the copy here, for as long as there is a way back. */
+  async #flowBack(duty: Duty, held: readonly MigrationId[], signal: AbortSignal): Promise<void> {
+    if (duty.kind === "rollback") return;
+    this.#carriers.onChange = () => this.#board.set({ wayBack: this.#carriers.status });
+    const newlyHeld = () => this.#carriers.held.filter((rollback) => !held.includes(rollback));
+    await this.#fast.use((db) => returnRevoked(db, duty, newlyHeld));
+    signal.throwIfAborted();
+    await this.#carriers.follow(duty, held);
+    if (duty.wayBack.length > 0) return;
+    await this.#fast.use(async (db) => {
+      await this.#carriers.forget(db, duty);
+      if (duty.kind === "split") await dropPublication(db, backPublication(duty.migrationId));
+    });
   }
 
   /** Rule 10: what others opened is removed, and the migration leaves nothing but who is authoritative. */
   async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#watch.stop();
     await this.#fast.use((db) => beginRemoval(db, duty));
+    await this.#flowBack(duty, this.#carriers.held, signal);
     // Before the rows, for a slot that nobody reads would keep the WAL of their removal.
     await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
@@ -201,7 +258,7 @@ export class SourcePart {
     const { migrationId, targetPodIds } = duty;
     void this.#watch.stop();
     await this.#fast.use(async (db) => {
-      if (!(await isGuarded(db))) return;
+      if (!(await isStaged(db, migrationId))) return;
       await setShares(
         db,
         migrationId,
@@ -212,6 +269,8 @@ export class SourcePart {
     await this.#watch.stop();
     await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await this.#apart(signal, async (db) => {
+      if (duty.kind === "split") await dropPublication(db, backPublication(migrationId));
+      if (duty.of !== null) return await returnRoutes(db, migrationId, duty.of);
       // Organizations that an earlier migration moved away stay guarded.
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal });
@@ -223,7 +282,7 @@ export class SourcePart {
     const duty = this.#duty;
     if (duty === null) return;
     try {
-      const slots = await this.#slow.use((db) => readSlots(db, slotsOf(duty)));
+      const slots = await this.#slow.use((db) => readSlots(db, this.#replication.slots(duty)));
       this.#board.set({ keptBytes: Math.max(0, ...slots.map(({ keptBytes }) => keptBytes)) });
       if (duty.goal === "yield" || duty.goal === "removeFiles") return await this.#dropDecided(duty, slots);
       const lost = slots.filter((slot) => slot.walStatus === "lost").map((slot) => slot.name);
@@ -247,6 +306,7 @@ export class SourcePart {
 
   /** Promoted and revoked targets stream no more; their slots would keep the source's WAL for ever. */
   async #dropDecided(duty: Duty, slots: readonly SlotState[]): Promise<void> {
+    if (duty.kind === "rollback") return void this.#watch.stop();
     const decided = duty.targetPodIds.filter((target) => duty.shares[target] !== "transferred");
     const part = { ...duty, targetPodIds: decided };
     if (numbersApart(duty)) await this.#slow.use((db) => boundNumbers(db, duty.migrationId, duty.podId));

@@ -46,11 +46,18 @@ export class StatusBoard {
   }
 
   #gist(): string {
-    const { keptBytes: _told, lag, progress, ...rest } = this.#status;
-    const amount = lag === null ? undefined : lag.amount;
-    const within = amount === undefined || amount === null ? amount : amount <= this.#lagBoundBytes;
+    const { keptBytes: _told, lag, progress, wayBack = {}, ...rest } = this.#status;
+    const within = lag === null ? undefined : this.#within(lag.amount);
+    const back = Object.entries(wayBack).map(([podId, one]) => [
+      podId,
+      { ...one, lag: this.#within(one.lag.amount) },
+    ]);
     const percent =
       progress === null ? null : Math.floor((100 * progress.done) / Math.max(1, progress.total));
-    return JSON.stringify([rest, within, percent]);
+    return JSON.stringify([rest, within, percent, back]);
+  }
+
+  #within(amount: number | null): boolean | null {
+    return amount === null ? null : amount <= this.#lagBoundBytes;
   }
 }

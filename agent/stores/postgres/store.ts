@@ -9,16 +9,20 @@ import { preflight } from "./preflight.ts";
 import { SourcePart } from "./source.ts";
 import { StatusBoard } from "./status-board.ts";
 import { TargetPart } from "./target.ts";
+import { Carriers } from "./way-back/carriers.ts";
+import { RollbackTarget } from "./way-back/target.ts";
 
 interface Part {
   readonly board: StatusBoard;
-  readonly work: SourcePart | TargetPart | MoveTarget;
+  readonly work: SourcePart | TargetPart | MoveTarget | RollbackTarget;
 }
 
 export class PostgresStore implements Store {
   readonly name = "postgres";
   readonly #options: PostgresStoreOptions;
   readonly #parts = new Map<MigrationId, Part>();
+  /** What flows back to this Pod, by the migration that took it away: its rollbacks use it too. */
+  readonly #carriers = new Map<MigrationId, Carriers>();
   readonly #listeners = new Set<() => void>();
 
   constructor(options: PostgresStoreOptions) {
@@ -59,7 +63,9 @@ export class PostgresStore implements Store {
   async close(): Promise<void> {
     this.#listeners.clear();
     await Promise.all([...this.#parts.values()].map(({ work }) => work.close()));
+    await Promise.all([...this.#carriers.values()].map((carriers) => carriers.close()));
     this.#parts.clear();
+    this.#carriers.clear();
   }
 
   #partOf(duty: Duty): Part {
@@ -75,10 +81,24 @@ export class PostgresStore implements Store {
   }
 
   #workOf(duty: Duty, board: StatusBoard): Part["work"] {
-    if (duty.role === "source") return new SourcePart(this.#options, board, duty.kind);
-    return duty.kind === "move"
-      ? new MoveTarget(this.#options, board, duty)
-      : new TargetPart(this.#options, board);
+    const carriers = this.#carriersOf(duty.of ?? duty.migrationId);
+    if (duty.role === "source") return new SourcePart(this.#options, board, duty.kind, carriers);
+    switch (duty.kind) {
+      case "split":
+        return new TargetPart(this.#options, board);
+      case "move":
+        return new MoveTarget(this.#options, board, duty);
+      case "rollback":
+        return new RollbackTarget(this.#options, board, duty, carriers);
+    }
+  }
+
+  #carriersOf(migrationId: MigrationId): Carriers {
+    const known = this.#carriers.get(migrationId);
+    if (known) return known;
+    const carriers = new Carriers(this.#options);
+    this.#carriers.set(migrationId, carriers);
+    return carriers;
   }
 }
 

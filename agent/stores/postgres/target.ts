@@ -23,6 +23,8 @@ import { forgetSource } from "./standby.ts";
 import { StandbyServer } from "./standby-server.ts";
 import { StandbyWatch } from "./standby-watch.ts";
 import type { StatusBoard } from "./status-board.ts";
+import { WayBackKeeper } from "./way-back/keeper.ts";
+import { armWayBack } from "./way-back/slot.ts";
 
 /**
  * Asks for the promotion and waits for it for some time, in one round trip; repeated harmlessly. `pg_promote(true)`
@@ -50,12 +52,14 @@ export class TargetPart {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #records: CopyRecords;
+  readonly #wayBack: WayBackKeeper;
   #parts: Promise<Parts> | null = null;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard) {
     this.#options = options;
     this.#board = board;
     this.#records = new CopyRecords(options.stateDirectory);
+    this.#wayBack = new WayBackKeeper(options, board);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -83,6 +87,7 @@ export class TargetPart {
 
   /** Ends what waits for a server that does not answer. */
   cut(): void {
+    this.#wayBack.cut();
     this.#parts?.then(
       ({ server, seed }) => {
         server.fast.reset();
@@ -94,6 +99,7 @@ export class TargetPart {
   }
 
   async close(): Promise<void> {
+    await this.#wayBack.close();
     const parts = await this.#parts?.catch(() => null);
     if (!parts) return;
     await parts.watch.stop();
@@ -214,6 +220,9 @@ export class TargetPart {
         `the marker of epoch ${epoch} is not in this server's history`,
       );
     await this.#promote(server, signal);
+    // Before anybody can write here: see `armWayBack`.
+    if (duty.wayBack.includes(duty.podId))
+      await server.fast.use((db) => armWayBack(db, duty.migrationId, duty.podId));
     await server.fast.use((db) => beginOwnNumbers(db, duty.migrationId, duty.podId));
     await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
@@ -236,6 +245,7 @@ export class TargetPart {
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window: a later start must not look for the source again.
     void this.#tidy(server, seed.runAs).then(() => this.#bound(server, duty));
+    this.#wayBack.keep(duty);
   }
 
   async #bound(server: StandbyServer, duty: Duty): Promise<void> {
@@ -262,6 +272,7 @@ export class TargetPart {
     await watch.stop();
     await this.#ensureConnected(server, duty, signal);
     await server.fast.use((db) => beginRemoval(db, duty));
+    await this.#wayBack.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     await this.#tidy(server, seed.runAs);
     await server.fast.use((db) => settle(db, duty, signal));
@@ -291,6 +302,7 @@ export class TargetPart {
   }
 
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#wayBack.stop();
     // The source need not be there for this.
     const parts = await this.#parts?.catch(() => null);
     await parts?.watch.stop();

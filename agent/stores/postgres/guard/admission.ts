@@ -11,7 +11,7 @@
  * behind it. So they cannot starve it, and one that already holds a row lock cannot keep a writer in flight waiting.
  */
 import type { PodId } from "../../../../protocol/ids.ts";
-import { literal, lockKeys } from "./names.ts";
+import { APPLY_ROLE, literal, lockKeys } from "./names.ts";
 
 interface SqlFunction {
   /** With arguments, as in CREATE FUNCTION. */
@@ -80,7 +80,7 @@ END`,
  * One organization's row. The hot path: without subtransactions, one look-up where nothing is assigned, two where
  * something is. The default Pod is written into it, and the lock is taken by the query that finds the route, because
  * each further query would cost as much as the look-up itself. False is a yes too: the row's organization is being
- * moved, and the writer has to note which row it changes.
+ * moved, or flows back to where it came from, and the writer has to note which row it changes.
  */
 const admit = (defaultPodId: PodId): SqlFunction => ({
   signature: "cleave.admit(organization pg_catalog.text, relation pg_catalog.text)",
@@ -102,7 +102,8 @@ BEGIN
     FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) organization;
   IF locked THEN
     -- A query of its own, after the lock: in READ COMMITTED it sees what the fence before it has flipped.
-    SELECT share.source_pod_id, share.phase, share.logical INTO source, now_in, noting FROM cleave.share
+    SELECT share.source_pod_id, share.phase, CASE WHEN share.phase OPERATOR(pg_catalog.=) 'opened' THEN share.back ELSE share.logical END
+      INTO source, now_in, noting FROM cleave.share
       WHERE share.migration_id OPERATOR(pg_catalog.=) migration AND share.target_pod_id OPERATOR(pg_catalog.=) target;
     IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed'
         AND ${HERE} THEN
@@ -242,12 +243,18 @@ BEGIN
 END`,
 };
 
-/** DDL concerns everybody: a fence waits for it, and while anything is fenced (or this Pod opens) there is none. */
+/**
+ * DDL concerns everybody: a fence waits for it, and while anything is fenced (or this Pod opens) there is none. Cleave's
+ * own role makes publications, which are no part of the schema, on Pods that do not serve yet.
+ */
 const admitDdl: SqlFunction = {
   signature: "cleave.admit_ddl(command text)",
   returns: "boolean",
   body: `
 BEGIN
+  IF SESSION_USER = ${literal(APPLY_ROLE)} THEN
+    RETURN true;
+  END IF;
   PERFORM cleave.lock_all(command);
   IF EXISTS (SELECT FROM cleave.share WHERE share.phase = 'fenced') THEN
     PERFORM cleave.refuse_for_now('the schema (' || command || ')');

@@ -62,6 +62,15 @@ CREATE TABLE IF NOT EXISTS cleave.copied (
   PRIMARY KEY (migration, "table", range));
 `;
 
+/** For a schema of an earlier version. Where the columns are there, no lock is asked for, which writers would queue behind. */
+function addColumns(table: string, columns: Readonly<Record<string, string>>): string {
+  const each = Object.entries(columns).map(
+    ([name, type]) =>
+      `IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'cleave.${table}'::pg_catalog.regclass AND attname = '${name}') THEN ALTER TABLE cleave.${table} ADD COLUMN ${name} ${type}; END IF;`,
+  );
+  return `DO LANGUAGE plpgsql $add$ BEGIN ${each.join(" ")} END $add$;`;
+}
+
 export const CREATE_SCHEMA = `
 CREATE SCHEMA IF NOT EXISTS cleave;
 REVOKE ALL ON SCHEMA cleave FROM PUBLIC;
@@ -89,8 +98,13 @@ CREATE TABLE IF NOT EXISTS cleave.share (
   phase text NOT NULL CHECK (phase IN ('source', 'fenced', 'transferred', 'opened')),
   -- A move: rows are compared one by one, so writers note which they change.
   logical boolean NOT NULL DEFAULT false,
+  -- The same for what flows back, once the target has opened.
+  back boolean NOT NULL DEFAULT false,
+  -- Of a rollback: the migration whose way back it is.
+  rollback_of text,
   PRIMARY KEY (migration_id, target_pod_id)
 );
+${addColumns("share", { back: "boolean NOT NULL DEFAULT false", rollback_of: "text" })}
 CREATE TABLE IF NOT EXISTS cleave.marker (
   migration_id text NOT NULL,
   epoch bigint NOT NULL,

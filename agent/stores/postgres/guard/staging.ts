@@ -4,6 +4,7 @@ import type { Assignments } from "../../../../protocol/assignments.ts";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { isGuarded } from "./install.ts";
 import { flipLockKeys, lockKeys } from "./names.ts";
 import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
 import { inTransaction, isLockTimeout, type Queryable } from "./queryable.ts";
@@ -16,6 +17,10 @@ export interface Staging {
   readonly assignments: Assignments;
   /** A move: writers note the rows that they change. */
   readonly logical?: boolean;
+  /** Targets whose writers note what they change once they are open, because it flows back. */
+  readonly wayBack?: readonly PodId[];
+  /** A rollback: the migration that brought the organizations to the source, whose routes it takes over. */
+  readonly of?: MigrationId | null;
 }
 
 const BATCH = 20_000;
@@ -30,9 +35,20 @@ WHERE (known.migration_id, known.target_pod_id) IS DISTINCT FROM (EXCLUDED.migra
  * Stages which organization goes where; nothing changes for writers yet, except that they take the migration's lock.
  * Resolves when every transaction that was in flight at that moment has ended, for such a one may have looked for a
  * route before there was one (see older-transactions.ts): until then no fence may be raised. Idempotent.
+ * A rollback takes over what its `of` brought to its source, and nothing else; `returnRoutes` gives it back.
  * @throws CleaveError ORGANIZATION_CLAIMED when an organization is staged for another migration.
  */
 export async function stageRoutes(db: Queryable, staging: Staging, options: WaitOptions = {}): Promise<void> {
+  await stageAtOnce(db, staging, options);
+  await waitForOlderTransactions(db, options);
+}
+
+/** For who need not wait, or must not: see there. */
+export async function stageAtOnce(
+  db: Queryable,
+  staging: Staging,
+  options: Pick<WaitOptions, "signal"> = {},
+): Promise<void> {
   const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = staging;
   await inTransaction(db, async (client) => {
     await client.query(
@@ -40,29 +56,37 @@ export async function stageRoutes(db: Queryable, staging: Staging, options: Wait
       [[defaultPodId, sourcePodId, ...targetPodIds]],
     );
     await client.query(
-      "INSERT INTO cleave.share (migration_id, target_pod_id, source_pod_id, phase, logical) SELECT $1, unnest($2::text[]), $3, 'source', $4 ON CONFLICT DO NOTHING",
-      [migrationId, targetPodIds, sourcePodId, staging.logical ?? false],
+      "INSERT INTO cleave.share (migration_id, target_pod_id, source_pod_id, phase, logical, back, rollback_of) SELECT $1, target, $3, 'source', $4, target = ANY ($5::text[]), $6 FROM unnest($2::text[]) AS target ON CONFLICT DO NOTHING",
+      [
+        migrationId,
+        targetPodIds,
+        sourcePodId,
+        staging.logical ?? false,
+        staging.wayBack ?? [],
+        staging.of ?? null,
+      ],
     );
     const organizations = [...assignments.keys()];
     for (let from = 0; from < organizations.length; from += BATCH) {
       options.signal?.throwIfAborted();
       const batch = organizations.slice(from, from + BATCH);
       const targets = batch.map((organization) => assignments.get(organization));
-      await requireUnclaimed(client, migrationId, batch);
+      await requireUnclaimed(client, staging, batch);
       await client.query(STAGE_BATCH, [batch, targets, defaultPodId, migrationId]);
     }
   });
-  await waitForOlderTransactions(db, options);
 }
 
 async function requireUnclaimed(
   client: ClientBase,
-  migrationId: MigrationId,
+  { migrationId, sourcePodId, of = null }: Staging,
   batch: readonly string[],
 ): Promise<void> {
   const { rows } = await client.query<{ organization_id: string; migration_id: string }>(
-    "SELECT organization_id, migration_id FROM cleave.route WHERE organization_id = ANY($1::text[]) AND migration_id <> $2 LIMIT 1",
-    [batch, migrationId],
+    `SELECT organization_id, migration_id FROM cleave.route WHERE organization_id = ANY($1::text[]) AND migration_id <> $2
+       AND NOT ($3::text IS NOT NULL AND migration_id = $3 AND target_pod_id = $4 AND EXISTS (SELECT FROM cleave.share
+         WHERE share.migration_id = $3 AND share.target_pod_id = $4 AND share.phase = 'opened')) LIMIT 1`,
+    [batch, migrationId, of, sourcePodId],
   );
   if (rows[0])
     throw new CleaveError(
@@ -100,7 +124,8 @@ export async function flipShares(
  * Enforces the shares of one migration; costs the same for any number of organizations. A change that takes away what
  * writers may have here is no business of this function but of `raiseFence`, which waits for them: should one be asked
  * for all the same (a lost step), it is made only if no writer is in flight, or has ended within `waitMs`: where the
- * copy of a move is the only one, its connection may be closed and its backend not gone yet.
+ * copy of a move is the only one, its connection may be closed and its backend not gone yet. A rollback's target has one
+ * that counts as a writer of the migration before, so that one is `awaited` too.
  * @throws CleaveError DRAIN_INCOMPLETE in that case, with nothing changed.
  */
 export async function setShares(
@@ -109,10 +134,11 @@ export async function setShares(
   shares: Readonly<Record<PodId, SharePhase>>,
   epoch: Epoch | null,
   waitMs = 0,
+  awaited: readonly MigrationId[] = [migrationId],
 ): Promise<void> {
   await inTransaction(db, async (client) => {
     // Before the other lock, in which order everybody takes them.
-    if (waitMs > 0) await awaitWriters(client, migrationId, waitMs);
+    if (waitMs > 0) for (const one of awaited) await awaitWriters(client, one, waitMs);
     await client.query(`SELECT pg_catalog.pg_advisory_xact_lock(${flipLockKeys("$1::text")})`, [migrationId]);
     const { rows } = await client.query<{ target_pod_id: PodId; phase: SharePhase; epoch: string | null }>(
       "SELECT target_pod_id, phase, epoch FROM cleave.share WHERE migration_id = $1",
@@ -210,5 +236,37 @@ export async function releaseRoutes(
       "SELECT EXISTS (SELECT FROM cleave.share) OR EXISTS (SELECT FROM cleave.route) AS needed",
     );
     return { guardNeeded: needed[0]?.needed ?? true };
+  });
+}
+
+/** Is any share of the migration here? */
+export async function isStaged(db: Queryable, migrationId: MigrationId): Promise<boolean> {
+  if (!(await isGuarded(db))) return false;
+  const { rowCount } = await db.query("SELECT FROM cleave.share WHERE migration_id = $1", [migrationId]);
+  return (rowCount ?? 0) > 0;
+}
+
+/**
+ * A rollback came to nothing: its organizations are again as the migration `of` had them, and nothing of it is left here.
+ * Idempotent.
+ * @throws CleaveError COMMAND_NOT_POSSIBLE unless its share is the source's.
+ */
+export async function returnRoutes(db: Queryable, migrationId: MigrationId, of: MigrationId): Promise<void> {
+  await inTransaction(db, async (client) => {
+    // As in `releaseRoutes`.
+    await client.query("LOCK TABLE cleave.share, cleave.route IN SHARE ROW EXCLUSIVE MODE");
+    const { rows } = await client.query<{ phase: SharePhase }>(
+      "SELECT phase FROM cleave.share WHERE migration_id = $1 AND phase <> 'source'",
+      [migrationId],
+    );
+    if (rows[0])
+      throw new CleaveError("COMMAND_NOT_POSSIBLE", `the share in ${migrationId} is ${rows[0].phase}`);
+    await client.query(
+      `UPDATE cleave.route SET migration_id = $2, target_pod_id = share.source_pod_id FROM cleave.share
+        WHERE route.migration_id = $1 AND share.migration_id = $1 AND share.target_pod_id = route.target_pod_id`,
+      [migrationId, of],
+    );
+    for (const table of ["share", "moved", "touched", "verified", "marker"])
+      await client.query(`DELETE FROM cleave.${table} WHERE migration_id = $1`, [migrationId]);
   });
 }

@@ -40,7 +40,11 @@ export interface ApplierOptions {
   readonly session?: ApplySession | undefined;
   /** Each transaction of the source by itself: to find the one that cannot be applied. */
   readonly alone?: boolean;
+  /** Transactions that the source itself applied from this origin are passed over: they came from here. */
+  readonly without?: string | undefined;
 }
+
+const PASSED: ReadonlySet<Message["tag"]> = new Set(["insert", "update", "delete", "truncate"]);
 
 /** What the stream told of a relation; without a table when it is no organization's. */
 interface Told {
@@ -68,6 +72,8 @@ export class Applier {
   /** What the open transaction of the target has of the source: whole transactions, and up to where. */
   #group: { transactions: number; changes: number; startedAt: number; end: Applied | null } | null = null;
   #marker: Readonly<Record<string, Value>> | null = null;
+  /** The transaction that is being read came from here. */
+  #passing = false;
 
   /** @param db a connection that pipelines, with `APPLY_SETTINGS` and the origin's session */
   constructor(db: pg.ClientBase, options: ApplierOptions) {
@@ -89,8 +95,13 @@ export class Applier {
    * connection has to be given up, and the stream opened again from the origin's position.
    */
   apply(message: Message, more: boolean): Promise<Applied | null> | null {
+    if (this.#passing && PASSED.has(message.tag)) return null;
     switch (message.tag) {
+      case "origin":
+        this.#passing = message.name === this.#options.without;
+        return null;
       case "begin":
+        this.#passing = false;
         return this.#isLarge() ? this.settle() : null;
       case "relation":
         this.#relate(message);

@@ -20,6 +20,8 @@ export interface FollowOptions {
   readonly slot: string;
   readonly publication: string;
   readonly session?: ApplySession;
+  /** An origin on the source whose transactions are passed over. */
+  readonly without?: string;
   readonly signal: AbortSignal;
   /** Everything of the source up to this position is durable on the target. */
   readonly onApplied?: (lsn: string) => void;
@@ -80,7 +82,8 @@ async function applyAll(
   alone: boolean,
   refused: { inGroup: boolean },
 ): Promise<void> {
-  const { source, target, moving, slot, publication, session, signal, onApplied, onMarker } = options;
+  const { source, target, moving, slot, publication, session, without, signal } = options;
+  const { onApplied, onMarker } = options;
   // Nothing is asked of the target while nothing comes, so its loss would go unnoticed.
   const lost = new AbortController();
   db.once("end", () => lost.abort());
@@ -94,7 +97,7 @@ async function applyAll(
   await onceFree(signal, () => db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`));
   if (session) await db.query(session.setup);
   const stream = await onceFree(signal, () => WalStream.open({ endpoint: source, slot, publication, from }));
-  const applier = new Applier(db, { moving, traits, onMarker, session, alone });
+  const applier = new Applier(db, { moving, traits, onMarker, session, alone, without });
   const confirm = (lsn: string) => {
     stream.confirm(lsn);
     onApplied?.(lsn);

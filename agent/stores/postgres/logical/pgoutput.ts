@@ -26,6 +26,8 @@ export interface RelationMessage {
 export type Message =
   | { readonly tag: "begin"; readonly finalLsn: string; readonly xid: number }
   | { readonly tag: "commit"; readonly commitLsn: string; readonly endLsn: string; readonly time: string }
+  /** The transaction that just began was itself applied there, from the source of this name. */
+  | { readonly tag: "origin"; readonly name: string }
   | RelationMessage
   | { readonly tag: "insert"; readonly oid: number; readonly values: readonly Value[] }
   | {
@@ -182,6 +184,8 @@ export function decode(buffer: Buffer): Message {
       return { tag: "truncate", oids: Array.from({ length: count }, () => reader.uint32()) };
     }
     case "O":
+      reader.lsn();
+      return { tag: "origin", name: reader.text() };
     case "Y":
     case "M":
       return { tag: "other" };

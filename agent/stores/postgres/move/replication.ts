@@ -24,6 +24,7 @@ export function logicalReplication(ownership: Ownership): SourceReplication {
   const seen = new Set<string>();
   return {
     logical: true,
+    slots: slotsOf,
     prepare: async (db, duty) => {
       for (const name of slotsOf(duty)) await ensurePublication(db, name, ownership);
       moving = await plan(db, duty);

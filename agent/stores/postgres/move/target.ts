@@ -1,27 +1,28 @@
 /** A move's target: copies the organizations' rows, follows, compares, and serves them; or removes them again. */
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
-import type { Epoch } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchema } from "../analysis/schema.ts";
 import { Background } from "../background.ts";
-import { type Database, WarmConnection } from "../connection.ts";
+import { WarmConnection } from "../connection.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { readMarker } from "../guard/fence.ts";
-import { installGuard, isGuarded, removeGuard } from "../guard/install.ts";
-import { releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
-import { lagBytes, readPosition } from "../lineage.ts";
+import { installGuard, removeGuard } from "../guard/install.ts";
+import { isStaged, releaseRoutes, setShares, stageRoutes } from "../guard/staging.ts";
+import { lagBytes } from "../lineage.ts";
 import { forgetCopy } from "../logical/copy-journal.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
-import { settingsSql } from "../logical/session.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { slotName } from "../slots.ts";
 import type { StatusBoard } from "../status-board.ts";
+import { WayBackKeeper } from "../way-back/keeper.ts";
+import { requireArmed } from "../way-back/slot.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { moveEvidence } from "./evidence.ts";
-import { Follower, type Marker } from "./follower.ts";
-import { HASHING } from "./rows.ts";
+import { Follower } from "./follower.ts";
+import { awaitMarker } from "./marker.ts";
 import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
+import { greetOwn, hashing } from "./sessions.ts";
 import { readTouched } from "./touched.ts";
 import { Verifier } from "./verifier.ts";
 
@@ -29,8 +30,6 @@ const LOOK_EVERY_MS = 250;
 const HANGS_AFTER_MS = 5_000;
 /** What the copy had begun, of neighbours' changes that it was about to pass over. */
 const COPY_ENDS_WITHIN_MS = 2_000;
-/** For a marker that does not come by the stream. */
-const ASK_EVERY_MS = 50;
 
 interface Following {
   readonly moving: Moving;
@@ -48,6 +47,7 @@ export class MoveTarget {
   #seeding: Seeding | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
+  readonly #wayBack: WayBackKeeper;
   #duty: Duty;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard, duty: Duty) {
@@ -55,9 +55,10 @@ export class MoveTarget {
     this.#board = board;
     this.#duty = duty;
     const { config, clock } = options;
-    this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => this.#greet(db));
+    this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => greetOwn(options, db));
     this.#reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
     this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#look());
+    this.#wayBack = new WayBackKeeper(options, board);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -87,22 +88,13 @@ export class MoveTarget {
   /** Ends what waits for a server that does not answer. */
   cut(): void {
     for (const connection of [this.#own, this.#reading, this.#source]) connection?.reset();
+    this.#wayBack.cut();
   }
 
   async close(): Promise<void> {
     await this.#stop();
     for (const connection of [this.#own, this.#reading, this.#source]) connection?.close();
-  }
-
-  async #greet(db: Database): Promise<void> {
-    const { podId, config } = this.#options;
-    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
-    const position = await readPosition(async (text) => (await db.query(text)).rows);
-    if (position.clusterName !== podId || position.inRecovery)
-      throw new CleaveError(
-        "POSTGRES_IDENTITY",
-        `the server on ${config.host}:${config.port} is ${position.clusterName || "nameless"}${position.inRecovery ? ", a standby" : ""}, and has to be the primary of ${podId}`,
-      );
+    await this.#wayBack.close();
   }
 
   #sourceOf(duty: Duty): WarmConnection {
@@ -118,6 +110,7 @@ export class MoveTarget {
     await this.#guard(duty, signal);
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
+    if (duty.wayBack.includes(duty.podId)) await this.#wayBack.prepare(duty);
     this.#board.set({ evidence: null, reached: true, progress: null });
   }
 
@@ -128,8 +121,9 @@ export class MoveTarget {
     await this.#own.use(async (db) => {
       await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       await ensureApplyRole(db);
-      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, logical: true };
-      await stageRoutes(db, staging, { signal });
+      const { wayBack } = duty;
+      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, wayBack };
+      await stageRoutes(db, { ...staging, logical: true }, { signal });
     });
   }
 
@@ -193,7 +187,7 @@ export class MoveTarget {
     const { moving, follower, verifier } = await this.#start(duty, signal);
     verifier.paused = true;
     const source = this.#sourceOf(duty);
-    const marker = await this.#awaitMarker(follower, duty, epoch, signal);
+    const marker = await awaitMarker(source, duty.migrationId, epoch, () => follower, signal);
     const { rows } = await source.use((db) => readTouched(db, duty.migrationId, marker.verified));
     const digest = await this.#reading.use((db) => moveEvidence(db, moving, marker, rows));
     // Before it is said, so that an activation after a restart knows that it was matched.
@@ -206,33 +200,14 @@ export class MoveTarget {
     this.#board.set({ evidence: { epoch, ...digest }, reached: true });
   }
 
-  /**
-   * The marker of the fence, when it was applied here. It comes by the stream; what a former stream brought (before a
-   * restart of this agent) is asked of the source, with a position behind it that has to be reached.
-   */
-  async #awaitMarker(follower: Follower, duty: Duty, epoch: Epoch, signal: AbortSignal): Promise<Marker> {
-    for (;;) {
-      signal.throwIfAborted();
-      const heard = follower.marker(duty.migrationId, epoch);
-      if (heard !== null) return heard;
-      const [row] = await this.#sourceOf(duty).query<Marker & { readonly lsn: string }>(
-        "SELECT token, verified, pg_catalog.pg_current_wal_flush_lsn()::text AS lsn FROM cleave.marker WHERE migration_id = $1 AND epoch = $2",
-        [duty.migrationId, epoch],
-      );
-      if (row !== undefined) {
-        await follower.reached(row.lsn, signal);
-        return row;
-      }
-      const pause = AbortSignal.any([signal, AbortSignal.timeout(ASK_EVERY_MS)]);
-      while (!pause.aborted && follower.marker(duty.migrationId, epoch) === null) await follower.news(pause);
-    }
-  }
-
   /** Rule 7: closed still, and from here on to the copy as well. Needs nothing of the source, which may be dead by now. */
   async #activate(duty: Duty): Promise<void> {
     const epoch = epochOf(duty);
-    if ((await this.#own.use((db) => readMarker(db, duty.migrationId, epoch))) === null)
+    const { migrationId, podId, wayBack } = duty;
+    if ((await this.#own.use((db) => readMarker(db, migrationId, epoch))) === null)
       throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
+    // Nobody could tell later from where on what is written here has to flow back.
+    if (wayBack.includes(podId)) await this.#own.use((db) => requireArmed(db, migrationId, podId));
     await this.#stop();
     await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch, COPY_ENDS_WITHIN_MS));
     this.#board.set({ reached: true, lag: null, verified: true });
@@ -242,9 +217,8 @@ export class MoveTarget {
     await this.#stop();
     await this.#own.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
-    // After the window; the source drops the slot.
-    const slot = slotName(duty.migrationId, duty.podId);
-    void this.#own.use((db) => dropOrigin(db, slot)).catch(() => undefined);
+    // After the window; the source drops the slot. The origin goes with the way back.
+    this.#wayBack.keep(duty);
   }
 
   /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
@@ -257,6 +231,7 @@ export class MoveTarget {
   async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#stop();
     await this.#own.use((db) => beginRemoval(db, duty));
+    await this.#wayBack.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     const slot = slotName(duty.migrationId, this.#options.podId);
     await this.#own.use(async (db) => {
@@ -275,6 +250,7 @@ export class MoveTarget {
     const phase = duty.shares[podId];
     invariant(phase === "source", `${podId} may be authoritative (${phase}), so nothing is removed`);
     const { migrationId } = duty;
+    await this.#wayBack.end(duty, signal);
     await this.#own.use(async (db) => {
       if (!(await isStaged(db, migrationId))) return;
       await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
@@ -308,6 +284,7 @@ export class MoveTarget {
         position === null || row === undefined ? null : lagBytes(position as never, row.lsn as never);
       this.#board.set({ lag: { amount, unit: "bytes" } });
       this.#tell();
+      if (this.#duty.goal === "follow") await this.#wayBack.advance(this.#duty);
       // Kept open for the match and the opening.
       await Promise.all([this.#own.query("SELECT 1"), this.#reading.query("SELECT 1")]);
     } catch (error) {
@@ -327,16 +304,6 @@ export class MoveTarget {
     ];
     this.#board.set({ verified: verifier.verified && problem === null, problems });
   }
-}
-
-async function hashing(db: Database): Promise<void> {
-  await db.query(settingsSql(HASHING));
-}
-
-async function isStaged(db: Database, migrationId: string): Promise<boolean> {
-  if (!(await isGuarded(db))) return false;
-  const { rowCount } = await db.query("SELECT FROM cleave.share WHERE migration_id = $1", [migrationId]);
-  return (rowCount ?? 0) > 0;
 }
 
 function organizationsOf({ assignments, podId }: Duty) {

@@ -60,7 +60,8 @@ export async function saveVerified(
 DO LANGUAGE plpgsql ${quoteLiteral(`BEGIN
   IF pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys(migration)}) THEN
     INSERT INTO cleave.verified AS known (migration_id, snapshot)
-      SELECT share.migration_id, ${quoteLiteral(snapshot)} FROM cleave.share WHERE share.migration_id = ${migration} AND share.phase = 'source'
+      SELECT DISTINCT share.migration_id, ${quoteLiteral(snapshot)} FROM cleave.share WHERE share.migration_id = ${migration}
+        AND (share.phase = 'source' OR (share.phase = 'opened' AND share.back AND share.target_pod_id = pg_catalog.current_setting('cluster_name')))
       ON CONFLICT (migration_id) DO UPDATE SET snapshot = EXCLUDED.snapshot;
   END IF;
 END`)};

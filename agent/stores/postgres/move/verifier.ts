@@ -39,6 +39,8 @@ export interface VerifierOptions {
   readonly setup: string;
   /** Resolves when everything up to a position of the source is durable on the target. */
   readonly applied: (lsn: string, signal: AbortSignal) => Promise<void>;
+  /** Between one look at touched rows and the next: where no fence is to come, there is no hurry. */
+  readonly lookEveryMs?: number;
   readonly log: Logger;
   readonly onChange: () => void;
 }
@@ -170,8 +172,8 @@ export class Verifier {
 
   /** The rows that were touched since the last look. */
   async #look(sides: Sides & Connections): Promise<number> {
-    const { migrationId } = this.#options;
-    if (this.#since === null || this.paused) return LOOK_EVERY_MS;
+    const { migrationId, lookEveryMs = LOOK_EVERY_MS } = this.#options;
+    if (this.#since === null || this.paused) return lookEveryMs;
     const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
     for (const [name, keys] of byTable(rows)) {
       const table = sides.moving.tables.find((one) => one.name === name);
@@ -181,12 +183,12 @@ export class Verifier {
     }
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
-    if (this.#differences.size > 0) return LOOK_EVERY_MS;
+    if (this.#differences.size > 0) return lookEveryMs;
     if (await saveVerified(sides.source, migrationId, snapshot)) {
       this.#since = snapshot;
       await this.#prune(sides.source, snapshot);
     }
-    return LOOK_EVERY_MS;
+    return lookEveryMs;
   }
 
   /** What was repaired, or changed since, is no difference any more. */

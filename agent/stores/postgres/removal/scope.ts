@@ -90,9 +90,14 @@ async function candidatesOf(
   { root }: Ownership,
   guarded: boolean,
 ): Promise<Organizations> {
-  const { assignments, shares, podId } = duty;
+  const { assignments, shares, podId, rollbacks } = duty;
+  // What went back is served here, or is for the rollback to remove.
+  const wentBack = (id: OrganizationId) =>
+    rollbacks.some((one) => one.phase === "opened" && one.assignments.has(id));
   if (duty.role === "source")
-    return [...assignments].flatMap(([id, target]) => (shares[target] === "opened" ? [id] : []));
+    return [...assignments].flatMap(([id, target]) =>
+      shares[target] === "opened" && !wentBack(id) ? [id] : [],
+    );
   if (keepsItsOwn(duty)) {
     const { rows } = await db.query<{ id: OrganizationId }>(
       `SELECT ${quoteIdentifier(root.key)}::pg_catalog.text AS id FROM ${quoteTable(root.table)}`,

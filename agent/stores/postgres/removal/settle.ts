@@ -4,7 +4,7 @@ import type { PodId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import type { Database } from "../connection.ts";
 import { isGuarded, removeGuard } from "../guard/install.ts";
-import { releaseRoutes, setShares } from "../guard/staging.ts";
+import { isStaged, releaseRoutes, returnRoutes, setShares } from "../guard/staging.ts";
 import { boundNumbers, numbersApart } from "../numbering.ts";
 import { keepsItsOwn, requireAllowed, requireDecided } from "./scope.ts";
 
@@ -44,6 +44,10 @@ async function enforceStaged(db: Database, duty: Duty): Promise<void> {
 export async function settle(db: Database, duty: Duty, signal: AbortSignal): Promise<void> {
   if (!(await isGuarded(db))) return;
   // What is known of them goes with the migration.
+  if (duty.of !== null && Object.values(duty.shares).every((phase) => phase === "source"))
+    return (await isStaged(db, duty.migrationId))
+      ? await returnRoutes(db, duty.migrationId, duty.of)
+      : undefined;
   if (numbersApart(duty)) await boundNumbers(db, duty.migrationId, duty.podId);
   const { guardNeeded } = await releaseRoutes(db, duty.migrationId);
   if (!guardNeeded && !keepsItsOwn(duty)) await removeGuard(db, { signal });
