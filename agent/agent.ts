@@ -36,6 +36,7 @@ import {
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
 import { checkedDuty, dutiesOf, isOpen } from "./domain/react.ts";
+import { DurableFold } from "./durable-fold.ts";
 import { PreflightRunner } from "./preflight-runner.ts";
 import { ReadLease } from "./read-lease.ts";
 import { composeReport } from "./report.ts";
@@ -78,8 +79,7 @@ export class Agent {
   readonly #stopping = new AbortController();
   #facts: AgentFacts;
   /** Last sequence whose fold is on disk: an agent never speaks of what it could forget. */
-  #durableSequence: number;
-  #saving: Promise<void> | null = null;
+  readonly #durable: DurableFold;
   #unsubscribe: (() => void)[] = [];
   #wakeTimer: () => void = () => undefined;
 
@@ -87,8 +87,13 @@ export class Agent {
     this.#options = options;
     this.#self = options.podId;
     this.#facts = facts;
-    // A fold with gaps is not what this process will stand on.
-    this.#durableSequence = isUnderstood(initial) ? initial.sequence : 0;
+    this.#durable = new DurableFold({
+      ...options,
+      // A fold with gaps is not what this process will stand on.
+      sequence: isUnderstood(initial) ? initial.sequence : 0,
+      newest: () => this.#follower.state,
+      onSaved: () => this.#changed(),
+    });
     const onFold = (state: ClusterState, record: ReadRecord, sequence: number) =>
       this.#onFold(state, record, sequence);
     this.#follower = new LogFollower(options, `agent:${options.podId}`, onFold, initial);
@@ -128,7 +133,7 @@ export class Agent {
     await this.#follower.load();
     if (this.#follower.state.sequence > 0) this.#update();
     await this.#follower.start();
-    this.#save();
+    this.#durable.save();
     this.#update();
     this.#reporter.start();
     void this.#watchDeadlines();
@@ -145,7 +150,7 @@ export class Agent {
     for (const { workers } of this.#participations.values())
       await Promise.all([...workers.values()].map((worker) => worker.stop()));
     await Promise.all(this.#options.stores.map((store) => store.close()));
-    await this.#saving;
+    await this.#durable.stop();
   }
 
   access(organizationId: OrganizationId | null, write: boolean): Access {
@@ -186,32 +191,8 @@ export class Agent {
     for (const event of record.events)
       this.#options.logger.info({ sequence, by: record.by, type: event.type, ...fieldsOf(event) }, "folded");
     // In parallel with the work that follows: only the report waits for the disk.
-    this.#save();
+    this.#durable.save();
     if (state.sequence === sequence) this.#update();
-  }
-
-  #save(): void {
-    if (this.#saving !== null) return;
-    this.#saving = (async () => {
-      while (this.#durableSequence < this.#follower.state.sequence) {
-        const state = this.#follower.state;
-        try {
-          await this.#options.checkpoints.save(state);
-          this.#durableSequence = state.sequence;
-          this.#changed();
-        } catch (error) {
-          mark("checkpoint-failed");
-          this.#options.logger.error(
-            { err: error },
-            "the checkpoint cannot be written; nothing is reported until it can",
-          );
-          if (this.#stopping.signal.aborted) return;
-          await this.#options.clock.sleep(500, this.#stopping.signal).catch(() => undefined);
-        }
-      }
-    })().finally(() => {
-      this.#saving = null;
-    });
   }
 
   #update(): void {
@@ -348,7 +329,7 @@ export class Agent {
 
   async #forget(part: Participation): Promise<void> {
     const { migrationId } = part.duty;
-    const may = mayForget(this.#follower.state, this.#durableSequence);
+    const may = mayForget(this.#follower.state, this.#durable.sequence);
     if (!may || this.#facts.released.includes(migrationId)) return;
     this.#facts = { ...this.#facts, released: [...this.#facts.released, migrationId] };
     // A full disk, say: forgotten in memory alone, it would come back with a restart.
@@ -371,7 +352,7 @@ export class Agent {
     return composeReport({
       self: this.#self,
       state: this.#follower.state,
-      durableSequence: this.#durableSequence,
+      durableSequence: this.#durable.sequence,
       incarnation: this.#facts.incarnation,
       reportSequence,
       at: this.#options.clock.now(),
