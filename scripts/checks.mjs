@@ -4,6 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+/** It runs in a browser, so it is checked with other libraries than everything else. */
+const PAGE = "coordinator/dashboard/page";
+
 /**
  * @param {string} root folder of the project
  * @param {string} node executable to run everything with
@@ -20,6 +23,7 @@ export async function runChecks(root, node, { tests, vitestArguments }) {
   };
   if (vitestArguments.length === 0) {
     await check("types", program("typescript/bin/tsc", "--noEmit", "-p", "."));
+    await check("types of the dashboard", program("typescript/bin/tsc", "--noEmit", "-p", PAGE));
     await check(
       "format and lint",
       program("@biomejs/biome/bin/biome", "ci", "--no-errors-on-unmatched", "."),

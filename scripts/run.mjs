@@ -13,6 +13,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ensureBrowser } from "./browser.mjs";
 import { runChecks } from "./checks.mjs";
 import { ensurePackages } from "./packages.mjs";
 import { ensureServers } from "./servers.mjs";
@@ -42,6 +43,7 @@ async function main([first, ...rest]) {
   const file = resolve(root, first);
   // The operator's command talks to a coordinator elsewhere and needs no servers of its own.
   if (!file.startsWith(resolve(root, "coordinator/cli"))) await ensureServers();
+  if (first === "--test" || file.endsWith("screenshots.ts")) ensureBrowser();
   if (first === "--test") return runChecks(root, node, { tests: true, vitestArguments: rest });
   return runPassingThrough(node, ["--disable-warning=ExperimentalWarning", file, ...rest]);
 }

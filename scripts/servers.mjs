@@ -79,7 +79,7 @@ function children(folder, inner, pattern = /./) {
     .map((name) => join(folder, name, inner));
 }
 
-function onPath(name) {
+export function onPath(name) {
   return (process.env.PATH ?? "").split(delimiter).some((folder) => isExecutable(join(folder, name)));
 }
 

@@ -12,7 +12,7 @@ const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclud
 })
   .split("\n")
   .filter((file) => file !== "" && existsSync(join(ROOT, file)) && statSync(join(ROOT, file)).isFile());
-const sources = files.filter((file) => file.endsWith(".ts"));
+const sources = files.filter((file) => /\.tsx?$/.test(file));
 
 /** Modules that a file imports, as paths from the root; packages and built-ins as they are written. */
 function importsOf(file: string): string[] {
@@ -25,6 +25,15 @@ function importsOf(file: string): string[] {
 const top = (path: string) => path.split("/")[0] ?? "";
 const isMain = (file: string) => /(^|\/)main\.ts$/.test(file);
 const isTest = (file: string) => ["test", "examples"].includes(top(file));
+
+/** Nothing of the module is there at run time. */
+function onlyTypes(file: string, name: string): boolean {
+  const text = readFileSync(join(ROOT, file), "utf8");
+  return [...text.matchAll(/^import (type )?[^;]*?from "([^"]+)";/gm)].every(
+    ([, type, from = ""]) =>
+      relative(ROOT, resolve(ROOT, dirname(file), from)) !== name || type !== undefined,
+  );
+}
 
 /** What each top-level folder may import of the others. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
@@ -46,7 +55,7 @@ function violations(check: (file: string, imported: string) => boolean): string[
 
 describe("imports", () => {
   it("point one way", () => {
-    const local = (name: string) => Object.hasOwn(MAY_IMPORT, top(name)) && name.endsWith(".ts");
+    const local = (name: string) => Object.hasOwn(MAY_IMPORT, top(name)) && /\.tsx?$/.test(name);
     expect(
       violations(
         (file, name) =>
@@ -84,6 +93,28 @@ describe("imports", () => {
     ).toEqual([]);
   });
 
+  it("of the page in the browser are what is pure, and little else", () => {
+    const PAGE = "coordinator/dashboard/page/";
+    const pure = /^(protocol\/(?!adapters)|coordinator\/domain\/|coordinator\/dashboard\/page\/)/;
+    const packages = ["preact", "preact/hooks", "@preact/signals"];
+    const typesOnly = ["coordinator/ports.ts", "coordinator/api/problem.ts"];
+    expect(
+      violations(
+        (file, name) =>
+          file.startsWith(PAGE) &&
+          !pure.test(name) &&
+          !packages.includes(name) &&
+          !(typesOnly.includes(name) && onlyTypes(file, name)),
+      ),
+    ).toEqual([]);
+    // What the browser can do is in `state/` and `views/`; `model/` is tested without one.
+    const ambient =
+      /(?<![\w.#])(document|window|location|sessionStorage|localStorage|fetch|Date\.now|setTimeout)\b[.(]/;
+    const models = sources.filter((file) => file.startsWith(`${PAGE}model/`));
+    expect(models.length).toBeGreaterThan(4);
+    for (const file of models) expect(readFileSync(join(ROOT, file), "utf8"), file).not.toMatch(ambient);
+  });
+
   it("of ports are types only", () => {
     const ports = sources.filter((file) => file.startsWith("protocol/ports/"));
     expect(ports.length).toBeGreaterThan(5);
@@ -107,6 +138,7 @@ describe("domain code", () => {
   const loops = [
     "coordinator/coordinator.ts",
     "agent/agent.ts",
+    "agent/durable-fold.ts",
     "agent/store-worker.ts",
     "agent/read-lease.ts",
     "agent/reporter.ts",

@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance, type FastifyPluginAsync } from "fastify"
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
+import { registerDashboard } from "../dashboard/serve.ts";
 import type { CoordinatorService } from "../ports.ts";
 import { guardRoutes } from "./access.ts";
 import { DESCRIPTION } from "./description.ts";
@@ -95,6 +96,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     await routes.register(plans);
   };
   await app.register(guarded);
+  registerDashboard(app);
   app.get("/docs/json", { schema: { hide: true } }, () => app.swagger());
   return app as unknown as Api;
 }

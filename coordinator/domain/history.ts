@@ -1,5 +1,5 @@
 /** The audit trail of one migration: who decided what, when and why, from the log alone. Pure. */
-import { emptyCluster } from "../../protocol/cluster.ts";
+import { type ClusterState, emptyCluster } from "../../protocol/cluster.ts";
 import type { ClusterEvent, EvidenceTable, ReadRecord } from "../../protocol/events.ts";
 import type { Finding } from "../../protocol/evidence.ts";
 import { evolve } from "../../protocol/evolve.ts";
@@ -25,30 +25,50 @@ export interface HistoryEntry {
   readonly evidence: EvidenceTable | null;
 }
 
+export interface ToldEntry extends HistoryEntry {
+  readonly migrationId: MigrationId;
+}
+
 export interface NumberedRecord extends ReadRecord {
   readonly sequence: number;
+}
+
+/** One more record: the state after it, and what it told of each migration. */
+export function foldAndTell(
+  before: ClusterState,
+  { sequence, ...record }: NumberedRecord,
+): { readonly state: ClusterState; readonly told: readonly ToldEntry[] } {
+  const told: ToldEntry[] = [];
+  let state = before;
+  for (const event of record.events) {
+    const earlier = state;
+    state = evolve(state, { ...record, events: [event] }, sequence);
+    if (event.type === "ClusterConfigured") continue;
+    const migrationId = event.type === "Unknown" ? event.event.migrationId : event.migrationId;
+    if (migrationId === undefined) continue;
+    const from = earlier.migrations[migrationId]?.lifecycle ?? null;
+    const to = state.migrations[migrationId]?.lifecycle ?? null;
+    const { at, by } = record;
+    if (event.type === "Unknown") {
+      const { type, v } = event.event;
+      const what = `something that this version does not know (${type}, version ${v})`;
+      told.push({ ...NOTHING, migrationId, sequence, at, by, type, what, from, to });
+      continue;
+    }
+    told.push({ ...NOTHING, ...tell(event), migrationId, sequence, at, by, type: event.type, from, to });
+  }
+  return { state, told };
 }
 
 /** @param records from the beginning of the log on, in order; others' are folded and left out. */
 export function historyOf(records: readonly NumberedRecord[], migrationId: MigrationId): HistoryEntry[] {
   const entries: HistoryEntry[] = [];
   let state = emptyCluster;
-  const lifecycle = () => state.migrations[migrationId]?.lifecycle ?? null;
-  for (const { sequence, ...record } of records)
-    for (const event of record.events) {
-      const from = lifecycle();
-      state = evolve(state, { ...record, events: [event] }, sequence);
-      const { at, by } = record;
-      if (event.type === "Unknown") {
-        if (event.event.migrationId !== migrationId) continue;
-        const { type, v } = event.event;
-        const what = `something that this version does not know (${type}, version ${v})`;
-        entries.push({ ...NOTHING, sequence, at, by, type, what, from, to: lifecycle() });
-        continue;
-      }
-      if (event.type === "ClusterConfigured" || event.migrationId !== migrationId) continue;
-      entries.push({ ...NOTHING, ...tell(event), sequence, at, by, type: event.type, from, to: lifecycle() });
-    }
+  for (const record of records) {
+    const folded = foldAndTell(state, record);
+    state = folded.state;
+    for (const { migrationId: of, ...entry } of folded.told) if (of === migrationId) entries.push(entry);
+  }
   return entries;
 }
 

@@ -13,6 +13,7 @@ export class ObedientStore implements Store {
   /** What this store's content would hash to. */
   content = "same";
   duty: Duty | null = null;
+  #shown: Partial<StoreStatus> = {};
   readonly #statuses = new Map<MigrationId, StoreStatus>();
   readonly #listeners = new Set<() => void>();
 
@@ -42,8 +43,15 @@ export class ObedientStore implements Store {
     for (const listener of this.#listeners) listener();
   }
 
+  /** What it says of itself beside what it does: a lag, a problem. */
+  show(shown: Partial<StoreStatus>): void {
+    this.#shown = shown;
+    for (const listener of this.#listeners) listener();
+  }
+
   status(migrationId: MigrationId): StoreStatus | null {
-    return this.#statuses.get(migrationId) ?? null;
+    const status = this.#statuses.get(migrationId);
+    return status ? { ...status, ...this.#shown } : null;
   }
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
