@@ -114,9 +114,26 @@ export async function apiDescription(): Promise<string> {
 
 export const API_TYPES_FILE = join(ROOT, "coordinator/cli/api-types.ts");
 
+export const API_PAGE = join(ROOT, "docs/15-api.md");
+
+/** The routes as a table, with the roles that their descriptions name. */
+export function apiPage(current: string, description: string): string {
+  const { paths } = JSON.parse(description) as {
+    paths: Record<string, Record<string, { summary: string; description?: string }>>;
+  };
+  const rows = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, route]) => {
+      const [, role = ""] = /Needs the role (`\w+`)\.$/.exec(route.description ?? "") ?? [];
+      return `| \`${method.toUpperCase()} ${path}\` | ${role} | ${route.summary} |`;
+    }),
+  );
+  return replaceSection(current, "routes", ["| | role | |", "|---|---|---|", ...rows].join("\n"));
+}
+
 if (import.meta.main) {
   const api = await apiDescription();
   writeFileSync(API_FILE, api);
+  writeFileSync(API_PAGE, apiPage(readFileSync(API_PAGE, "utf8"), api));
   writeFileSync(API_TYPES_FILE, apiTypes(JSON.parse(api)));
   writeFileSync(ERRORS_PAGE, errorsPage());
   writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));

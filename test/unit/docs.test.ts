@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import {
   API_FILE,
+  API_PAGE,
   apiDescription,
+  apiPage,
   ERRORS_PAGE,
   errorsPage,
   LIFECYCLE_PAGE,
@@ -17,5 +19,8 @@ it("docs/02-lifecycle.md shows the machine as it is", () => {
   expect(page).toBe(lifecyclePage(page));
 });
 it("docs/openapi.json is the API as it is", async () => {
-  expect(readFileSync(API_FILE, "utf8")).toBe(await apiDescription());
+  const description = await apiDescription();
+  expect(readFileSync(API_FILE, "utf8")).toBe(description);
+  const page = readFileSync(API_PAGE, "utf8");
+  expect(page).toBe(apiPage(page, description));
 });
