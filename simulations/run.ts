@@ -184,6 +184,8 @@ class OneRun {
       this.#truth.append(record, sequence);
       this.#collector?.appended(record, sequence);
       const what = record.events.map((event) => event.type).join(", ");
+      if (record.events.some(({ type }) => type === "TransferForced"))
+        this.#clients.accept(this.#truth.lostTo(record));
       world.say(record.by.replace(/^(coordinator|agent|operator):/, ""), `#${sequence} ${what}`);
       this.#tell((checker) => checker.appended?.(record, sequence));
       this.#faults.appended(record);
@@ -253,7 +255,11 @@ class OneRun {
     const newest = this.#truth.state.migrations[this.#operator.migrationId];
     const end = this.#end;
     const operator = newest?.lifecycle === end ? [] : [`${this.#operator.migrationId} to be ${end}`];
-    return [...operator, ...this.#checkers.flatMap((checker) => checker.waitsFor?.() ?? [])];
+    return [
+      ...operator,
+      ...this.#operator.wants(),
+      ...this.#checkers.flatMap((checker) => checker.waitsFor?.() ?? []),
+    ];
   }
 
   /** Everybody is served again: every organization, every store, read and written. */
@@ -276,7 +282,7 @@ class OneRun {
 
   #isSettled(): boolean {
     const lifecycle = this.#truth.state.migrations[this.#operator.migrationId]?.lifecycle;
-    if (lifecycle !== this.#end) this.#settledAt = null;
+    if (lifecycle !== this.#end || this.#operator.wants().length > 0) this.#settledAt = null;
     else this.#settledAt ??= this.#world.now;
     return this.#settledAt !== null && this.#world.now > this.#settledAt + AFTER_SETTLED_MS;
   }

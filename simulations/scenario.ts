@@ -3,15 +3,16 @@ import type { EventType } from "../protocol/events.ts";
 import { drawFaults } from "./faults/draw.ts";
 import { drawMoveFaults } from "./faults/draw-move.ts";
 import type { Fault } from "./faults/fault.ts";
+import { drawWayBack, drawWayBackFaults, type WayBackScenario } from "./scenario-way-back.ts";
 import { Chance } from "./world/random.ts";
 
 export interface Incident {
   /** What is paused is resumed after a while. */
-  readonly command: "abort" | "revoke" | "pause";
+  readonly command: "abort" | "revoke" | "pause" | "finalize" | "rollback";
   /** Given so long after the first such event. */
   readonly on: EventType;
   readonly afterMs: number;
-  /** Of a revocation: which target, by its place. */
+  /** Of a revocation and of a rollback: which target, by its place. */
   readonly target: number;
 }
 
@@ -57,6 +58,8 @@ export interface Scenario {
   readonly approvesEarly?: boolean;
   /** What ends the retention; absent: nothing does. */
   readonly retention?: Retention | null;
+  /** The copies that were left behind are kept level; absent: they stay as they were at the transfer. */
+  readonly wayBack?: WayBackScenario | null;
   readonly incidents: readonly Incident[];
   readonly faults: readonly Fault[];
   /** When faults stop at the latest. */
@@ -65,16 +68,47 @@ export interface Scenario {
 
 export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
 
+const WAY_BACK_SHARE = 0.2;
+/** A rollback takes as long again. */
+const CALM_AFTER_WAY_BACK_MS = 45_000;
 const MOVES_SHARE = 0.15;
 const FINALIZED_SHARE = 0.25;
 const PAUSED_SHARE = 0.1;
 
-/** @param moves `never`: what the seed drew before there were any */
+type HowOften = "never" | "some" | "always";
+
+/** @param moves @param waysBack `never`: what the seed drew before there were any */
 export function drawScenario(
   seed: number,
   withFaults = true,
-  moves: "never" | "some" | "always" = "some",
+  moves: HowOften = "some",
+  waysBack: HowOften = "some",
 ): Scenario {
+  const scenario = drawMigration(seed, withFaults, moves);
+  const chance = new Chance(seed).fork("way back");
+  const isKept = chance.chance(WAY_BACK_SHARE) ? waysBack !== "never" : waysBack === "always";
+  return isKept ? withWayBack(scenario, chance, withFaults) : scenario;
+}
+
+function withWayBack(scenario: Scenario, chance: Chance, withFaults: boolean): Scenario {
+  const isMove = scenario.move != null;
+  const targets = isMove ? 1 : scenario.targets;
+  const isFinalized = scenario.retention != null;
+  const wayBack = drawWayBack(chance.fork("operator"), { isMove, targets, isFinalized });
+  const hosts = ["c1", "c2", "pod-0", ...TARGETS.slice(0, targets)];
+  const more = withFaults ? drawWayBackFaults(chance.fork("faults"), hosts, targets) : [];
+  return {
+    ...scenario,
+    wayBack,
+    // The plan's own time would end what the operator wants to roll back; and what is lost cannot be cleaned.
+    retention:
+      scenario.retention == null || wayBack.lost !== null ? null : { ...scenario.retention, forMs: null },
+    faults: [...scenario.faults, ...more],
+    calmAtMs: Math.max(scenario.calmAtMs, CALM_AFTER_WAY_BACK_MS),
+  };
+}
+
+function drawMigration(seed: number, withFaults: boolean, moves: HowOften): Scenario {
   const scenario = withRetention(drawSplit(seed, withFaults), new Chance(seed).fork("retention"), withFaults);
   const chance = new Chance(seed).fork("move");
   const isMove = chance.chance(MOVES_SHARE) ? moves !== "never" : moves === "always";

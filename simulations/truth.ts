@@ -42,6 +42,15 @@ export class Truth {
     return assignments;
   };
 
+  /** Organizations whose newest writes an operator gave up by that record. */
+  lostTo(record: ReadRecord): string[] {
+    return record.events.flatMap((event) => {
+      const migration =
+        event.type === "TransferForced" ? this.state.migrations[event.migrationId] : undefined;
+      return migration === undefined ? [] : [...this.assignments(migration).keys()];
+    });
+  }
+
   migrations(): Migration[] {
     return Object.values(this.state.migrations);
   }

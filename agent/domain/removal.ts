@@ -1,6 +1,6 @@
 /** Rule 10: deletion asks twice. This is the log's answer; a store asks its own Pod besides. Pure. */
 import type { AssignmentsOf } from "../../protocol/assignments.ts";
-import { type ClusterState, isUnderstood, routeOf } from "../../protocol/cluster.ts";
+import { type ClusterState, isUnderstood, type Migration, routeOf } from "../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
@@ -16,6 +16,8 @@ export function removalOf(
     mayRemove: (organizationId) => mayRemove(newest(), migrationId, self, organizationId, assignmentsOf),
   };
 }
+
+const tookOver = ({ context }: Migration): boolean => Object.values(context.shares).includes("opened");
 
 /**
  * May what this Pod has of the organization go, for a migration that cleans? Another Pod is authoritative, retention is
@@ -39,7 +41,8 @@ export function mayRemove(
     (other) =>
       other.migrationId !== migrationId &&
       // What was rolled back is no way back of that migration any more; what it left is for the rollback to remove.
-      other.migrationId !== migration.of &&
+      // What the rollback did not take over, because it was given back, that migration still retains.
+      !(other.migrationId === migration.of && tookOver(migration)) &&
       !isOver(other.lifecycle) &&
       assignmentsOf(other.assignments.digest).has(organizationId),
   );

@@ -6,6 +6,7 @@ import type { Problem, StoreStatus } from "../../protocol/evidence.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 import type { FileFence } from "./file-fence/file-fence.ts";
 import { requireRemoval } from "./removal-scope.ts";
+import { endOf } from "./way-back.ts";
 
 export interface FilesRemoval {
   readonly progress: StoreStatus["progress"];
@@ -42,7 +43,7 @@ export class Ending {
     await removal.requireNothingLeft(duty, signal);
     await removeMarks(duty, signal);
     signal.throwIfAborted();
-    await fence.settleMigration(duty.migrationId);
+    await fence.settleMigration(duty.migrationId, endOf(duty));
     await removeRecord(duty);
     this.#reached = true;
     changed();

@@ -7,6 +7,7 @@ import type { OrganizationId } from "../../protocol/ids.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Duty } from "../../protocol/ports/store.ts";
 import type { FileFence } from "./file-fence/file-fence.ts";
+import { wentBack } from "./way-back.ts";
 
 /** `kept`: none of this migration's business, or served here. `held`: would have to go, and must not now. */
 export type Standing = "kept" | "dormant" | "held";
@@ -85,18 +86,23 @@ export class RemovalScope {
 /** It got everything, so what goes is not written in any plan. */
 const keepsItsOwn = ({ role, kind }: Duty): boolean => role === "target" && kind === "split";
 
-/** Of a source what others opened, of a split's target everything, of a move's target what it took over in vain. */
+/**
+ * Of a source what others opened and still have, of a split's target everything, of a move's target what it took over in
+ * vain. What a rollback took over in vain is not its own: the migration before left it, and removes it.
+ */
 function isCandidate(duty: Duty, organizationId: OrganizationId): boolean {
   const { role, assignments, shares, podId } = duty;
   if (keepsItsOwn(duty)) return true;
   const target = assignments.get(organizationId);
-  if (target === undefined) return false;
+  if (target === undefined || !mayHaveDormant(duty)) return false;
+  if (wentBack(duty, organizationId)) return false;
   return role === "source" ? shares[target] === "opened" : target === podId && shares[target] === "source";
 }
 
 /** Whether the migration has left anything here that could be removed. */
 export function mayHaveDormant(duty: Duty): boolean {
-  return duty.role === "source" || duty.kind === "split" || duty.shares[duty.podId] === "source";
+  const { role, kind, shares, podId } = duty;
+  return role === "source" || kind === "split" || (kind === "move" && shares[podId] === "source");
 }
 
 /** @throws CleaveError REMOVAL_NOT_ALLOWED while nothing may be removed. */

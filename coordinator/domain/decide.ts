@@ -55,6 +55,8 @@ function decideMigration(
   if (exceeded !== null) return [{ type: "MigrationAborted", ...base, reason: exceeded }];
   const givenUp = wayBackOverBudget(migration, observations);
   if (givenUp !== null) return [givenUp];
+  const stranded = strandedRollback(state, migration);
+  if (stranded !== null) return [{ type: "MigrationAborted", ...base, reason: stranded }];
   if (migration.context.paused !== null) {
     mark("paused");
     return NOTHING;
@@ -169,6 +171,18 @@ function wayBackOverBudget(migration: Migration, observations: Observations): Cl
   return null;
 }
 
+/** A rollback whose way back was given up under it can never match: its organizations stay where they are. */
+function strandedRollback(
+  state: ClusterState,
+  { of, sourcePodId, context, lifecycle }: Migration,
+): string | null {
+  const before = of === null ? undefined : state.migrations[of];
+  if (before === undefined || context.transfer !== null || lifecycle === "planned") return null;
+  if (wayBackOf(before).includes(sourcePodId)) return null;
+  mark("rollback-without-a-way-back");
+  return `the way back from ${sourcePodId} was given up: ${before.context.wayBackGivenUp[sourcePodId] ?? "it is over"}`;
+}
+
 /** As the source last said; null when it has not. */
 export function keptWalBytes(migration: Migration, observations: Observations): number | null {
   return keptBytesOf(migration, observations, migration.sourcePodId);
@@ -256,7 +270,8 @@ function decideFenced(
 function decideRevocation(state: ClusterState, migration: Migration, now: number): Events {
   const { transfer, shares, targetPodIds } = migration.context;
   const withinMs = migration.settings.cutover.openWithinMs;
-  if (!transfer || now < transfer.at + withinMs) return NOTHING;
+  // What was taken over from a lost Pod cannot be given back to it, however long the new one needs.
+  if (!transfer || transfer.forced || now < transfer.at + withinMs) return NOTHING;
   const late = targetPodIds.find((podId) => shares[podId] === "closed");
   if (late === undefined) return NOTHING;
   mark("late-target-revoked");
@@ -286,7 +301,7 @@ export function nextDeadlineAt(state: ClusterState, observations: Observations):
     if (migration.context.paused !== null) return [];
     const endsAt = migration.lifecycle === "retaining" ? retentionEndsAt(migration) : null;
     if (endsAt !== null) return [endsAt];
-    if (migration.lifecycle === "activating" && transfer)
+    if (migration.lifecycle === "activating" && transfer && !transfer.forced)
       return [transfer.at + migration.settings.cutover.openWithinMs];
     if (migration.lifecycle === "following" && caughtUp !== undefined)
       return [caughtUp + migration.settings.settlingMs];

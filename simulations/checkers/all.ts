@@ -14,6 +14,7 @@ import { reversibility } from "./i10-reversibility.ts";
 import { newestLife } from "./rule-03-newest-life.ts";
 import { deletion } from "./rule-10-deletion.ts";
 import { standsStill } from "./rule-13-stands-still.ts";
+import { wayBackCopies } from "./way-back-copies.ts";
 
 /** The invariants of docs/protocol.md, in its order, and those rules that a process could break without harm for long. */
 export function allCheckers(facts: Facts): Checker[] {
@@ -29,6 +30,7 @@ export function allCheckers(facts: Facts): Checker[] {
     exits(facts),
     reversibility(facts),
     exactCopies(facts),
+    wayBackCopies(facts),
     newestLife(facts),
     deletion(facts),
     standsStill(facts),

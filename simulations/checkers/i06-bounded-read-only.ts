@@ -9,6 +9,13 @@ const TIME_TO_REACH_THE_LOG_MS = 4_000;
 /** From the log's word to every store: retries of stores pause for up to 5 s. */
 const TIME_TO_LOWER_MS = 8_000;
 
+const SAYS_WHO_SERVES: ReadonlySet<string> = new Set([
+  "FenceLowered",
+  "MigrationAborted",
+  "RollbackPlanned",
+  "TransferRevoked",
+]);
+
 export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
   const { world, servers } = cluster;
   const ableSince = new Map<string, number>();
@@ -34,8 +41,8 @@ export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
   return {
     invariant: "I6",
     appended(record) {
-      if (record.events.some(({ type }) => type === "FenceLowered" || type === "MigrationAborted"))
-        servesSince = world.now;
+      // A rollback has its Pod as the source, which may have opened just now.
+      if (record.events.some(({ type }) => SAYS_WHO_SERVES.has(type))) servesSince = world.now;
     },
     afterEvent() {
       for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {

@@ -19,6 +19,7 @@ export function exits({ truth, cluster }: Facts): Checker {
       }
       const last = cluster.servers.log.records.length;
       for (const process of cluster.pods.values()) {
+        if (process.isLost) continue;
         const sequence = process.current?.agent.health().sequence;
         if (sequence !== last) waits.push(`${process.id} to fold the log (${sequence ?? "down"} of ${last})`);
       }

@@ -1,13 +1,41 @@
 /**
- * I10: while retaining, a rollback would succeed: the dormant copy on the source is as it was when authority left it.
- * (There is no rollback in the product yet; when there is, this checker makes one at rest and asks I1 to I3 again.)
+ * I10: while retaining, a rollback succeeds. One that an operator asks for is waited for when faults are over (and I1 to
+ * I3 are looked at after it as ever); of what nobody rolls back, the dormant copy on the source lost nothing that was
+ * written there, and where a way back is kept it equals what the new authority has.
  */
-import type { StoreName } from "../../protocol/ids.ts";
+import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import type { PodId } from "../../protocol/ids.ts";
+import { backSlotName } from "../models/postgres/back-session.ts";
 import type { Checker } from "../observer.ts";
 import { contentOf, type Facts, STORES } from "./facts.ts";
+import { isRolledBack } from "./rolled-back.ts";
 
 export function reversibility({ truth, cluster, violated }: Facts): Checker {
   const written = new Map<string, string[]>();
+
+  const isKept = (migration: Migration, podId: PodId): boolean => {
+    const pod = cluster.pod(podId);
+    const slot = pod.postgres.logical.slots.get(backSlotName(migration.migrationId, podId));
+    return wayBackOf(migration).includes(podId) && !pod.isLost && slot?.lost === false;
+  };
+
+  const lookAt = (migration: Migration, podId: PodId, organization: string) => {
+    const source = migration.sourcePodId;
+    for (const store of STORES) {
+      const dormant = new Set(contentOf(cluster.pod(source), store, organization));
+      const lost = written.get(`${source} ${store} ${organization}`)?.find((write) => !dormant.has(write));
+      if (lost) violated("I10", `the dormant copy of ${organization} on ${source} lost ${lost} in ${store}`);
+      if (!isKept(migration, podId)) continue;
+      const content = contentOf(cluster.pod(podId), store, organization);
+      const missing = content.find((write) => !dormant.has(write));
+      if (missing !== undefined || dormant.size !== content.length)
+        violated(
+          "I10",
+          `${source} has ${dormant.size} writes of ${organization} in ${store} and ${podId} has ${content.length}: ${missing ?? "one too many"} did not flow back`,
+        );
+    }
+  };
+
   return {
     invariant: "I10",
     committed(podId, store, organization, write) {
@@ -17,17 +45,11 @@ export function reversibility({ truth, cluster, violated }: Facts): Checker {
       else written.set(key, [write]);
     },
     atRest() {
-      for (const organization of cluster.assignments.keys()) {
-        const { phase, source, migration } = truth.authority(organization);
-        if (phase !== "opened" || migration?.lifecycle !== "retaining") continue;
-        for (const store of STORES as readonly StoreName[]) {
-          const dormant = new Set(contentOf(cluster.pod(source), store, organization));
-          const lost = written
-            .get(`${source} ${store} ${organization}`)
-            ?.find((write) => !dormant.has(write));
-          if (lost)
-            violated("I10", `the dormant copy of ${organization} on ${source} lost ${lost} in ${store}`);
-        }
+      for (const migration of truth.migrations()) {
+        if (migration.lifecycle !== "retaining" || migration.of !== null) continue;
+        for (const [organization, podId] of truth.assignments(migration))
+          if (migration.context.shares[podId] === "opened" && !isRolledBack(truth, migration, organization))
+            lookAt(migration, podId, organization);
       }
     },
   };

@@ -33,6 +33,8 @@ export function deletion({ truth, cluster, violated }: Facts): Checker {
           for (const organization of cluster.organizations) {
             if (!isSplitTarget && !named.has(organization as never)) continue;
             if (truth.authority(organization).podId === podId) continue;
+            // What a rollback did not take over is what the migration before retains.
+            if (migration.of !== null && shares[podId] === "revoked") continue;
             for (const store of STORES)
               if (contentOf(cluster.pod(podId), store, organization).length > 0)
                 violated(

@@ -53,6 +53,7 @@ export class Faults {
       host.skewMs = Math.max(-50, Math.min(50, host.skewMs));
     }
     for (const pod of this.#cluster.pods.values()) {
+      if (pod.isLost) continue;
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
       pod.git.lateMs = pod.objects.lateMs = 0;
       pod.git.rotten = pod.objects.rotten = null;
@@ -224,6 +225,10 @@ export class Faults {
         if (this.#cluster.pod(SOURCE).postgres.hasSlotFor(target))
           this.#cluster.pod(SOURCE).postgres.lostFor.add(target);
         this.#cluster.pod(SOURCE).postgres.logical.loseSlotsOf(target);
+        return null;
+      case "back-slot-loss":
+        for (const [name, slot] of pod?.postgres.logical.slots ?? [])
+          if (name.startsWith("cleave_back_")) slot.lost = true;
         return null;
       case "snapshot-loss":
         pod?.postgres.logical.loseSnapshots();

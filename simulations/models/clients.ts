@@ -157,6 +157,16 @@ export class Clients {
     return floor ? { ...floor } : { postgres: 0, git: 0, objects: 0 };
   }
 
+  /** A loss of these is accepted: clients know of it, and expect what there is from now on. */
+  accept(organizations: readonly string[]): void {
+    for (const organization of organizations) {
+      this.#floors.delete(organization);
+      this.#acceptedAt.set(organization, this.#options.world.now);
+    }
+  }
+
+  readonly #acceptedAt = new Map<string, number>();
+
   #raiseFloor(organization: string, seen: Partial<Record<StoreName, number>>): void {
     const floor = this.#floors.get(organization) ?? { postgres: 0, git: 0, objects: 0 };
     for (const [store, count] of Object.entries(seen) as [StoreName, number][])
@@ -257,7 +267,9 @@ export class Clients {
         objects: pod.objects.writesOf(organization).length,
       };
       this.#answer(attempt, podId, () => {
-        events.read({ organization, podId, floor: attempt.floor, seen });
+        const isBefore = attempt.startedAt < (this.#acceptedAt.get(organization) ?? 0);
+        const floor = isBefore ? { postgres: 0, git: 0, objects: 0 } : attempt.floor;
+        events.read({ organization, podId, floor, seen });
         this.#raiseFloor(organization, seen);
         this.reads += 1;
         this.#goods.get(attempt)?.();

@@ -94,8 +94,8 @@ ${POSITION}    const rows = seen.flatMap`,
     edits: [
       {
         file: FOLLOWER,
-        find: `change.type === "row" && this.#session.isTheirs(change.organization)`,
-        replace: `change.type === "row"`,
+        find: "this.#isMeant(change) && this.#session.isTheirs(change.organization) ?",
+        replace: "this.#isMeant(change) ?",
       },
     ],
   },
@@ -118,8 +118,8 @@ ${POSITION}    const rows = seen.flatMap`,
     edits: [
       {
         file: FOLLOWER,
-        find: `if (change.type !== "row" && change.type !== "came") continue;`,
-        replace: `if (change.type !== "row") continue;`,
+        find: `if (change.type !== "came" && !(`,
+        replace: `if (change.type === "came" || !(`,
       },
       { file: FOLLOWER, find: `if (change.type === "came")\n`, replace: `if (change.type !== "row")\n` },
     ],
@@ -197,7 +197,7 @@ ${POSITION}    const rows = seen.flatMap`,
     edits: [
       {
         file: "simulations/models/files/replica.ts",
-        find: "if (this.#isMeant(organization) && !feed.entries.has(key)) own.delete(key);",
+        find: "if (this.#following.isMeant(organization) && !feed.entries.has(key)) own.delete(key);",
         replace: `if (organization !== "" && !feed.entries.has(key)) own.delete(key);`,
       },
     ],

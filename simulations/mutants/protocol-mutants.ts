@@ -268,8 +268,8 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: REACT,
-        find: "duty.goal, duty.epoch, shares]",
-        replace: "duty.goal, duty.epoch, shares.length]",
+        find: "duty.goal, duty.epoch, shares, duty.wayBack, rollbacks]",
+        replace: "duty.goal, duty.epoch, shares.length, duty.wayBack, rollbacks]",
       },
     ],
   },

@@ -53,7 +53,7 @@ export const STORE_MUTANTS: readonly Mutant[] = [
         replace: "const digest = `${own.systemId}/${own.timeline}`;",
       },
       {
-        file: STORE,
+        file: "simulations/models/postgres/fence.ts",
         find: ": `${server.systemId}/${server.timeline}/${settled.token}`,",
         replace: ": `${server.systemId}/${server.timeline}`,",
       },

@@ -2,10 +2,11 @@
 import type { Coordinator } from "../../coordinator/coordinator.ts";
 import type { Migration } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
-import type { MigrationId, OrganizationId } from "../../protocol/ids.ts";
+import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { Plan } from "../../protocol/plan.ts";
-import type { Scenario } from "../scenario.ts";
+import type { Incident, Scenario } from "../scenario.ts";
 import { type Cluster, SOURCE } from "./cluster.ts";
+import { RollbackOperator } from "./rollback-operator.ts";
 
 const LOOK_MS = 350;
 const MAX_PLANS = 12;
@@ -28,10 +29,19 @@ export class Operator {
   #turn = 0;
   #failedAt: number | null = null;
   #pausedAt: number | null = null;
+  readonly #rollbacks: RollbackOperator | null;
 
   constructor(cluster: Cluster, scenario: Scenario) {
     this.#cluster = cluster;
     this.#scenario = scenario;
+    const ask = (what: string, order: (coordinator: Coordinator) => Promise<unknown>) =>
+      this.#ask(what, order);
+    this.#rollbacks = scenario.wayBack ? new RollbackOperator(cluster, scenario.wayBack, ask) : null;
+  }
+
+  /** What the operator still wants beside the end of the newest plan, in words. */
+  wants(): string[] {
+    return this.#rollbacks?.wants() ?? [];
   }
 
   start(): void {
@@ -46,24 +56,37 @@ export class Operator {
   }
 
   appended(record: ReadRecord): void {
+    this.#rollbacks?.appended(record);
     for (const event of record.events)
       this.#scenario.incidents.forEach((incident, i) => {
         if (incident.on !== event.type || this.#fired.has(i)) return;
         this.#fired.add(i);
         this.#cluster.world.after(incident.afterMs, "operator incident", () => {
           const { destinations } = this.#cluster;
-          const podId = destinations[incident.target % destinations.length];
-          this.#ask(`${incident.command} ${podId ?? ""}`, (coordinator) =>
-            coordinator.command(
-              this.migrationId,
-              incident.command === "revoke" && podId !== undefined
-                ? { type: "revoke", podId, reason: SAYS_SO }
-                : { type: incident.command === "pause" ? "pause" : "abort", reason: SAYS_SO },
-              "operator:sim",
-            ),
+          const podId = destinations[incident.target % destinations.length] as PodId;
+          this.#ask(`${incident.command} ${podId}`, (coordinator) =>
+            this.#orderOf(incident, podId, coordinator),
           );
         });
       });
+  }
+
+  #orderOf({ command }: Incident, podId: PodId, coordinator: Coordinator): Promise<unknown> {
+    const { migrationId } = this;
+    const by = "operator:sim";
+    switch (command) {
+      case "revoke":
+        return coordinator.command(migrationId, { type: command, podId, reason: SAYS_SO }, by);
+      case "finalize":
+        return coordinator.command(migrationId, { type: command, dryRun: false }, by);
+      case "rollback":
+        return coordinator.rollback(
+          { of: migrationId, as: null, organizations: null, podId, approval: "auto", acceptLoss: null },
+          by,
+        );
+      default:
+        return coordinator.command(migrationId, { type: command, reason: SAYS_SO }, by);
+    }
   }
 
   /** Level-triggered, as the rest: looks at the newest migration and does what it waits for. */
@@ -101,8 +124,11 @@ export class Operator {
     else if (lifecycle === "ready" && context.approvedBy === null) {
       const { approval, attempts } = migration.settings.cutover;
       if (approval === "manual" || context.attempts >= attempts) command("approve");
-    } else if (lifecycle === "retaining") this.#finalize(migration);
-    else if (lifecycle === "aborted" || lifecycle === "refused") {
+    } else if (lifecycle === "retaining") {
+      const coordinator = this.#reachable();
+      if (this.#rollbacks === null || (coordinator && this.#rollbacks.look(coordinator, migration)))
+        this.#finalize(migration);
+    } else if (lifecycle === "aborted" || lifecycle === "refused") {
       this.#failedAt ??= world.now;
       if (world.now - this.#failedAt < 3_000 || this.#plans >= MAX_PLANS) return;
       this.#failedAt = null;
@@ -117,8 +143,9 @@ export class Operator {
     // The plan ends it once by itself; after that it is the operator's.
     if (retention.forMs !== null && !context.removalCheck) return;
     const dryRun = retention.dryRunFirst && context.removalCheck === null;
+    const despiteWayBack = this.#scenario.wayBack?.finalizesDespite ?? false;
     this.#ask(dryRun ? "finalize (dry run)" : "finalize", (coordinator) =>
-      coordinator.command(this.migrationId, { type: "finalize", dryRun }, "operator:sim"),
+      coordinator.command(this.migrationId, { type: "finalize", dryRun, despiteWayBack }, "operator:sim"),
     );
   }
 
@@ -146,7 +173,7 @@ export class Operator {
   }
 
   #plan(): Plan {
-    const { settings, approval, lagBytes = 2_000, retention } = this.#scenario;
+    const { settings, approval, lagBytes = 2_000, retention, wayBack } = this.#scenario;
     const { settlingMs, ...cutover } = settings;
     return Plan.parse({
       migration: this.migrationId,
@@ -158,7 +185,8 @@ export class Operator {
       })),
       settings: {
         settlingMs,
-        retention: { forMs: retention?.forMs ?? null },
+        retention: { forMs: retention?.forMs ?? null, wayBack: wayBack ? "replicated" : "none" },
+        walBudget: { bytes: wayBack?.walBudgetBytes ?? null },
         cutover: { approval, ...cutover },
         lagBounds: { postgresBytes: lagBytes },
       },

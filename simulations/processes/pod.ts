@@ -42,6 +42,8 @@ export class Pod {
   readonly git: FileServer;
   readonly objects: FileServer;
   machineUp = true;
+  /** For ever: nothing starts it again. */
+  isLost = false;
   /** Stores fail whatever is asked of them until then. */
   storesFailUntil = 0;
   readonly #servers: Servers;
@@ -95,7 +97,7 @@ export class Pod {
 
   startAgent(): void {
     const { world, network, log, bus, blobs } = this.#servers;
-    if (this.#run?.alive || this.downUntil > world.now || !this.machineUp) return;
+    if (this.#run?.alive || this.downUntil > world.now || !this.machineUp || this.isLost) return;
     this.#starts += 1;
     const run = new Run(world, this.host);
     this.#run = run;
@@ -174,7 +176,13 @@ export class Pod {
     this.objects.crash();
   }
 
+  lose(): void {
+    this.isLost = true;
+    this.crashMachine();
+  }
+
   startMachine(): void {
+    if (this.isLost) return;
     this.machineUp = true;
     // A server in service is started by its own supervisor, a standby by its agent.
     if (this.postgres.role === "primary") this.postgres.start();

@@ -198,3 +198,45 @@ test("where an organization is, as far as the files say", async () => {
   await rm(join(control, "default"));
   expect(await where("x")).toEqual({ podId: null, unsettled: "this Pod's identity is not established" });
 });
+
+test("on a Pod that took no part in a rollback, what went back is on its base Pod again", async () => {
+  await staged(pod101, "opened");
+  const hash = organizationHash("red");
+  await fence.settleMigration(migrationId, { returned: (name) => name === hash });
+  expect(await route("red")).toBe("no route");
+});
+
+test("a rollback's end gives routes back to the migration that it is of, while that one is known here", async () => {
+  await staged(pod100, "opened");
+  const rollback = "back" as MigrationId;
+  const stage = { migrationId: rollback, sourcePodId: pod100, assignments: new Map([[org("red"), pod0]]) };
+  const takeOver = { of: migrationId, requireOpened: true };
+  const before = await route("red");
+  for (const phase of ["source", "opened"] as const) {
+    await fence.setShares(rollback, pod100, { [pod0]: phase } as Record<PodId, SharePhase>);
+    await fence.stageRoutes({ ...stage, takeOver });
+    expect(await route("red")).toBe("pod-100 back pod-0\n");
+    if (phase === "source") await fence.settleMigration(rollback, { of: migrationId });
+    else await fence.removeMigration(rollback, { of: migrationId });
+    expect(await route("red")).toBe(before);
+  }
+  await fence.setShares(rollback, pod100, { [pod0]: "opened" } as Record<PodId, SharePhase>);
+  await fence.stageRoutes({ ...stage, takeOver });
+  await fence.settleMigration(rollback, { of: migrationId });
+  expect(await route("red")).toBe("no route");
+});
+
+test("a rollback takes over no share that has not opened here, unless its Pod is lost", async () => {
+  await staged(pod100, "transferred");
+  const stage = {
+    migrationId: "back" as MigrationId,
+    sourcePodId: pod100,
+    assignments: new Map([[org("red"), pod0]]),
+  };
+  const takeOver = { of: migrationId, requireOpened: true };
+  await expect(fence.stageRoutes({ ...stage, takeOver })).rejects.toMatchObject({
+    code: "COMMAND_NOT_POSSIBLE",
+  });
+  await fence.stageRoutes({ ...stage, takeOver: { ...takeOver, requireOpened: false } });
+  expect(await route("red")).toBe("pod-100 back pod-0\n");
+});

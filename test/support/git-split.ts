@@ -41,6 +41,10 @@ export class GitSplit {
   settings = Settings.parse({ cutover: { drainGraceMs: 300 } });
   /** Called when a store asks for all owners at once. */
   onLookup: () => void = () => undefined;
+  /** `<pod> <path>` → the owner by that Pod's database, where it is not what the path says. */
+  readonly ownedOtherwise = new Map<string, OrganizationId>();
+  /** `<pod> <path>` of which that Pod's database says nothing but an error. */
+  readonly lookupFails = new Set<string>();
   readonly #config: Partial<GitConfig>;
 
   private constructor(config: Partial<GitConfig>) {
@@ -69,7 +73,10 @@ export class GitSplit {
         this.onLookup();
         return Promise.resolve(new Map());
       },
-      repository: (path) => Promise.resolve(ownerOf(path)),
+      repository: async (path) => {
+        if (this.lookupFails.has(`${podId} ${path}`)) throw new Error("the database does not answer");
+        return this.ownedOtherwise.get(`${podId} ${path}`) ?? ownerOf(path);
+      },
       object: () => null,
     };
     await mkdir(pod.root, { recursive: true });

@@ -263,6 +263,44 @@ describe("given an abort", () => {
 describe("the way back of what retains", () => {
   const ending = fold([say.removalChecking()], retaining);
 
+  it("what was taken over from a lost Pod is not given back to it, however long the source needs to open", () => {
+    const taken = fold(plan(retaining, { acceptLoss: "its machine burnt down" }), retaining);
+    expect(taken.migrations[back]?.lifecycle).toBe("activating");
+    expect(decideNext(taken, noObservations, 10_000_000)).toEqual([]);
+  });
+
+  it("is aborted when the way back is given up under it, before the transfer and not after it", () => {
+    const givenUp: ClusterEvent = {
+      type: "WayBackGivenUp",
+      v: 1,
+      migrationId,
+      podId: pod("pod-100"),
+      reason: "the disk is full",
+    };
+    const [event] = decideNext(fold([givenUp], planned), noObservations, 1_000);
+    expect(event).toMatchObject({ type: "MigrationAborted", migrationId: back });
+    expect(event).toHaveProperty("reason", expect.stringContaining("the disk is full"));
+    expect(types(decideNext(fold([givenUp], fold(fenceBack, planned)), noObservations, 1_000))).toEqual([
+      "MigrationAborted",
+    ]);
+    expect(decideNext(fold([givenUp], transferred), noObservations, 1_000)).toEqual([]);
+  });
+
+  it("what it did not take over, the split still retains: cleaning the rollback leaves it", () => {
+    const revoked: ClusterEvent = {
+      type: "TransferRevoked",
+      ...of,
+      podId: pod("pod-0"),
+      routeVersion: version(3),
+      reason: "it did not open",
+    };
+    const cleaning = fold([revoked, ...removalOfRollback], transferred);
+    expect(cleaning.migrations[back]?.lifecycle).toBe("cleaning");
+    expect(mayRemove(cleaning, back, pod("pod-0"), org("1"), assignmentsOf)).toBe(false);
+    const opened = fold(removalOfRollback, rolledBack);
+    expect(mayRemove(opened, back, pod("pod-100"), org("1"), assignmentsOf)).toBe(true);
+  });
+
   it("is level when every store of the source says so, and only then", () => {
     const behind = (way: Partial<WayBackStatus>) =>
       wayBackBehind(retaining, retaining.migrations[migrationId] as never, hear(retaining, way), 1_000);

@@ -27,6 +27,7 @@ import {
   shareFile,
 } from "./layout.ts";
 import { isAlive } from "./processes.ts";
+import { baseRoute, type MigrationEnd, requireTakeOver, routeBefore, type TakeOver } from "./take-over.ts";
 import { decidedShares, readWhereabouts, type Whereabouts } from "./whereabouts.ts";
 
 const STAGE_CONCURRENCY = 16;
@@ -37,8 +38,10 @@ export interface StageRoutes {
   readonly migrationId: MigrationId;
   readonly sourcePodId: PodId;
   readonly assignments: ReadonlyMap<OrganizationId, PodId>;
-  /** Where an organization lives without this migration; by default on the source. */
-  readonly basePodOf?: (organizationId: OrganizationId) => PodId;
+  /** Another migration decides about these by now: their routes stay as they are. */
+  readonly leaveOut?: (organizationId: OrganizationId) => boolean;
+  /** Of a rollback: whose routes it takes over, and of nobody else. */
+  readonly takeOver?: TakeOver | null;
 }
 
 /** A change that a writer made or may have made; handed out again until acknowledged. */
@@ -95,10 +98,13 @@ export class FileFence {
       let changed = false;
       const worker = async () => {
         for (const [organizationId, targetPodId] of pending) {
+          if (stage.leaveOut?.(organizationId)) continue;
           const path = routeFile(this.directory, organizationHash(organizationId));
-          const basePodId = stage.basePodOf?.(organizationId) ?? stage.sourcePodId;
-          const line = formatRoute({ basePodId, migrationId: stage.migrationId, targetPodId });
-          if ((await readIfPresent(path)) === line) continue;
+          const { migrationId, sourcePodId: basePodId } = stage;
+          const line = formatRoute({ basePodId, migrationId, targetPodId });
+          const before = await readIfPresent(path);
+          if (before === line) continue;
+          if (stage.takeOver) await requireTakeOver(this.directory, before, stage.takeOver, stage);
           await this.#replace(path, line, false);
           changed = true;
         }
@@ -133,9 +139,14 @@ export class FileFence {
     });
   }
 
-  /** Removes what a migration staged: organizations go back to their base Pod. Other migrations are not touched. */
-  removeMigration(migrationId: MigrationId): Promise<void> {
-    return this.#inTurnOfRoutes(() => this.#endMigration(migrationId, ({ basePodId }) => basePodId));
+  /**
+   * Removes what a migration staged: organizations go back to their base Pod, or to the migration that a rollback is of.
+   * Other migrations are not touched.
+   */
+  removeMigration(migrationId: MigrationId, end: MigrationEnd = {}): Promise<void> {
+    return this.#inTurnOfRoutes(() =>
+      this.#endMigration(migrationId, (route) => routeBefore(this.directory, route, end)),
+    );
   }
 
   /**
@@ -143,17 +154,20 @@ export class FileFence {
    * stays. No writer sees a difference at any instant. Does nothing when the migration is settled already.
    * @throws CleaveError REMOVAL_NOT_ALLOWED when a share may still go either way.
    */
-  settleMigration(migrationId: MigrationId): Promise<void> {
+  settleMigration(migrationId: MigrationId, end: MigrationEnd = {}): Promise<void> {
     return this.#inTurnOfRoutes(async () => {
       // Goes last, so without it there is nothing left to settle.
       const shares = await readIfPresent(shareFile(this.directory, migrationId));
       if (shares === null) return;
       const opened = decidedShares(migrationId, shares);
-      await this.#endMigration(migrationId, ({ basePodId, targetPodId }) => {
+      await this.#endMigration(migrationId, async (route, hash) => {
+        const { targetPodId } = route;
         const isOpened = targetPodId === null ? undefined : opened.get(targetPodId);
         if (targetPodId === null || isOpened === undefined)
           throw new CleaveError("REMOVAL_NOT_ALLOWED", `a route of ${migrationId} names no share of it`);
-        return isOpened ? targetPodId : basePodId;
+        return isOpened && !end.returned?.(hash)
+          ? baseRoute(targetPodId)
+          : routeBefore(this.directory, route, end);
       });
     });
   }
@@ -314,7 +328,10 @@ export class FileFence {
   }
 
   /** In turn of routes. */
-  async #endMigration(migrationId: MigrationId, newBase: (route: RouteLine) => PodId): Promise<void> {
+  async #endMigration(
+    migrationId: MigrationId,
+    newRoute: (route: RouteLine, organizationHash: string) => Promise<RouteLine>,
+  ): Promise<void> {
     this.#staged.delete(migrationId);
     const defaultPodId = (await readIfPresent(this.#paths.defaultPod))?.trimEnd();
     let changed = false;
@@ -324,10 +341,9 @@ export class FileFence {
         const route = parseRoute((await readIfPresent(path)) ?? "");
         if (route?.migrationId !== migrationId) continue;
         changed = true;
-        const basePodId = newBase(route);
-        if (basePodId === defaultPodId) await rm(path, { force: true });
-        else
-          await this.#replace(path, formatRoute({ basePodId, migrationId: null, targetPodId: null }), false);
+        const next = await newRoute(route, name);
+        if (next.migrationId === null && next.basePodId === defaultPodId) await rm(path, { force: true });
+        else await this.#replace(path, formatRoute(next), false);
       }
     }
     if (changed) await this.#syncAll();

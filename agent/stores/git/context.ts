@@ -1,12 +1,13 @@
 /** What the parts of the Git store share, and what a migration's side of it has to offer. */
 import { join } from "node:path";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
-import type { PodId } from "../../../protocol/ids.ts";
+import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
+import { type Claims, stageOf } from "../way-back.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { Inventory } from "./inventory.ts";
 import { ownerText } from "./repository-entry.ts";
@@ -24,6 +25,8 @@ export interface GitContext {
   readonly stateDirectory: string;
   readonly git: GitOptions;
   readonly inventory: Inventory;
+  /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */
+  readonly claims: Claims;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */
   readonly changed: () => void;
 }
@@ -37,10 +40,13 @@ export interface Role {
 }
 
 /** The owners that evidence is about: others go on changing on the source while these are fenced. */
-export function assignedOwners(duty: Duty): ReadonlySet<string> {
-  return new Set(
-    [...duty.assignments.keys()].map((organizationId) => ownerText({ kind: "organization", organizationId })),
-  );
+export function assignedOwners({ assignments }: Duty): ReadonlySet<string> {
+  return ownersOf(assignments.keys());
+}
+
+/** As inventory entries name them. */
+export function ownersOf(organizations: Iterable<OrganizationId>): ReadonlySet<string> {
+  return new Set([...organizations].map((id) => ownerText({ kind: "organization", organizationId: id })));
 }
 
 /**
@@ -56,8 +62,7 @@ export function enforceShares({ fence }: GitContext, duty: Duty): Promise<void> 
 
 /** While cleaning they are there already, or are settled. */
 export async function stageRoutes(context: GitContext, duty: Duty): Promise<void> {
-  const { migrationId, sourcePodId, assignments } = duty;
-  if (duty.removal === null) await context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
+  if (duty.removal === null) await context.fence.stageRoutes(stageOf(duty));
 }
 
 /** Says that a target's root was looked at before anything was made there. */

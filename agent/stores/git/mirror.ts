@@ -4,12 +4,12 @@
  * the source borrows from other repositories (alternates, pools) comes along as its own objects.
  */
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
-import type { Duty } from "../../../protocol/ports/store.ts";
 import type { GitContext } from "./context.ts";
+import type { HeadLocks } from "./head-locks.ts";
 import { type Hook, installHook } from "./hook-install.ts";
 import { parseOwner, type RepositoryEntry } from "./repository-entry.ts";
 import {
@@ -26,6 +26,18 @@ import type { SourceFeed } from "./source-feed.ts";
 /** In each repository that was made here: for which migration. Only those are removed when it is given up. */
 const MARKER = "cleave-mirror";
 const FETCH_MS = 24 * 3_600_000;
+const RELOCK_MS = 1_000;
+
+export interface MirrorOptions {
+  /** Of repositories that are not whole yet, before a number; no two mirrors of a Pod have the same. */
+  readonly name: string;
+  /** Marks what is made here as this migration's; null: it is this Pod's own, as what it follows. */
+  readonly mark: MigrationId | null;
+  /** Others' repositories are here too: only those of which this is true are changed or removed. Null: all are. */
+  readonly isOurs: ((path: string) => Promise<boolean>) | null;
+  /** Held in dormant repositories, which are mirrored all the same. */
+  readonly locks: HeadLocks | null;
+}
 
 /** Settings that a repository's own configuration must not change for the agent's fetch. */
 const FETCH_CONFIG = [
@@ -50,36 +62,44 @@ export class Mirror {
   readonly #context: GitContext;
   readonly #feed: SourceFeed;
   readonly #hook: Hook;
-  readonly #migrationId: MigrationId;
-  /** Others' repositories are here too. */
-  readonly #shared: boolean;
+  readonly #options: MirrorOptions;
 
-  constructor(
-    context: GitContext,
-    feed: SourceFeed,
-    hook: Hook,
-    { migrationId, kind }: Pick<Duty, "migrationId" | "kind">,
-  ) {
-    this.#shared = kind === "move";
+  constructor(context: GitContext, feed: SourceFeed, hook: Hook, options: MirrorOptions) {
     this.#context = context;
     this.#feed = feed;
     this.#hook = hook;
-    this.#migrationId = migrationId;
+    this.#options = options;
   }
 
-  /** Removes what an earlier process left unfinished. */
+  /** Removes what an earlier process left unfinished; also before the work is given up for good. */
   async prepare(): Promise<void> {
-    await rm(join(this.#context.config.root, INCOMING), { recursive: true, force: true });
+    await removeUnfinished(this.#context.config.root, this.#options.name);
   }
 
   /** Brings the local repository to what the source's is now, which is `wanted` or newer. Idempotent. */
   async sync(wanted: RepositoryEntry, own: RepositoryEntry | undefined, signal: AbortSignal): Promise<void> {
     const path = checkRepositoryPath(wanted.path);
     const directory = join(this.#context.config.root, path);
-    if (wanted.deleted) return this.remove(path);
-    const owner = parseOwner(wanted.owner);
-    if (owner !== null) await this.#context.fence.setOwner(path, owner);
-    if (own === undefined || own.deleted || own.reason === "unreadable") return this.#create(path, signal);
+    const exists = await fileExists(directory);
+    if (exists && !(await this.#isOurs(path)))
+      throw new CleaveError("GIT_NOT_EMPTY", `${path} is here already, and is another repository`);
+    await this.#unlocked(path, signal, async () => {
+      if (wanted.deleted) return this.remove(path);
+      const owner = parseOwner(wanted.owner);
+      if (owner !== null) await this.#context.fence.setOwner(path, owner);
+      if (own === undefined || own.deleted || own.reason === "unreadable" || !exists)
+        return this.#create(path, exists, signal);
+      await this.#update(directory, wanted, own, signal);
+    });
+  }
+
+  async #update(
+    directory: string,
+    wanted: RepositoryEntry,
+    own: RepositoryEntry,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { path } = wanted;
     if (own.refs !== wanted.refs || own.checksum !== wanted.checksum)
       await this.#fetch(directory, path, signal);
     const { head, config, attributes, hooks } = wanted;
@@ -104,18 +124,36 @@ export class Mirror {
     await rm(trash, { recursive: true, force: true });
   }
 
-  /** Whether this migration made the repository here. */
+  /** Whether the repository here is gone when the source does not have it. */
   async isOwn(path: string): Promise<boolean> {
-    return isMirrorOf(join(this.#context.config.root, checkRepositoryPath(path)), this.#migrationId);
+    const { isOurs, mark } = this.#options;
+    if (isOurs !== null) return isOurs(path);
+    return mark !== null && isMirrorOf(join(this.#context.config.root, checkRepositoryPath(path)), mark);
+  }
+
+  async #isOurs(path: string): Promise<boolean> {
+    return this.#options.isOurs === null || this.#options.isOurs(path);
+  }
+
+  /** Between the two somebody may change HEAD, as git would tell nobody; the next sweep finds it, and it is undone. */
+  async #unlocked(path: string, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { locks } = this.#options;
+    if (locks === null) return work();
+    await locks.release([path]);
+    try {
+      await work();
+    } finally {
+      await locks.hold([path], { graceMs: RELOCK_MS, signal, onHeld: () => undefined });
+    }
   }
 
   async #incoming(): Promise<string> {
     const folder = join(this.#context.config.root, INCOMING);
     await mkdir(folder, { recursive: true });
-    return join(folder, `${randomUUID()}.git`);
+    return join(folder, `${this.#options.name}+${randomUUID()}`);
   }
 
-  async #create(path: string, signal: AbortSignal): Promise<void> {
+  async #create(path: string, replaces: boolean, signal: AbortSignal): Promise<void> {
     const files = await this.#feed.files(path, signal);
     const directory = await this.#incoming();
     try {
@@ -130,14 +168,13 @@ export class Mirror {
       });
       await this.#fetch(directory, path, signal);
       await this.#apply(directory, files, null);
-      await writeFile(join(directory, MARKER), `${this.#migrationId}\n`);
+      const { mark } = this.#options;
+      if (mark !== null) await writeFile(join(directory, MARKER), `${mark}\n`);
       await installHook(directory, this.#hook);
       const target = join(this.#context.config.root, path);
       await mkdir(dirname(target), { recursive: true });
-      if (this.#shared && (await fileExists(target)) && !(await this.isOwn(path)))
-        throw new CleaveError("GIT_NOT_EMPTY", `${path} is here already, and is another repository`);
-      // What is there instead is broken: nothing of it can be used.
-      await this.#discard(path);
+      // What is there instead is broken: nothing of it can be used. What came meanwhile refuses the name.
+      if (replaces) await this.#discard(path);
       await rename(directory, target);
     } finally {
       await rm(directory, { recursive: true, force: true });
@@ -194,6 +231,16 @@ export class Mirror {
     await writeAttributes(directory, files.attributes);
     await writeHooks(directory, files.hooks);
   }
+}
+
+/** Only what a mirror of that name made. */
+export async function removeUnfinished(root: string, name: string): Promise<void> {
+  const folder = join(root, INCOMING);
+  // As an earlier version named them: whosever they were, nobody makes them any more.
+  for (const entry of await readdir(folder).catch(() => []))
+    if (entry.startsWith(`${name}+`) || entry.endsWith(".git"))
+      await rm(join(folder, entry), { recursive: true, force: true });
+  await rmdir(folder).catch(() => undefined);
 }
 
 /** It is this Pod's own from now on. */

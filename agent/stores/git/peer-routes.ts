@@ -5,6 +5,7 @@ import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Inventory } from "./inventory.ts";
 import { type ChangesAnswer, ChangesQuery, PAGE_ENTRIES } from "./peer-protocol.ts";
+import { deletedEntry, type RepositoryEntry } from "./repository-entry.ts";
 import { readRepositoryFiles } from "./repository-files.ts";
 import { isRepositoryPath } from "./repository-path.ts";
 import type { GitOptions } from "./run-git.ts";
@@ -15,10 +16,19 @@ export interface PeerSource {
   readonly inventory: Inventory;
   readonly git: GitOptions;
   readonly clock: Clock;
-  /** Null unless this Pod is the source of that migration and its inventory is complete. */
-  readonly source: (migrationId: MigrationId) => { readonly final: SourceFinal | null } | null;
+  /**
+   * Null unless this Pod is the source of that migration, or a target that gives back what it changes, and its inventory
+   * is complete.
+   */
+  readonly source: (migrationId: MigrationId) => AnsweringSource | null;
   /** `listener` is called when `source` or the inventory may answer differently. */
   readonly onChange: (listener: () => void) => () => void;
+}
+
+export interface AnsweringSource {
+  readonly final: SourceFinal | null;
+  /** Told of these owners' repositories alone; null: of all. */
+  readonly only: ReadonlySet<string> | null;
 }
 
 const PREFIX = "/git/repositories/";
@@ -50,7 +60,7 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
       next: generation,
       fencedEpoch: source.final?.epoch ?? null,
       finalGeneration: source.final?.generation ?? null,
-      entries,
+      entries: source.only === null ? entries : entriesOf(source.only, entries, from === 0),
     };
     return reply.send(answer);
   });
@@ -88,6 +98,21 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
     reply.hijack();
     uploadPack(asked.directory, peer.git, request.raw, reply.raw);
     return reply;
+  });
+}
+
+/**
+ * Of others' repositories at most that they are not these owners' (any more); a listing from the beginning leaves them
+ * out. One whose owner nobody knows is told as it is, since it may be theirs.
+ */
+function entriesOf(
+  only: ReadonlySet<string>,
+  entries: readonly RepositoryEntry[],
+  fromBeginning: boolean,
+): RepositoryEntry[] {
+  return entries.flatMap((entry) => {
+    if (entry.owner === null || only.has(entry.owner)) return [entry];
+    return fromBeginning ? [] : [deletedEntry(entry.path, null)];
   });
 }
 

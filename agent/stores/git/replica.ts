@@ -16,6 +16,7 @@ import { isRepositoryPath } from "./repository-path.ts";
 import type { SourceFeed } from "./source-feed.ts";
 
 const POLL_MS = 5_000;
+const OWN_ENTRIES = 1_000;
 const RETRY_MS = { first: 100, last: 5_000, urgent: 10 } as const;
 
 interface Pending {
@@ -34,6 +35,8 @@ export interface ReplicaOptions {
   /** Only the view's repositories are copied; else all, and the view's first. */
   readonly selective: boolean;
   readonly view: InventoryView;
+  /** What is here is kept true by a tracker, and differs when somebody else changed it: then it is mirrored anew. */
+  readonly watchOwn: boolean;
   readonly concurrency: number;
   readonly onChange: () => void;
 }
@@ -47,6 +50,8 @@ export class Replica {
   readonly #work: Promise<unknown>;
   #incarnation = "";
   #next = 0;
+  /** Of this Pod's own inventory: looked at up to here. */
+  #ownNext = 0;
   #fencedEpoch: number | null = null;
   #finalGeneration: number | null = null;
   /** Everything of this incarnation has been heard at least once. */
@@ -132,8 +137,8 @@ export class Replica {
 
   #isAssigned(path: string): boolean {
     const { view, context } = this.#options;
-    const entry = this.#source.get(path) ?? context.inventory.get(path);
-    return entry !== undefined && view.covers(entry);
+    const [theirs, own] = [this.#source.get(path), context.inventory.get(path)];
+    return (theirs !== undefined && view.covers(theirs)) || (own !== undefined && view.covers(own));
   }
 
   #assignedPending(): number {
@@ -202,32 +207,53 @@ export class Replica {
     }
     this.#complete ||= caughtUp;
     this.#connected = caughtUp;
+    if (this.#complete && this.#options.watchOwn) await this.#lookAtOwn();
     this.#fencedEpoch = answer.fencedEpoch;
     this.#finalGeneration = answer.finalGeneration;
     this.#wakeWorkers();
     this.#notice();
   }
 
+  async #lookAtOwn(): Promise<void> {
+    const { inventory } = this.#options.context;
+    for (;;) {
+      const { entries, generation } = inventory.changesSince(this.#ownNext, OWN_ENTRIES);
+      for (const { path } of entries)
+        if (this.#source.has(path)) this.#consider(path);
+        else if (inventory.get(path)?.deleted === false) await this.#goneAtSource(path);
+      this.#ownNext = generation;
+      if (entries.length < OWN_ENTRIES) return;
+    }
+  }
+
   /** One that went to somebody else is gone as far as this migration is concerned. */
   #ofInterest(entry: RepositoryEntry): RepositoryEntry | null {
-    const { selective, view } = this.#options;
+    const { selective, view, watchOwn, context } = this.#options;
+    const own = context.inventory.get(entry.path);
+    // Nobody knows whose it is there: no reason to give up what is known here (rule 11).
+    if (watchOwn && entry.owner === null && !entry.deleted && own !== undefined && view.covers(own))
+      return entry;
     if (!selective || (view.covers(entry) && !entry.deleted)) return entry;
     return this.#source.has(entry.path) ? { ...entry, deleted: true } : null;
   }
 
   async #goneAtSource(path: string): Promise<void> {
-    if (!(await this.#options.mirror.isOwn(path))) return;
-    const own = this.#options.context.inventory.get(path);
+    const { mirror, context, watchOwn, view } = this.#options;
+    const own = context.inventory.get(path);
+    if (watchOwn && (own === undefined || !view.covers(own))) return;
+    if (!(await mirror.isOwn(path))) return;
     if (own !== undefined) this.#source.set(path, { ...own, deleted: true });
     this.#consider(path);
   }
 
   #consider(path: string): void {
-    const { context } = this.#options;
+    const { context, watchOwn, view } = this.#options;
     const wanted = this.#source.get(path);
     if (wanted === undefined) return;
+    const own = context.inventory.get(path);
+    const isOthers = watchOwn && own !== undefined && own.owner !== null && !view.covers(own);
     // The owner is not read from the repository but told.
-    if (wanted.owner !== null) context.inventory.setOwner(path, wanted.owner);
+    if (wanted.owner !== null && !isOthers) context.inventory.setOwner(path, wanted.owner);
     const pending = this.#pending.get(path);
     if (!sameRepository(context.inventory.get(path), wanted)) {
       // News: the problem before was perhaps about something that is no more.

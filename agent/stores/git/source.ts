@@ -3,12 +3,15 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import type { Followers } from "../followers.ts";
+import { wentBack } from "../way-back.ts";
 import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
 import type { HeadLocks } from "./head-locks.ts";
 import type { InventoryView } from "./inventory-view.ts";
 import { GitRemoval } from "./removal.ts";
 import { ownerText } from "./repository-entry.ts";
 import type { Tracker } from "./tracker.ts";
+import { gitFollowers } from "./way-back.ts";
 
 export interface SourceFinal {
   readonly epoch: number;
@@ -22,6 +25,7 @@ export class GitSource implements Role {
   readonly #makeLocks: () => Promise<HeadLocks | null>;
   #headLocks: HeadLocks | null = null;
   readonly #removal: GitRemoval;
+  readonly #wayBack: Followers;
   #view: InventoryView | null = null;
   #goal: Goal;
   #reached = false;
@@ -33,6 +37,7 @@ export class GitSource implements Role {
     this.#tracker = tracker;
     this.#makeLocks = makeLocks;
     this.#goal = duty.goal;
+    this.#wayBack = gitFollowers(context, { track: () => tracker.start(), locks: makeLocks });
     // A lock that is gone with its repository would be missing in one that comes to the same place.
     this.#removal = new GitRemoval(context, async (path) => this.#headLocks?.release([path]));
   }
@@ -42,6 +47,8 @@ export class GitSource implements Role {
     this.#reached = false;
     if (duty.goal !== "fence" || this.#fenced !== duty.epoch) this.#fenced = null;
     const enforced = enforceShares(this.#context, duty);
+    // Before whatever takes long, since others wait for what is not followed any more.
+    await this.#wayBack.update(duty);
     this.#headLocks = await this.#makeLocks();
     if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
     else {
@@ -98,12 +105,13 @@ export class GitSource implements Role {
         ...(this.#goal === "removeFiles" ? this.#removal.problems : []),
       ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
+      ...this.#wayBack.status(),
     };
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    await this.#wayBack.close();
     if (this.#view !== null) this.#context.inventory.dropView(this.#view);
-    return Promise.resolve();
   }
 
   #unreadable(): OwnProblem[] {
@@ -164,12 +172,13 @@ export class GitSource implements Role {
     }
   }
 
-  /** Dormant now, or still served where a target's share went back. */
+  /** Dormant now, or served where a target's share went back, or a rollback brought it back. */
   async #yield(duty: Duty, view: InventoryView, signal: AbortSignal): Promise<void> {
     if (this.#headLocks === null) return;
     const back = new Set<string>();
     for (const [organizationId, podId] of duty.assignments)
-      if (duty.shares[podId] === "source") back.add(ownerText({ kind: "organization", organizationId }));
+      if (duty.shares[podId] === "source" || wentBack(duty, organizationId))
+        back.add(ownerText({ kind: "organization", organizationId }));
     const serving: string[] = [];
     const dormant: string[] = [];
     for (const path of view.paths)

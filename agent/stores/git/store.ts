@@ -11,6 +11,7 @@ import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
 import { Ending } from "../removal-ending.ts";
+import { Claims, endOf } from "../way-back.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { GitContext, Role } from "./context.ts";
 import { gitEnding } from "./ending.ts";
@@ -70,6 +71,7 @@ class Git implements GitStore {
       ...options,
       git,
       changed,
+      claims: new Claims(),
       inventory: new Inventory({
         root: options.config.root,
         git,
@@ -85,8 +87,10 @@ class Git implements GitStore {
     // Nobody copies from here: announced changes are of no use, and a later migration begins with a scan.
     this.#stopDiscarding = options.fence.watchDirty("git", async () => {
       if (this.#tracker !== null) return;
-      for (const { id } of await options.fence.takeDirty("git"))
-        await options.fence.acknowledgeDirty("git", id);
+      const announced = await options.fence.takeDirty("git");
+      // Whoever began to track meanwhile may have looked before these were made.
+      if (this.#tracker !== null) return;
+      for (const { id } of announced) await options.fence.acknowledgeDirty("git", id);
     });
   }
 
@@ -101,9 +105,17 @@ class Git implements GitStore {
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     const role = await this.#roleFor(duty);
+    await this.#letGo(duty);
     await role.reach(duty, signal);
     if (duty.goal === "release") await this.#forget(duty, role);
     if (duty.goal === "removeRows") await this.#guardOrEnd();
+  }
+
+  /** Rollbacks that are none any more, whether or not they know it already. */
+  async #letGo({ migrationId, rollbacks }: Duty): Promise<void> {
+    for (const [id, role] of this.#roles)
+      if (role instanceof GitTarget && role.of === migrationId)
+        if (!rollbacks.some((rollback) => rollback.migrationId === id)) await role.letGo();
   }
 
   async #roleFor(duty: Duty): Promise<Role> {
@@ -117,7 +129,11 @@ class Git implements GitStore {
       ? gitEnding(this.#context)
       : duty.role === "source"
         ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
-        : new GitTarget(this.#context, () => this.#track().start(), duty);
+        : new GitTarget(
+            this.#context,
+            { track: () => this.#track().start(), locks: () => this.#locks() },
+            duty,
+          );
     this.#roles.set(migrationId, role);
     return role;
   }
@@ -145,7 +161,9 @@ class Git implements GitStore {
       clock: this.#context.clock,
       source: (migrationId) => {
         const role = this.#roles.get(migrationId);
-        return role instanceof GitSource && this.#tracker?.complete ? { final: role.final() } : null;
+        if (!this.#tracker?.complete) return null;
+        if (role instanceof GitSource) return { final: role.final(), only: null };
+        return role instanceof GitTarget && role.gives !== null ? { final: null, only: role.gives } : null;
       },
       onChange: (listener) => this.onChange(listener),
     });
@@ -179,7 +197,7 @@ class Git implements GitStore {
   async #forget(duty: Duty, role: Role): Promise<void> {
     await role.close();
     this.#roles.delete(duty.migrationId);
-    await this.#context.fence.removeMigration(duty.migrationId);
+    await this.#context.fence.removeMigration(duty.migrationId, endOf(duty));
     await this.#guardOrEnd();
     this.#context.changed();
   }

@@ -4,29 +4,40 @@ import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { orAborted } from "../or-aborted.ts";
+import { endOf, givesBack } from "../way-back.ts";
 import {
   assignedOwners,
   emptyRecord,
   enforceShares,
   type GitContext,
+  ownersOf,
   type Role,
   stageRoutes,
 } from "./context.ts";
+import type { HeadLocks } from "./head-locks.ts";
 import { writeHook } from "./hook-install.ts";
 import type { InventoryView } from "./inventory-view.ts";
-import { isMirrorOf, Mirror } from "./mirror.ts";
+import { isMirrorOf, Mirror, removeUnfinished } from "./mirror.ts";
 import { GitRemoval } from "./removal.ts";
 import { Replica } from "./replica.ts";
-import { foldersOf, INCOMING, ignoring, scanRoot } from "./repository-path.ts";
+import { foldersOf, ignoring, scanRoot } from "./repository-path.ts";
 import { SourceFeed } from "./source-feed.ts";
+import { dormantMirror, mirrorName } from "./way-back.ts";
 
 /** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
 const SERVE_AFTER_MS = 5_000;
 
+export interface TargetParts {
+  /** Starts what every serving Pod does: owners and hooks for new repositories, and an inventory that is kept true. */
+  readonly track: () => Promise<void>;
+  /** As a source of another migration this Pod may hold them in the copies that a rollback follows. */
+  readonly locks: () => Promise<HeadLocks | null>;
+}
+
 export class GitTarget implements Role {
   readonly #context: GitContext;
-  /** Starts what every serving Pod does: owners and hooks for new repositories. */
-  readonly #serve: () => Promise<void>;
+  readonly #parts: TargetParts;
   #view: InventoryView | null = null;
   #replica: Replica | null = null;
   #goal: Goal;
@@ -35,16 +46,27 @@ export class GitTarget implements Role {
   #serving: Promise<void> | null = null;
   readonly #closing = new AbortController();
   readonly #removal: GitRemoval;
+  #gives: ReadonlySet<string> | null = null;
+  /** Of a rollback: see `Duty`. */
+  readonly of: Duty["of"];
 
-  constructor(context: GitContext, serve: () => Promise<void>, duty: Duty) {
+  constructor(context: GitContext, parts: TargetParts, duty: Duty) {
     this.#context = context;
-    this.#serve = serve;
+    this.#parts = parts;
     this.#goal = duty.goal;
+    this.of = duty.of;
     this.#removal = new GitRemoval(context);
+  }
+
+  /** Owners of whose repositories the source may ask, which follows them back; null: of none. */
+  get gives(): ReadonlySet<string> | null {
+    return this.#gives;
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#goal = duty.goal;
+    const given = givesBack(duty);
+    this.#gives = given && ownersOf(given);
     this.#reached = false;
     this.#epoch = duty.goal === "match" ? duty.epoch : null;
     await enforceShares(this.#context, duty);
@@ -74,9 +96,12 @@ export class GitTarget implements Role {
         return;
       }
       case "activate":
-        return this.#stopFollowing();
+        await this.#stopFollowing();
+        return this.#claim(duty, signal);
       case "open":
         await this.#stopFollowing();
+        await this.#claim(duty, signal);
+        await this.#unlock(duty);
         this.#serveLater();
         return;
       case "removeFiles":
@@ -84,7 +109,7 @@ export class GitTarget implements Role {
         if (duty.shares[duty.podId] === "opened") this.#serveLater();
         return this.#removal.run(duty, signal);
       case "release":
-        await this.#stopFollowing();
+        await this.letGo();
         await this.#removeAll(duty);
         return;
       case "prepare":
@@ -118,36 +143,78 @@ export class GitTarget implements Role {
 
   async close(): Promise<void> {
     this.#closing.abort(new Error("the Git store is closing"));
+    await this.letGo();
+  }
+
+  /** Somebody else may follow what this one did. */
+  async letGo(): Promise<void> {
     await this.#stopFollowing();
+    this.#context.claims.release(this);
   }
 
   async #following(duty: Duty, signal: AbortSignal): Promise<Replica> {
     if (this.#replica !== null) return this.#replica;
     const { config, fence, inventory } = this.#context;
-    const feed = new SourceFeed(duty.sourcePodId, this.#context.peers[duty.sourcePodId]);
-    await this.#claimRoot(duty);
+    const { migrationId, kind, sourcePodId } = duty;
+    const feed = new SourceFeed(sourcePodId, this.#context.peers[sourcePodId]);
     const hook = await writeHook(config.root, fence.directory);
-    const mirror = new Mirror(this.#context, feed, hook, duty);
-    await mirror.prepare();
-    const { repositories } = await scanRoot(config.root, ignoring(config.ignore), signal);
-    await Promise.all(
-      repositories.map(async (path) => {
-        if (duty.kind === "split" || (await mirror.isOwn(path))) await inventory.refresh(path);
-      }),
-    );
+    let mirror: Mirror;
+    if (kind === "rollback") {
+      // The copy is here, and is not looked at as one but tracked like everything that this Pod has of its own.
+      await orAborted(this.#parts.track(), signal);
+      await this.#claim(duty, signal);
+      const options = { name: mirrorName(duty), locks: await this.#parts.locks() };
+      mirror = dormantMirror(this.#context, feed, hook, duty.assignments.keys(), options);
+      await mirror.prepare();
+    } else {
+      await this.#claimRoot(duty);
+      const root = config.root;
+      const isMarked = (path: string) => isMirrorOf(join(root, path), migrationId);
+      const isOurs = kind === "split" ? null : isMarked;
+      mirror = new Mirror(this.#context, feed, hook, {
+        name: mirrorName(duty),
+        mark: migrationId,
+        isOurs,
+        locks: null,
+      });
+      await mirror.prepare();
+      const { repositories } = await scanRoot(root, ignoring(config.ignore), signal);
+      await Promise.all(
+        repositories.map(async (path) => {
+          if (isOurs === null || (await isOurs(path))) await inventory.refresh(path);
+        }),
+      );
+    }
     signal.throwIfAborted();
     this.#view ??= inventory.view(assignedOwners(duty));
     this.#replica = new Replica({
       context: this.#context,
       feed,
       mirror,
-      migrationId: duty.migrationId,
-      selective: duty.kind === "move",
+      migrationId,
+      selective: kind !== "split",
       view: this.#view,
+      watchOwn: kind === "rollback",
       concurrency: duty.settings.rateLimits.gitConcurrency,
       onChange: this.#context.changed,
     });
     return this.#replica;
+  }
+
+  /** From the first look until this Pod is done with it, nobody else may follow what a rollback brings. */
+  async #claim({ kind, assignments }: Duty, signal: AbortSignal): Promise<void> {
+    if (kind === "rollback") await this.#context.claims.take(assignments.keys(), this, signal);
+  }
+
+  /** What was dormant here until now. What is not known yet is what a restarted source of the other migration sees to. */
+  async #unlock(duty: Duty): Promise<void> {
+    if (duty.kind !== "rollback") return;
+    const { inventory } = this.#context;
+    const owners = assignedOwners(duty);
+    const paths: string[] = [];
+    for (const { path, owner } of inventory.entries())
+      if (owner !== null && owners.has(owner)) paths.push(path);
+    await (await this.#parts.locks())?.release(paths);
   }
 
   /** Reading every repository anew would take its processors from the clients that have waited for the opening. */
@@ -156,7 +223,7 @@ export class GitTarget implements Role {
     const { signal } = this.#closing;
     this.#serving ??= (async () => {
       await clock.sleep(SERVE_AFTER_MS, signal);
-      await this.#serve();
+      await this.#parts.track();
     })().catch((error: unknown) => {
       this.#serving = null;
       if (!signal.aborted) log.warn({ err: error }, "new repositories are not watched yet");
@@ -178,14 +245,14 @@ export class GitTarget implements Role {
     const { root } = this.#context.config;
     if ((await readFile(record, "utf8").catch(() => null)) === root) return;
     await mkdir(root, { recursive: true });
-    const [first] = duty.kind === "move" ? [] : await readdir(root);
+    const [first] = duty.kind === "split" ? await readdir(root) : [];
     if (first !== undefined)
       throw new CleaveError("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(first)}`);
     await mkdir(this.#context.stateDirectory, { recursive: true });
     await writeFile(record, root, { flush: true });
   }
 
-  /** Only what carries this migration's mark, and only in the root that was looked at before it. */
+  /** Only what carries this migration's mark, and only in the root that was looked at before it: nothing of a rollback. */
   async #removeAll(duty: Duty): Promise<void> {
     const { config, fence, inventory } = this.#context;
     const record = emptyRecord(this.#context, duty);
@@ -200,10 +267,10 @@ export class GitTarget implements Role {
         await fence.removeOwner(path);
         await inventory.refresh(path);
       }
-      await rm(join(config.root, INCOMING), { recursive: true, force: true });
+      await removeUnfinished(config.root, mirrorName(duty));
       // Deepest first; one that is not empty has something that is not ours.
       const made = new Set([
-        ...(duty.kind === "move" ? [] : folders),
+        ...(duty.kind === "split" ? folders : []),
         ...removed.flatMap((path) => foldersOf(path)),
       ]);
       for (const folder of [...made].sort((a, b) => b.length - a.length))
@@ -211,7 +278,7 @@ export class GitTarget implements Role {
     }
     if (this.#view !== null) inventory.dropView(this.#view);
     this.#view = null;
-    await fence.removeMigration(duty.migrationId);
+    await fence.removeMigration(duty.migrationId, endOf(duty));
     await rm(record, { force: true });
   }
 }

@@ -178,6 +178,8 @@ export class Tracker {
       // Not complete yet, or not readable: tried again at the next look.
       const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
       this.#problem(path, owner, error.code, `${path}: ${error.message}`);
+      // It is there, whatever else is known of it: who follows must not take it for deleted.
+      if (inventory.get(path) === undefined) await inventory.refresh(path);
     }
     changed();
   }

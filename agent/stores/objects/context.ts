@@ -1,11 +1,12 @@
 /** What the parts of the object store share, and what a migration's side of it has to offer. */
 import type { StoreStatus } from "../../../protocol/evidence.ts";
-import type { PodId } from "../../../protocol/ids.ts";
+import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
+import { type Claims, stageOf } from "../way-back.ts";
 import type { ObjectBackend } from "./backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { Inventory } from "./inventory.ts";
@@ -22,6 +23,8 @@ export interface ObjectsContext {
   readonly backend: ObjectBackend;
   /** Opened at first use; the same for all migrations. */
   readonly inventory: () => Promise<Inventory>;
+  /** Whose objects are copied to what is dormant on this Pod, and by whom. */
+  readonly claims: Claims;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */
   readonly changed: () => void;
 }
@@ -47,9 +50,27 @@ export function scopeOf(duty: Duty, ownerLookup: OwnerLookup): (key: string) => 
   };
 }
 
-/** The keys that a move copies although they are nobody's alone: the target may have them, and others of its own. */
+/**
+ * The keys that a move (or a rollback) copies although they are nobody's alone: the target may have them, and others of
+ * its own.
+ */
 export function sharedBy(duty: Duty, ownerLookup: OwnerLookup): (key: string) => boolean {
-  return (key) => duty.kind === "move" && ownerLookup.object(key)?.kind === "shared";
+  return (key) => duty.kind !== "split" && isShared(ownerLookup, key);
+}
+
+export function isShared(ownerLookup: OwnerLookup, key: string): boolean {
+  return ownerLookup.object(key)?.kind === "shared";
+}
+
+/** The keys of these organizations. */
+export function ownedBy(
+  organizations: { has(organizationId: OrganizationId): boolean },
+  ownerLookup: OwnerLookup,
+): (key: string) => boolean {
+  return (key) => {
+    const owner = ownerLookup.object(key);
+    return owner?.kind === "organization" && organizations.has(owner.organizationId);
+  };
 }
 
 /** While cleaning, as long as the migration is not settled here. */
@@ -63,22 +84,6 @@ export function enforceShares({ fence }: ObjectsContext, duty: Duty): Promise<vo
 /** What both sides of a migration do first: enforce the phases, then name the routes. */
 export async function enforce(context: ObjectsContext, duty: Duty): Promise<void> {
   await enforceShares(context, duty);
-  const { migrationId, sourcePodId, assignments } = duty;
   // While cleaning they are there already, or are settled.
-  if (duty.removal === null) await context.fence.stageRoutes({ migrationId, sourcePodId, assignments });
-}
-
-/** The promise's outcome, or the signal's reason as soon as it aborts. The work itself goes on. */
-export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort: () => void = () => undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+  if (duty.removal === null) await context.fence.stageRoutes(stageOf(duty));
 }

@@ -4,15 +4,17 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { ObjectBackend } from "./backend.ts";
-import type { Inventory } from "./inventory.ts";
 import { keyFault } from "./keys.ts";
 import { type ChangesAnswer, ChangesQuery, PAGE_ENTRIES, type SummaryAnswer } from "./peer-protocol.ts";
-import type { PeerView, SourceFinal } from "./source.ts";
+import type { PeerView } from "./source.ts";
 
 export interface PeerSource {
   readonly backend: ObjectBackend;
   readonly clock: Clock;
-  /** Null unless this Pod is the source of that migration and its inventory is complete. */
+  /**
+   * Null unless this Pod is the source of that migration, or a target that gives back what it changes, and its inventory
+   * is complete.
+   */
   readonly source: (migrationId: MigrationId) => PeerView | null;
   /** `listener` is called when `source` may answer differently. */
   readonly onChange: (listener: () => void) => () => void;
@@ -28,7 +30,7 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
     const current = () => peer.source(migration as MigrationId);
     const isNews = () => {
       const now = current();
-      if (now === null) return true;
+      if (now === null || now.problem !== null) return true;
       if (now.inventory.incarnation !== incarnation) return true;
       if ((now.final?.epoch ?? 0) !== epoch) return true;
       return Math.min(now.inventory.generation, now.final?.generation ?? Infinity) > query.data.since;
@@ -37,8 +39,9 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
     const now = current();
     if (now === null)
       return refuse(reply, 503, "this Pod's inventory is not complete, or it is not the source");
+    if (now.problem !== null) return refuse(reply, 503, now.problem.message, now.problem.code);
     const since = now.inventory.incarnation === incarnation ? query.data.since : 0;
-    return answer(now.inventory, now.final, since);
+    return answer(now, since);
   });
 
   app.get("/objects/summary", () => peer.summary());
@@ -64,7 +67,7 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
   });
 }
 
-function answer(inventory: Inventory, final: SourceFinal | null, since: number): ChangesAnswer {
+function answer({ inventory, final, only }: PeerView, since: number): ChangesAnswer {
   const upTo = Math.min(inventory.generation, final?.generation ?? Infinity);
   const { changes, remaining } = inventory.changes(since, upTo, PAGE_ENTRIES);
   const last = changes.at(-1)?.generation ?? since;
@@ -78,12 +81,14 @@ function answer(inventory: Inventory, final: SourceFinal | null, since: number):
     fencedEpoch: final?.epoch ?? null,
     finalGeneration: final?.generation ?? null,
     finalDigest: final?.digest ?? null,
-    entries: changes.map(({ key, bytes, sha256, deleted }) => ({
-      key,
-      bytes,
-      sha256: sha256 as ChangesAnswer["entries"][number]["sha256"],
-      deleted,
-    })),
+    entries: changes
+      .filter(({ key }) => only?.(key) ?? true)
+      .map(({ key, bytes, sha256, deleted }) => ({
+        key,
+        bytes,
+        sha256: sha256 as ChangesAnswer["entries"][number]["sha256"],
+        deleted,
+      })),
   };
 }
 

@@ -11,6 +11,7 @@ import type { Inventory } from "./inventory.ts";
 import { keyFault, quoteKey } from "./keys.ts";
 import { ObjectGone, type PeerClient } from "./peer-client.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
+import { describe } from "./problem.ts";
 import type { RateLimit } from "./rate-limit.ts";
 
 const WAIT_MS = 2_000;
@@ -38,6 +39,11 @@ export interface ReplicaOptions {
   readonly isShared: (key: string) => boolean;
   /** Only these two are copied; else everything. */
   readonly selective: boolean;
+  /**
+   * What is here is kept true by a tracker, and differs when somebody else changed it: then it is copied anew. Runs what
+   * changes an object, in turn with the tracker's own looks. Null: nobody but this replica changes anything.
+   */
+  readonly tracked: ((key: string, change: () => Promise<void>) => Promise<void>) | null;
   readonly onChange: () => void;
 }
 
@@ -59,6 +65,10 @@ export class Replica {
   #seen: Set<string> | null = new Set();
   /** Everything was looked through while the source held back what came after a fence. */
   #partial = false;
+  /** What the source has of the scope, where the own inventory is watched. */
+  readonly #theirs = new Map<string, Change>();
+  /** Of the own inventory: looked at up to here. */
+  #own = { incarnation: "", generation: 0 };
   #final: { epoch: Epoch; generation: number; digest: string } | null = null;
   #source: { objects: number; bytes: number } | null = null;
   #answeredAt: number | null = null;
@@ -171,6 +181,7 @@ export class Replica {
         this.#connection = null;
         failures = 0;
         this.#take(answer);
+        this.#lookAtOwn();
         onChange();
       } catch (error) {
         if (signal.aborted) return;
@@ -188,11 +199,16 @@ export class Replica {
     if (answer.incarnation !== this.#incarnation) {
       this.#incarnation = answer.incarnation;
       this.#seen = new Set();
+      this.#theirs.clear();
       this.#invalid.clear();
     }
     for (const change of answer.entries) {
       if (!this.#isWanted(change)) continue;
       this.#seen?.add(change.key);
+      if (this.#options.tracked !== null && this.#options.inScope(change.key)) {
+        if (change.deleted) this.#theirs.delete(change.key);
+        else this.#theirs.set(change.key, change);
+      }
       if (keyFault(change.key) !== null) {
         if (change.deleted) this.#invalid.delete(change.key);
         else this.#invalid.add(change.key);
@@ -215,6 +231,20 @@ export class Replica {
     if (this.#seen !== null && answer.remaining === 0) this.#finishPass(this.#seen);
     else if (this.#partial && this.#final === null) this.resync();
     this.#noteBase();
+  }
+
+  /** A difference that did not come from the source: somebody changed a copy that is nobody's to change. */
+  #lookAtOwn(): void {
+    const { tracked, inventory, inScope } = this.#options;
+    if (tracked === null || this.#seen !== null) return;
+    const { incarnation, generation } = inventory;
+    const since = this.#own.incarnation === incarnation ? this.#own.generation : 0;
+    for (const { key } of inventory.changes(since, generation, Infinity).changes) {
+      if (!inScope(key) || this.#pending.has(key)) continue;
+      const wanted = this.#theirs.get(key) ?? { key, bytes: 0, sha256: "" as const, deleted: true };
+      if (!this.#isApplied(wanted)) this.#enqueue(wanted);
+    }
+    this.#own = { incarnation, generation };
   }
 
   #isWanted({ key, deleted }: Change): boolean {
@@ -282,21 +312,10 @@ export class Replica {
   async #apply(key: string): Promise<void> {
     const change = this.#pending.get(key);
     if (change === undefined) return;
-    const { backend, inventory, onChange, isShared } = this.#options;
+    const { onChange, tracked } = this.#options;
     try {
-      if (this.#isApplied(change)) {
-        // Came back to what is here already.
-      } else if (isShared(key) && inventory.get(key) !== undefined) {
-        throw new CleaveError("MISMATCH", `${quoteKey(key)} is shared, and has another content on this Pod`);
-      } else if (change.deleted) {
-        await backend.delete(key);
-        inventory.delete(key);
-      } else {
-        const { version } = await backend.put(key, change, (offset) => this.#fetch(key, offset));
-        tally("objects", "objects", 1);
-        tally("objects", "bytes", change.bytes);
-        inventory.set(key, { bytes: change.bytes, sha256: change.sha256, version });
-      }
+      if (tracked === null) await this.#make(change);
+      else await tracked(key, () => this.#make(change));
     } catch (error) {
       if (!this.#ended.signal.aborted) this.#failed(change, error);
       return;
@@ -308,6 +327,24 @@ export class Replica {
       this.#noteBase();
       if (this.#pending.size === 0 || this.#pending.size % 100 === 0 || this.#final !== null) onChange();
     }
+  }
+
+  async #make(change: Change): Promise<void> {
+    const { key } = change;
+    const { backend, inventory, isShared } = this.#options;
+    // Came back to what is here already.
+    if (this.#isApplied(change)) return;
+    if (isShared(key) && inventory.get(key) !== undefined)
+      throw new CleaveError("MISMATCH", `${quoteKey(key)} is shared, and has another content on this Pod`);
+    if (change.deleted) {
+      await backend.delete(key);
+      inventory.delete(key);
+      return;
+    }
+    const { version } = await backend.put(key, change, (offset) => this.#fetch(key, offset));
+    tally("objects", "objects", 1);
+    tally("objects", "bytes", change.bytes);
+    inventory.set(key, { bytes: change.bytes, sha256: change.sha256, version });
   }
 
   async #fetch(key: string, offset: number): Promise<Readable> {
@@ -358,12 +395,4 @@ export class Replica {
       };
     });
   }
-}
-
-function describe(error: unknown, key: string): Problem {
-  if (error instanceof CleaveError) return { code: error.code, message: error.message.slice(0, 2_000) };
-  const message = error instanceof Error ? error.message : String(error);
-  // Errors of files name a path, those of connections do not.
-  const code = (error as NodeJS.ErrnoException).path === undefined ? "PEER_UNREACHABLE" : "FILE_PERMISSION";
-  return { code, message: `${quoteKey(key)}: ${message}`.slice(0, 2_000) };
 }

@@ -85,6 +85,18 @@ export class SourceTracker {
     await forEachParallel([...this.#unreadable.keys()], HASH_CONCURRENCY, (key) => this.#refresh(key));
   }
 
+  /** For changes that this agent makes itself, which nobody announces: no look at the key comes in between. */
+  inTurn(key: string, change: () => Promise<void>): Promise<void> {
+    return this.#turns.run(key, change);
+  }
+
+  /** What of these keys is there and cannot be read, or what may hide some of them; null when there is nothing. */
+  unreadable(scope: (key: string) => boolean): OwnProblem | null {
+    const [found] = [...[...this.#unreadable].filter(([key]) => scope(key)), ...this.#unlistable];
+    if (found === undefined) return null;
+    return { code: "OBJECT_UNREADABLE", message: `${quoteKey(found[0])}: ${found[1]}`.slice(0, 2_000) };
+  }
+
   /** What makes evidence impossible, worst first, bounded; empty when the inventory can be vouched for. */
   faults(): OwnProblem[] {
     const found: OwnProblem[] = [];

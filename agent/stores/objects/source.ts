@@ -1,13 +1,16 @@
 /** The source's side of one migration: tracked while it seeds and follows, drained and final at the fence. */
 import { CleaveError } from "../../../protocol/errors.ts";
-import type { Evidence, StoreStatus } from "../../../protocol/evidence.ts";
+import type { Evidence, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import type { Followers } from "../followers.ts";
 import type { InventoryDigest } from "../inventory-digest.ts";
-import { enforce, enforceShares, type ObjectsContext, orAborted, type Role, scopeOf } from "./context.ts";
+import { orAborted } from "../or-aborted.ts";
+import { enforce, type ObjectsContext, type Role, scopeOf } from "./context.ts";
 import type { Inventory } from "./inventory.ts";
 import { ObjectsRemoval } from "./removal.ts";
 import type { SourceTracker } from "./source-tracker.ts";
+import { objectFollowers } from "./way-back.ts";
 
 /** What the source held of the fenced organizations when their writers had ended. */
 export interface SourceFinal {
@@ -20,6 +23,10 @@ export interface SourceFinal {
 export interface PeerView {
   readonly inventory: Inventory;
   readonly final: SourceFinal | null;
+  /** Told of these keys alone; null: of all. */
+  readonly only: ((key: string) => boolean) | null;
+  /** What is there and cannot be told: without it a listing would look like a deletion. Null: nothing. */
+  readonly problem: OwnProblem | null;
 }
 
 export class ObjectsSource implements Role {
@@ -29,6 +36,7 @@ export class ObjectsSource implements Role {
   readonly #inScope: (key: string) => boolean;
   #scope: { digest: InventoryDigest; remove: () => void } | null = null;
   readonly #removal: ObjectsRemoval;
+  readonly #wayBack: Followers;
   #duty: Duty;
   #reached = false;
   #final: SourceFinal | null = null;
@@ -42,12 +50,13 @@ export class ObjectsSource implements Role {
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
     this.#removal = new ObjectsRemoval(context);
+    this.#wayBack = objectFollowers(context, tracker);
   }
 
   /** Null while targets may not be answered: an incomplete inventory would look like deletions. */
   peerView(): PeerView | null {
     if (!this.#serving || !this.#tracker.scanned || this.#inventory === null) return null;
-    return { inventory: this.#inventory, final: this.#final };
+    return { inventory: this.#inventory, final: this.#final, only: null, problem: null };
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -64,8 +73,10 @@ export class ObjectsSource implements Role {
         await this.#fence(duty, signal);
         break;
       default:
-        await enforceShares(this.#context, duty);
+        // In this order: whoever is refused from now on changes nothing of what flows back.
+        await enforce(this.#context, duty);
         this.#serving = false;
+        await this.#wayBack.update(duty);
         this.#context.changed();
         if (duty.goal === "removeFiles") await this.#removal.run(duty, signal);
     }
@@ -99,11 +110,13 @@ export class ObjectsSource implements Role {
         ...(goal === "removeFiles" ? this.#removal.problems : []),
       ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
+      ...this.#wayBack.status(),
     };
   }
 
   async close(): Promise<void> {
     this.#serving = false;
+    await this.#wayBack.close();
     this.#scope?.remove();
     this.#scope = null;
   }

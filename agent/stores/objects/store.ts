@@ -10,6 +10,7 @@ import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { OwnerLookup } from "../owner-lookup.ts";
 import { Ending } from "../removal-ending.ts";
+import { Claims, endOf } from "../way-back.ts";
 import type { ObjectBackend } from "./backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { ObjectsContext, Role } from "./context.ts";
@@ -70,6 +71,7 @@ class Objects implements ObjectsStore {
       ...options,
       backend: options.backend ?? new FileSystemBackend(options.config.root),
       inventory: () => this.#openInventory(),
+      claims: new Claims(),
       changed: () => {
         for (const listener of this.#listeners) listener();
         for (const listener of this.#peerListeners) listener();
@@ -78,8 +80,10 @@ class Objects implements ObjectsStore {
     // Nobody copies from here: announced changes are of no use, and a later migration begins with a scan.
     this.#stopDiscarding = options.fence.watchDirty("objects", async () => {
       if (this.#tracker?.started) return;
-      for (const { id } of await options.fence.takeDirty("objects"))
-        await options.fence.acknowledgeDirty("objects", id);
+      const announced = await options.fence.takeDirty("objects");
+      // Whoever began to track meanwhile may have looked before these were made.
+      if (this.#tracker?.started) return;
+      for (const { id } of announced) await options.fence.acknowledgeDirty("objects", id);
     });
   }
 
@@ -95,9 +99,10 @@ class Objects implements ObjectsStore {
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     if (duty.goal === "release" && duty.role === "source") {
       await this.#roles.get(duty.migrationId)?.close();
-      await this.#context.fence.removeMigration(duty.migrationId);
+      await this.#context.fence.removeMigration(duty.migrationId, endOf(duty));
     } else {
       const role = await this.#roleFor(duty);
+      await this.#letGo(duty);
       await role.reach(duty, signal);
     }
     if (duty.goal === "release") this.#roles.delete(duty.migrationId);
@@ -105,6 +110,13 @@ class Objects implements ObjectsStore {
       await this.#forgetIfIdle();
       this.#context.changed();
     }
+  }
+
+  /** Rollbacks that are none any more, whether or not they know it already. */
+  async #letGo({ migrationId, rollbacks }: Duty): Promise<void> {
+    for (const [id, role] of this.#roles)
+      if (role instanceof ObjectsTarget && role.of === migrationId)
+        if (!rollbacks.some((rollback) => rollback.migrationId === id)) await role.letGo();
   }
 
   async #roleFor(duty: Duty): Promise<Role> {
@@ -118,7 +130,7 @@ class Objects implements ObjectsStore {
       ? objectsEnding(this.#context)
       : duty.role === "source"
         ? new ObjectsSource(this.#context, this.#track(), duty)
-        : new ObjectsTarget(this.#context, duty);
+        : new ObjectsTarget(this.#context, () => this.#track(), duty);
     this.#roles.set(migrationId, role);
     return role;
   }
@@ -145,7 +157,7 @@ class Objects implements ObjectsStore {
       clock: this.#context.clock,
       source: (migrationId) => {
         const role = this.#roles.get(migrationId);
-        return role instanceof ObjectsSource ? role.peerView() : null;
+        return role instanceof ObjectsSource || role instanceof ObjectsTarget ? role.peerView() : null;
       },
       onChange: (listener) => {
         this.#peerListeners.add(listener);

@@ -3,15 +3,20 @@ import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence, Problem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { InventoryDigest } from "../inventory-digest.ts";
-import { enforce, type ObjectsContext, type Role, scopeOf, sharedBy } from "./context.ts";
+import { orAborted } from "../or-aborted.ts";
+import { endOf, givesBack } from "../way-back.ts";
+import { enforce, isShared, type ObjectsContext, ownedBy, type Role, scopeOf, sharedBy } from "./context.ts";
 import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./copy-record.ts";
 import { hashObject } from "./hashing.ts";
+import type { Inventory } from "./inventory.ts";
 import { PeerClient } from "./peer-client.ts";
 import { targetIsEmpty } from "./preflight.ts";
 import { RateLimit } from "./rate-limit.ts";
 import { ObjectsRemoval } from "./removal.ts";
 import { Replica } from "./replica.ts";
 import { scanInto } from "./scan.ts";
+import type { PeerView } from "./source.ts";
+import type { SourceTracker } from "./source-tracker.ts";
 import { Verification } from "./verification.ts";
 
 interface Copying {
@@ -21,6 +26,9 @@ interface Copying {
   readonly scope: { readonly digest: InventoryDigest; readonly remove: () => void };
   readonly done: () => number;
 }
+
+/** Listing everything would take its processors from the clients that have waited for the opening. */
+const TRACK_AFTER_MS = 2_000;
 
 export class ObjectsTarget implements Role {
   readonly #context: ObjectsContext;
@@ -33,9 +41,18 @@ export class ObjectsTarget implements Role {
   #copying: Copying | null = null;
   /** The fence whose difference already made this target look through everything again. */
   #resyncedEpoch: number | null = null;
+  readonly #track: () => SourceTracker;
+  /** Of a rollback: see `Duty`. */
+  readonly of: Duty["of"];
+  /** What the source is told, which follows it back; null: nothing. */
+  #gives: { readonly only: (key: string) => boolean; readonly scope: (key: string) => boolean } | null = null;
+  #giving: { readonly tracker: SourceTracker; inventory: Inventory | null } | null = null;
+  readonly #closing = new AbortController();
 
-  constructor(context: ObjectsContext, duty: Duty) {
+  constructor(context: ObjectsContext, track: () => SourceTracker, duty: Duty) {
     this.#context = context;
+    this.#track = track;
+    this.of = duty.of;
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
     this.#isShared = sharedBy(duty, context.ownerLookup);
@@ -45,13 +62,29 @@ export class ObjectsTarget implements Role {
   readonly #isCopy = (key: string): boolean => !this.#selective || this.#inScope(key) || this.#isShared(key);
 
   get #selective(): boolean {
-    return this.#duty.kind === "move";
+    return this.#duty.kind !== "split";
+  }
+
+  /** The copy is this Pod's own, kept true as everything that it has, and stays whatever becomes of the migration. */
+  get #isRollback(): boolean {
+    return this.#duty.kind === "rollback";
+  }
+
+  /** Null while the source may not be answered: an incomplete inventory would look like deletions. */
+  peerView(): PeerView | null {
+    const inventory = this.#giving?.inventory ?? null;
+    if (this.#gives === null || this.#giving === null || inventory === null) return null;
+    const { only, scope } = this.#gives;
+    return { inventory, final: null, only, problem: this.#giving.tracker.unreadable(scope) };
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#duty = duty;
     this.#reached = false;
-    const { changed } = this.#context;
+    const { changed, ownerLookup, claims } = this.#context;
+    const given = givesBack(duty);
+    const scope = given && ownedBy(given, ownerLookup);
+    this.#gives = scope && { scope, only: (key) => scope(key) || isShared(ownerLookup, key) };
     switch (duty.goal) {
       case "seed":
       case "follow": {
@@ -67,7 +100,7 @@ export class ObjectsTarget implements Role {
         break;
       }
       case "removeFiles":
-        await this.close();
+        await this.letGo();
         await enforce(this.#context, duty);
         await this.#removal.run(duty, signal);
         break;
@@ -75,11 +108,13 @@ export class ObjectsTarget implements Role {
         await this.#release(signal);
         break;
       default: {
-        await this.close();
+        await this.#stopCopying();
+        if (this.#isRollback) await claims.take(duty.assignments.keys(), this, signal);
         const record = await readCopyRecord(this.#context.stateDirectory, duty.migrationId);
         if (record && !record.activated)
           await writeCopyRecord(this.#context.stateDirectory, { ...record, activated: true });
         await enforce(this.#context, duty);
+        if (duty.goal === "open" && this.#gives !== null) this.#giveLater();
       }
     }
     this.#reached = true;
@@ -109,12 +144,49 @@ export class ObjectsTarget implements Role {
         ? this.#problems(copying, evidence).slice(0, 50)
         : isRemoving
           ? [...this.#removal.problems]
-          : [],
+          : [this.peerView()?.problem ?? []].flat(),
       stragglers: [],
     };
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new Error("the object store is closing"));
+    await this.letGo();
+  }
+
+  /** Somebody else may follow what this one did. */
+  async letGo(): Promise<void> {
+    await this.#stopCopying();
+    this.#context.claims.release(this);
+  }
+
+  /** Its first look finds what was changed until then, since every version is compared. */
+  #giveLater(): void {
+    if (this.#giving !== null) return;
+    const { clock, log, changed } = this.#context;
+    const { signal } = this.#closing;
+    const giving: { tracker: SourceTracker; inventory: Inventory | null } = {
+      tracker: this.#track(),
+      inventory: null,
+    };
+    this.#giving = giving;
+    const begin = async () => {
+      await clock.sleep(TRACK_AFTER_MS, signal);
+      const inventory = await this.#context.inventory();
+      await orAborted(giving.tracker.start(), signal);
+      giving.inventory = inventory;
+      changed();
+    };
+    const again = async () => {
+      while (giving.inventory === null && !signal.aborted)
+        await begin().catch((error: unknown) => {
+          if (!signal.aborted) log.warn({ err: error }, "objects are not told to the source yet");
+        });
+    };
+    void again();
+  }
+
+  async #stopCopying(): Promise<void> {
     const copying = this.#copying;
     this.#copying = null;
     if (copying === null) return;
@@ -164,9 +236,15 @@ export class ObjectsTarget implements Role {
     const peer = peers[sourcePodId];
     if (peer === undefined)
       throw new CleaveError("PEER_UNREACHABLE", `the configuration of ${podId} has no peer ${sourcePodId}`);
-    await this.#claimRoot();
     const inventory = await this.#context.inventory();
-    await this.#lookAtOwnFiles(signal);
+    const tracker = this.#isRollback ? this.#track() : null;
+    if (tracker !== null) {
+      await orAborted(tracker.start(), signal);
+      await this.#context.claims.take(this.#duty.assignments.keys(), this, signal);
+    } else {
+      await this.#claimRoot();
+      await this.#lookAtOwnFiles(signal);
+    }
     const client = new PeerClient(peer);
     const onChange = () => this.#changed();
     const replica = new Replica({
@@ -181,6 +259,7 @@ export class ObjectsTarget implements Role {
       inScope: this.#inScope,
       isShared: this.#isShared,
       selective: this.#selective,
+      tracked: tracker && ((key, change) => tracker.inTurn(key, change)),
       onChange,
     });
     const verification = new Verification({
@@ -191,8 +270,9 @@ export class ObjectsTarget implements Role {
       log,
       bytesPerSecond: config.verifyBytesPerSecond,
       pauseMs: config.verifyPauseSeconds * 1_000,
-      isCopy: this.#isCopy,
-      isForeign: this.#selective ? this.#inScope : () => true,
+      isCopy: tracker === null ? this.#isCopy : this.#inScope,
+      // What a tracker finds is copied anew, or removed.
+      isForeign: tracker === null ? (this.#selective ? this.#inScope : () => true) : () => false,
       onChange,
     });
     const scope = inventory.addScope(this.#inScope);
@@ -238,7 +318,7 @@ export class ObjectsTarget implements Role {
   async #release(signal: AbortSignal): Promise<void> {
     const { stateDirectory, backend, fence } = this.#context;
     const { migrationId, podId, shares } = this.#duty;
-    await this.close();
+    await this.letGo();
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.emptyBefore && !record.activated) {
       invariant(shares[podId] === "source", `${podId} is authoritative, so its objects are not removed`);
@@ -254,7 +334,7 @@ export class ObjectsTarget implements Role {
       // Where others write, temporary files may be theirs.
       if (!this.#selective) for (const name of temporaries) await backend.deleteTemporary(name);
     }
-    await fence.removeMigration(migrationId);
+    await fence.removeMigration(migrationId, endOf(this.#duty));
     await removeCopyRecord(stateDirectory, migrationId);
   }
 

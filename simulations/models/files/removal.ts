@@ -12,8 +12,19 @@ export interface RemovalPorts {
   readonly onRemoved: (organizations: readonly string[]) => void;
 }
 
-/** Of a source and of a move's target: what the migration named. Of a split's target: whatever is not its own. */
+/** What its rollbacks took back to the source: they removed what was left of it. */
+export function wentBack(duty: Duty): ReadonlySet<string> {
+  const opened = duty.rollbacks.filter(({ phase }) => phase === "opened");
+  return new Set(opened.flatMap(({ assignments }) => [...assignments.keys()]));
+}
+
+/**
+ * Of a source and of a move's target: what the migration named. Of a split's target: whatever is not its own. Of a
+ * rollback's target nothing: what it did not take over is the copy that the migration before retains.
+ */
 function isCandidate(duty: Duty, organization: string): boolean {
+  if (duty.role === "target" && duty.kind === "rollback") return false;
+  if (duty.role === "source" && wentBack(duty).has(organization)) return false;
   if (duty.role === "target" && duty.kind === "split") return true;
   const target = duty.assignments.get(organization as never);
   if (target === undefined) return false;

@@ -1,4 +1,8 @@
-/** A target's copy of a source's repositories or objects: follows the feed of the source's agent, copies from its disk. */
+/**
+ * A target's copy of a source's repositories or objects: follows the feed of the source's agent, copies from its disk.
+ * Of a way back: the dormant copy on the source follows the target, and rollbacks are proved by it.
+ */
+import type { Assignments } from "../../../protocol/assignments.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Run } from "../host.ts";
@@ -7,6 +11,7 @@ import { type FileServer, withoutItsNewest } from "./server.ts";
 
 const POLL_MS = 600;
 const COPIED_AT_ONCE = 8;
+const HELD_LOOK_MS = 50;
 
 /** The peer endpoint of a source's agent. */
 export interface Source {
@@ -26,7 +31,31 @@ export interface Feed {
   readonly incarnation: Run;
   readonly generation: number;
   readonly entries: ReadonlyMap<string, Entry>;
-  readonly final: { readonly epoch: number; readonly generation: number; readonly digest: string } | null;
+  /** Where fences ended: of this migration, and of its rollbacks. */
+  readonly finals: ReadonlyMap<string, Final>;
+}
+
+export interface Final {
+  readonly epoch: number;
+  readonly generation: number;
+  readonly digest: string;
+}
+
+/** Whose feed it follows, and what of it is meant. */
+export interface Following {
+  readonly migrationId: string;
+  readonly sourcePodId: string;
+  isMeant(organization: string): boolean;
+}
+
+/** A split's target gets everything; a move's, what the assigned organizations own, beside what others have there. */
+export function followingOf(duty: Duty): Following {
+  const { migrationId, sourcePodId, kind, assignments } = duty;
+  return {
+    migrationId,
+    sourcePodId,
+    isMeant: (organization) => kind === "split" || assignments.has(organization as never),
+  };
 }
 
 export interface FileStoreParts {
@@ -44,7 +73,7 @@ export interface FileStoreParts {
 
 export class Replica {
   readonly #parts: FileStoreParts;
-  readonly #duty: Duty;
+  readonly #following: Following;
   readonly #onChange: () => void;
   readonly #stopping = new AbortController();
   readonly #waiting = new Set<() => void>();
@@ -57,13 +86,13 @@ export class Replica {
   readonly pending = new Map<string, Entry>();
   connected = false;
   complete = false;
-  #finalEpoch: number | null = null;
-  #finalGeneration = 0;
-  finalDigest: string | null = null;
+  #finals: Feed["finals"] = new Map();
+  /** Nothing is taken over for now. */
+  held: () => boolean = () => false;
 
-  constructor(parts: FileStoreParts, duty: Duty, onChange: () => void) {
+  constructor(parts: FileStoreParts, following: Following, onChange: () => void) {
     this.#parts = parts;
-    this.#duty = duty;
+    this.#following = following;
     this.#onChange = onChange;
   }
 
@@ -77,16 +106,28 @@ export class Replica {
     this.#wake();
   }
 
-  assignedPending(): number {
+  pendingOf(assignments: Assignments): number {
     let count = 0;
     for (const { organization } of this.pending.values())
-      if (this.#duty.assignments.has(organization as never)) count += 1;
+      if (assignments.has(organization as never)) count += 1;
     return count;
   }
 
-  matched(epoch: number): boolean {
-    const heard = this.#finalEpoch === epoch && this.#since >= this.#finalGeneration;
-    return heard && this.connected && this.complete && this.assignedPending() === 0;
+  finalDigest(migrationId: string): string | null {
+    return this.#finals.get(migrationId)?.digest ?? null;
+  }
+
+  /** Everything that these had at the fence of that epoch is here. */
+  matched(migrationId: string, epoch: number, assignments: Assignments): boolean {
+    const final = this.#finals.get(migrationId);
+    const heard = final?.epoch === epoch && this.#since >= final.generation;
+    return heard && this.connected && this.complete && this.pendingOf(assignments) === 0;
+  }
+
+  /** What is meant changed: what is not any more is left as it is. */
+  forgetOthers(): void {
+    for (const [key, { organization }] of [...this.pending])
+      if (!this.#following.isMeant(organization)) this.pending.delete(key);
   }
 
   resync(): void {
@@ -113,13 +154,17 @@ export class Replica {
   async #loop(): Promise<void> {
     const { run, network, own, peerOf } = this.#parts;
     const { signal } = this.#stopping;
-    const source = this.#duty.sourcePodId;
+    const source = this.#following.sourcePodId;
     while (!signal.aborted) {
+      if (this.held()) {
+        await run.clock.sleep(HELD_LOOK_MS, signal).catch(() => undefined);
+        continue;
+      }
       const woken = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
       const peer = network.connected(source, own.podId) ? peerOf(source) : null;
-      this.#feed = peer?.feed(this.#duty.migrationId) ?? null;
+      this.#feed = peer?.feed(this.#following.migrationId) ?? null;
       if (peer && this.#feed) this.#hear(peer, this.#feed);
       else this.connected = false;
       this.#notice();
@@ -153,29 +198,22 @@ export class Replica {
         if (run.alive) this.#wake();
       });
       for (const [key, { organization }] of [...own.items])
-        if (this.#isMeant(organization) && !feed.entries.has(key)) own.delete(key);
+        if (this.#following.isMeant(organization) && !feed.entries.has(key)) own.delete(key);
     }
     for (const [key, entry] of feed.entries) {
-      if (entry.generation <= this.#since || !this.#isMeant(entry.organization)) continue;
+      if (entry.generation <= this.#since || !this.#following.isMeant(entry.organization)) continue;
       if (own.items.get(key)?.digest !== entry.digest) this.pending.set(key, entry);
       else this.pending.delete(key);
     }
     this.#since = feed.generation;
     this.complete = true;
     this.connected = true;
-    this.#finalEpoch = feed.final?.epoch ?? null;
-    this.#finalGeneration = feed.final?.generation ?? 0;
-    this.finalDigest = feed.final?.digest ?? null;
-  }
-
-  /** A split's target gets everything; a move's, what the assigned organizations own, beside what others have there. */
-  #isMeant(organization: string): boolean {
-    return this.#duty.kind === "split" || this.#duty.assignments.has(organization as never);
+    this.#finals = feed.finals;
   }
 
   async #copySome(signal: AbortSignal): Promise<void> {
     const { own, serverOf, run, network, copyMs } = this.#parts;
-    const source = serverOf(this.#duty.sourcePodId);
+    const source = serverOf(this.#following.sourcePodId);
     const some = [...this.pending.keys()].slice(0, COPIED_AT_ONCE);
     // What breaks off in between leaves a part of a copy.
     for (const key of some) {
@@ -184,8 +222,10 @@ export class Replica {
       own.put(key, { organization: entry.organization, writes: before?.writes ?? [], digest: "partial" });
     }
     await run.clock.sleep(copyMs, signal);
-    if (!network.connected(source.podId, own.podId)) return;
+    if (!network.connected(source.podId, own.podId) || this.held()) return;
     for (const key of some) {
+      // Not meant any more.
+      if (!this.pending.has(key)) continue;
       const item = source.items.get(key);
       if (!item) continue;
       own.put(key, own.isRotten(key) ? withoutItsNewest(item) : item);

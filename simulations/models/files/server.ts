@@ -84,7 +84,7 @@ export class FileServer {
     if (this.kind === "git")
       for (const other of this.inflight)
         if (other !== writer && other.key === writer.key) return { outcome: "serialization" };
-    for (const [migrationId, assignments] of this.routes) {
+    for (const [migrationId, assignments] of this.#newestFirst()) {
       const target = assignments.get(writer.organization as never);
       if (target === undefined) continue;
       const shares = this.shares.get(migrationId);
@@ -104,7 +104,7 @@ export class FileServer {
 
   /** The Pod's own word: another Pod is authoritative, and no other migration has staged the organization. */
   isDormant(organization: string, ofMigration: string): boolean {
-    for (const [migrationId, assignments] of this.routes) {
+    for (const [migrationId, assignments] of this.#newestFirst()) {
       const target = assignments.get(organization as never);
       if (target === undefined) continue;
       const shares = this.shares.get(migrationId);
@@ -116,10 +116,25 @@ export class FileServer {
     return (this.base.get(organization) ?? this.defaultPodId) !== this.podId;
   }
 
-  /** The migration is over: organizations of opened shares have their target as base Pod. */
-  settle(migrationId: string): void {
-    for (const [organization, target] of this.routes.get(migrationId) ?? [])
-      if (this.shares.get(migrationId)?.phases[target] === "opened") this.base.set(organization, target);
+  /** A rollback's routes lie over those of the migration that it rolls back. */
+  #newestFirst(): [migrationId: string, assignments: Assignments][] {
+    return [...this.routes].reverse();
+  }
+
+  /**
+   * The migration is over: organizations of opened shares have their target as base Pod, or the source where they went
+   * back to. `of`: the migration over whose routes those of this one lay.
+   */
+  settle(migrationId: string, of: string | null, wentBack: ReadonlySet<string>): void {
+    const over = of === null ? undefined : this.routes.get(of);
+    const left = new Map(over);
+    const shares = this.shares.get(migrationId);
+    for (const [organization, target] of this.routes.get(migrationId) ?? []) {
+      if (shares?.phases[target] !== "opened") continue;
+      this.base.set(organization, wentBack.has(organization) ? shares.source : target);
+      left.delete(organization);
+    }
+    if (of !== null && over !== undefined) this.routes.set(of, left);
     this.routes.delete(migrationId);
     this.shares.delete(migrationId);
     this.copies.delete(migrationId);

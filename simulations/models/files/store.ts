@@ -8,11 +8,21 @@ import type { StoreName } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { hash32 } from "../../world/random.ts";
 import { ModelStore } from "../store-base.ts";
-import { removeFiles } from "./removal.ts";
-import { type Entry, type Feed, type FileStoreParts, Replica, type Source } from "./replica.ts";
+import { removeFiles, wentBack } from "./removal.ts";
+import {
+  type Entry,
+  type Feed,
+  type FileStoreParts,
+  type Final,
+  followingOf,
+  Replica,
+  type Source,
+} from "./replica.ts";
 import type { FileServer } from "./server.ts";
+import { FileWaysBack } from "./ways-back.ts";
 
 const TRACK_MS = 2;
+const LOOK_EVERY_MS = 500;
 
 export class ModelFileStore extends ModelStore implements Source {
   readonly name: StoreName;
@@ -25,10 +35,11 @@ export class ModelFileStore extends ModelStore implements Source {
   #looking = false;
   /** By migration: what is fed to its targets, and where its fence ended. */
   readonly #serving = new Set<string>();
-  readonly #finals = new Map<string, Feed["final"]>();
+  readonly #finals = new Map<string, Final>();
   readonly #listeners = new Set<() => void>();
   // Target
   readonly #replicas = new Map<string, Replica>();
+  readonly #ways: FileWaysBack;
 
   constructor(parts: FileStoreParts) {
     super(parts.run);
@@ -36,10 +47,11 @@ export class ModelFileStore extends ModelStore implements Source {
     this.#own = parts.own;
     this.name = parts.own.kind;
     this.failsUntil = parts.failsUntil;
+    this.#ways = new FileWaysBack(parts, () => undefined);
   }
 
   protected check(duty: Duty, stage: CheckStage): Finding[] {
-    if (duty.role !== "target" || stage !== "start") return [];
+    if (duty.role !== "target" || stage !== "start" || duty.kind === "rollback") return [];
     const { peerOf, network } = this.#parts;
     if (peerOf(duty.sourcePodId) === null || !network.connected(duty.sourcePodId, this.#own.podId))
       return [{ store: this.name, severity: "error", code: "PEER_UNREACHABLE", message: "no answer" }];
@@ -57,6 +69,9 @@ export class ModelFileStore extends ModelStore implements Source {
       await this.#settle(duty, signal);
       return;
     }
+    const isBack = duty.kind === "rollback" && duty.role === "target";
+    // Nothing that is still on its way may meet what is written here from now on.
+    if (isBack && duty.goal === "activate") this.#ways.hold(duty.of, duty.sourcePodId, duty.migrationId);
     await this.#setShares(duty, signal);
     switch (duty.goal) {
       case "prepare":
@@ -72,10 +87,13 @@ export class ModelFileStore extends ModelStore implements Source {
         return this.#fence(duty, signal);
       case "yield":
         this.#serving.delete(duty.migrationId);
+        this.#ways.keep(duty);
         this.set(duty, { reached: true, stragglers: [] });
+        this.#watchWays(duty);
         return;
       case "seed":
       case "follow": {
+        if (isBack) return this.#followBack(duty, signal);
         const replica = this.#following(duty);
         await replica.until(() => replica.complete && replica.pending.size === 0, signal);
         this.set(duty, { reached: true, evidence: null });
@@ -84,12 +102,13 @@ export class ModelFileStore extends ModelStore implements Source {
       case "match": {
         const { epoch } = duty;
         invariant(epoch !== null, "the goal match has no epoch");
-        const replica = this.#following(duty);
-        await replica.until(() => replica.matched(epoch), signal);
-        if (this.#own.digestOf(duty.assignments) !== replica.finalDigest) {
+        const replica = isBack ? this.#way(duty) : this.#following(duty);
+        const matched = () => replica.matched(duty.migrationId, epoch, duty.assignments);
+        await replica.until(matched, signal);
+        if (this.#own.digestOf(duty.assignments) !== replica.finalDigest(duty.migrationId)) {
           // A first difference: everything is looked at again.
           replica.resync();
-          await replica.until(() => replica.matched(epoch), signal);
+          await replica.until(matched, signal);
         }
         const digest = this.#own.digestOf(duty.assignments);
         this.set(duty, { reached: true, evidence: { epoch, digest, details: {} } });
@@ -97,12 +116,19 @@ export class ModelFileStore extends ModelStore implements Source {
       }
       case "activate":
       case "open":
+        this.unwatch(duty);
         this.#stopFollowing(duty.migrationId);
         this.#activated(duty.migrationId);
+        // Everything that is here is looked at before anybody may write, and then whatever they leave.
+        if (duty.wayBack.includes(duty.podId)) await this.#track(duty, signal);
+        else this.#stopServing(duty);
         this.set(duty, { reached: true, lag: null, verified: true });
         return;
       case "removeFiles":
+        this.unwatch(duty);
         this.#stopFollowing(duty.migrationId);
+        this.#stopServing(duty);
+        if (duty.role === "source") this.#ways.keep(duty);
         await removeFiles(this.#removal, duty, signal);
         this.set(duty, { reached: true, lag: null, verified: true });
         return;
@@ -124,14 +150,16 @@ export class ModelFileStore extends ModelStore implements Source {
     await this.run.clock.sleep(2, signal);
     const { migrationId } = duty;
     if (this.#own.routes.has(migrationId)) await removeFiles(this.#removal, duty, signal);
-    this.#own.settle(migrationId);
-    this.#serving.delete(migrationId);
-    if (duty.role === "source" && this.#serving.size === 0) this.#tracking = false;
+    this.unwatch(duty);
+    if (duty.role === "source") this.#ways.keep(duty);
+    this.#own.settle(migrationId, duty.of, wentBack(duty));
+    this.#stopServing(duty);
     this.set(duty, { reached: true, lag: null, verified: true });
   }
 
   override async close(): Promise<void> {
     for (const migrationId of [...this.#replicas.keys()]) this.#stopFollowing(migrationId);
+    this.#ways.close();
     await super.close();
   }
 
@@ -153,7 +181,7 @@ export class ModelFileStore extends ModelStore implements Source {
       incarnation: this.run,
       generation: this.#generation,
       entries: this.#inventory,
-      final: this.#finals.get(migrationId) ?? null,
+      finals: this.#finals,
     };
   }
 
@@ -172,6 +200,11 @@ export class ModelFileStore extends ModelStore implements Source {
     signal.throwIfAborted();
     this.#serving.add(duty.migrationId);
     this.#look();
+  }
+
+  #stopServing({ migrationId }: Duty): void {
+    this.#finals.delete(migrationId);
+    if (this.#serving.delete(migrationId) && this.#serving.size === 0) this.#tracking = false;
   }
 
   #look(): void {
@@ -269,9 +302,9 @@ export class ModelFileStore extends ModelStore implements Source {
     const copy = this.#own.copies.get(duty.migrationId) ?? { activated: false, assignments };
     this.#own.copies.set(duty.migrationId, copy);
     invariant(!copy.activated, "a target that was activated is asked to copy once more");
-    const replica: Replica = new Replica(this.#parts, duty, () => {
+    const replica: Replica = new Replica(this.#parts, followingOf(duty), () => {
       const { connected, complete } = replica;
-      const lag = connected && complete ? replica.assignedPending() : null;
+      const lag = connected && complete ? replica.pendingOf(duty.assignments) : null;
       const problems = connected
         ? []
         : [{ code: "PEER_UNREACHABLE" as const, message: "the source does not answer" }];
@@ -280,6 +313,33 @@ export class ModelFileStore extends ModelStore implements Source {
     this.#replicas.set(duty.migrationId, replica);
     replica.start();
     return replica;
+  }
+
+  #watchWays(duty: Duty): void {
+    this.unwatch(duty);
+    const look = () => this.set(duty, { wayBack: this.#ways.statusOf(duty.migrationId, this.#unit) });
+    if (duty.wayBack.length > 0) this.watch(duty, LOOK_EVERY_MS, look);
+    else look();
+  }
+
+  /** A rollback's target copies nothing of its own. */
+  #way(duty: Duty): Replica {
+    const way = this.#ways.of(duty.of, duty.sourcePodId);
+    if (way === null) throw new CleaveError("PEER_UNREACHABLE", "nothing flows back yet");
+    return way;
+  }
+
+  async #followBack(duty: Duty, signal: AbortSignal): Promise<void> {
+    const way = this.#way(duty);
+    await way.until(() => way.complete && way.pendingOf(duty.assignments) === 0, signal);
+    this.watch(duty, LOOK_EVERY_MS, () => {
+      const { connected, complete } = way;
+      const amount = connected && complete ? way.pendingOf(duty.assignments) : null;
+      const away = { code: "PEER_UNREACHABLE" as const, message: "the source does not answer" };
+      const problems = connected ? [] : [away];
+      this.set(duty, { lag: { amount, unit: this.#unit }, verified: complete, problems });
+    });
+    this.set(duty, { reached: true, evidence: null });
   }
 
   get #unit(): "repositories" | "objects" {
@@ -298,8 +358,9 @@ export class ModelFileStore extends ModelStore implements Source {
 
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId } = duty;
+    this.unwatch(duty);
     this.#stopFollowing(migrationId);
-    this.#serving.delete(migrationId);
+    this.#stopServing(duty);
     const own = this.#own;
     const copy = own.copies.get(migrationId);
     if (duty.role === "target" && copy?.activated === false) {
@@ -316,7 +377,6 @@ export class ModelFileStore extends ModelStore implements Source {
     own.routes.delete(duty.migrationId);
     await this.run.clock.sleep(1, signal);
     own.shares.delete(duty.migrationId);
-    if (duty.role === "source" && this.#serving.size === 0) this.#tracking = false;
     this.set(duty, { reached: true, evidence: null, verified: false, lag: null, problems: [] });
   }
 }

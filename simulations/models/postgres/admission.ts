@@ -1,5 +1,6 @@
 /** The write guard inside the server: may this transaction write for that organization, as the staged shares say? */
 import type { PostgresServer } from "./server.ts";
+import { newestFirst } from "./state.ts";
 import type { Refusal, Transaction } from "./transaction.ts";
 
 export interface Admission {
@@ -11,7 +12,7 @@ export interface Admission {
 export function admit(server: PostgresServer, transaction: Transaction, organization: string): Admission {
   const refused = (refusal: Refusal): Admission => ({ refusal, logical: null });
   const snapshot = transaction.snapshot as number;
-  for (const [migrationId, { assignments, stagedAt, logical }] of server.state.routes) {
+  for (const [migrationId, { assignments, stagedAt, logical }] of newestFirst(server.state.routes)) {
     const target = assignments.get(organization as never);
     // A snapshot from before the staging does not see the route: staging waits for such transactions.
     if (target === undefined || stagedAt > snapshot) continue;

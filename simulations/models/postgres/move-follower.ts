@@ -1,7 +1,10 @@
-/** The change stream of a move on its target, kept running: as agent/stores/postgres/logical/follow.ts applies it. */
+/**
+ * The change stream of a move on its target, kept running: as agent/stores/postgres/logical/follow.ts applies it; and that
+ * of a way back on the source.
+ */
 import { CleaveError, type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";
 import { copied } from "./move-copy.ts";
-import type { MoveSession } from "./move-session.ts";
+import type { StreamSession } from "./move-session.ts";
 import type { Change, SnapshotId, WalRecord } from "./state.ts";
 
 const RETRY_MS = 200;
@@ -20,7 +23,7 @@ export interface Marker {
 }
 
 export class MoveFollower {
-  readonly #session: MoveSession;
+  readonly #session: StreamSession;
   readonly #onChange: () => void;
   readonly #stopping = new AbortController();
   readonly #waiting = new Set<() => void>();
@@ -28,7 +31,7 @@ export class MoveFollower {
   #applied: number | null = null;
   problem: CleaveError | null = null;
 
-  constructor(session: MoveSession, onChange: () => void) {
+  constructor(session: StreamSession, onChange: () => void) {
     this.#session = session;
     this.#onChange = onChange;
   }
@@ -48,8 +51,8 @@ export class MoveFollower {
   }
 
   /** The marker of a fence, once it came by this stream and everything before it is durable here. */
-  marker(epoch: number): Marker | null {
-    return this.#markers.get(`${epoch}`) ?? null;
+  marker(migrationId: string, epoch: number): Marker | null {
+    return this.#markers.get(`${migrationId}/${epoch}`) ?? null;
   }
 
   /** Until something was applied, or so long. */
@@ -87,7 +90,7 @@ export class MoveFollower {
         if (signal.aborted) return;
         this.problem = toCleaveError(error);
         this.#notice();
-        const pauseMs = LASTING.has(this.problem.code) ? LASTING_RETRY_MS : RETRY_MS;
+        const pauseMs = LASTING.has(this.problem.code) && !this.#session.isHeld ? LASTING_RETRY_MS : RETRY_MS;
         await clock.sleep(pauseMs, signal).catch(() => undefined);
       }
     }
@@ -97,8 +100,7 @@ export class MoveFollower {
   async #stream(signal: AbortSignal): Promise<void> {
     const { own, source, slot, parts } = this.#session;
     own.requirePrimary("following");
-    const origin = own.state.origins.get(slot);
-    if (origin === undefined) throw new CleaveError("INTERNAL", "there is no origin here");
+    const origin = own.state.origins.get(slot) ?? (await this.#begin(signal));
     const confirmed = await this.#session.ask(signal, ({ logical }) => logical.slots.get(slot)?.confirmed);
     // A server streams nothing that was confirmed to it.
     let from = Math.max(origin, confirmed ?? 0);
@@ -115,7 +117,8 @@ export class MoveFollower {
           return logical.decode(source, from, parts.run.world.now);
         });
         own.requirePrimary("following");
-        while (own.replayStallsUntil > parts.run.world.now) await parts.run.clock.sleep(50, signal);
+        while (own.replayStallsUntil > parts.run.world.now || this.#session.isHeld)
+          await parts.run.clock.sleep(50, signal);
         if (records.length > 0) from = await this.#applyAll(records, signal);
         this.#confirm(from);
         if (source.position > from) continue;
@@ -128,6 +131,18 @@ export class MoveFollower {
     } finally {
       stopListening();
     }
+  }
+
+  /** Of a way back, which has nothing to copy: the copy here is what the slot's beginning continues. */
+  async #begin(signal: AbortSignal): Promise<number> {
+    const { slot, direction, lent } = this.#session;
+    if (direction === "forth") throw new CleaveError("INTERNAL", "there is no origin here");
+    const at = await this.#session.ask(signal, ({ logical }) => logical.slots.get(slot));
+    if (at === undefined || at.lost)
+      throw new CleaveError("POSTGRES_SETTING", `the replication slot ${slot} is gone`);
+    const { consistentAt } = at;
+    await lent.administer([{ type: "origin", name: slot, position: consistentAt }], signal);
+    return consistentAt;
   }
 
   /** Only what is durable is confirmed: the source forgets it. */
@@ -159,9 +174,18 @@ export class MoveFollower {
 
   /** Of a transaction: what the organizations' rows become here. */
   #changesOf(record: WalRecord): Change[] {
-    return record.changes.flatMap((change) =>
-      change.type === "row" && this.#session.isTheirs(change.organization) ? [copied(change)] : [],
-    );
+    return record.changes.flatMap((change): Change[] => {
+      if (change.type === "row")
+        return this.#isMeant(change) && this.#session.isTheirs(change.organization) ? [copied(change)] : [];
+      if (change.type !== "remove" || this.#session.direction === "forth") return [];
+      const rows = change.rows.filter(({ organization }) => this.#session.isTheirs(organization));
+      return rows.length === 0 ? [] : [{ type: "remove", rows }];
+    });
+  }
+
+  /** What came from here does not flow back. */
+  #isMeant(change: Change & { readonly type: "row" }): boolean {
+    return this.#session.direction === "forth" || change.copied !== true;
   }
 
   /** What is not guessed at. */
@@ -171,7 +195,7 @@ export class MoveFollower {
       if (change.type === "truncate")
         return new CleaveError("CHANGE_NOT_APPLICABLE", "TRUNCATE: whose rows were removed is not known");
       if (change.type === "alter") return new CleaveError("SCHEMA_DIFFERS", "a table was altered");
-      if (change.type !== "row" && change.type !== "came") continue;
+      if (change.type !== "came" && !(change.type === "row" && this.#isMeant(change))) continue;
       const { organization, write } = change;
       if (!this.#session.isTheirs(organization)) continue;
       if (change.type === "came")
@@ -187,7 +211,10 @@ export class MoveFollower {
 
   #hear(record: WalRecord): void {
     for (const change of record.changes)
-      if (change.type === "marker" && change.migrationId === this.#session.duty.migrationId)
-        this.#markers.set(`${change.epoch}`, { token: change.token, verified: change.verified ?? null });
+      if (change.type === "marker")
+        this.#markers.set(`${change.migrationId}/${change.epoch}`, {
+          token: change.token,
+          verified: change.verified ?? null,
+        });
   }
 }

@@ -2,6 +2,7 @@
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { keepBackSlot } from "./back-slot.ts";
 import { copyBase, removeCopied } from "./move-copy.ts";
 import { type Marker, MoveFollower } from "./move-follower.ts";
 import { type Lent, MoveSession } from "./move-session.ts";
@@ -39,8 +40,10 @@ export class MoveTarget {
     switch (duty.goal) {
       case "seed":
       case "follow": {
-        await this.#guard(duty, signal);
+        await guardAndStage(this.#options.parts, this.#options.lent, duty, signal);
         const { verifier } = await this.#start(duty, signal);
+        // From here on nobody but the copy has written to the organizations, and that is left out.
+        if (duty.goal === "follow") await keepBackSlot(this.#options.parts, duty, signal);
         verifier.paused = false;
         this.#options.set({ evidence: null, reached: true, progress: null });
         return;
@@ -63,21 +66,6 @@ export class MoveTarget {
     this.#following?.follower.stop();
     this.#following?.verifier.stop();
     this.#following = null;
-  }
-
-  /** Before the first row comes, so that nobody else can write to the organizations here. */
-  async #guard(duty: Duty, signal: AbortSignal): Promise<void> {
-    const { own, run } = this.#options.parts;
-    const { migrationId, sourcePodId, assignments } = duty;
-    await run.clock.sleep(own.guarded ? 2 : 30, signal);
-    own.requirePrimary("staging");
-    own.guarded = true;
-    while (own.administering > 0) await run.clock.sleep(0.5, signal);
-    if (own.state.routes.has(migrationId)) return;
-    const stage = { type: "stage", migrationId, sourcePodId, assignments, logical: true } as const;
-    await this.#options.lent.administer([stage], signal);
-    const stagedAt = run.world.now;
-    while (own.olderThan(stagedAt)) await run.clock.sleep(20, signal);
   }
 
   async #start(duty: Duty, signal: AbortSignal): Promise<Following> {
@@ -133,7 +121,7 @@ export class MoveTarget {
     const { session, follower, verifier } = await this.#start(duty, signal);
     this.#options.set({ evidence: null });
     verifier.paused = true;
-    const marker = await this.#awaitMarker(session, follower, epoch, signal);
+    const marker = await awaitMarker(session, follower, epoch, signal);
     const rows = await session.ask(signal, (source) => readTouched(source, migrationId, marker.verified));
     own.requirePrimary("comparing");
     const digest = moveEvidence(own, marker, rows);
@@ -141,29 +129,6 @@ export class MoveTarget {
     if (!own.state.markers.has(`${migrationId}/${epoch}`))
       await this.#options.lent.administer([{ type: "marker", migrationId, epoch, ...marker }], signal);
     this.#options.set({ reached: true, evidence: { epoch, digest, details: {} } });
-  }
-
-  /** By the stream; or what a former stream brought, with a position behind it that has to be reached. */
-  async #awaitMarker(
-    session: MoveSession,
-    follower: MoveFollower,
-    epoch: number,
-    signal: AbortSignal,
-  ): Promise<Marker> {
-    const key = `${session.duty.migrationId}/${epoch}`;
-    for (;;) {
-      const heard = follower.marker(epoch);
-      if (heard !== null) return heard;
-      const known = await session.ask(signal, ({ state, position }) => {
-        const token = state.markers.get(key);
-        return token === undefined ? null : { token, verified: state.verifiedAt.get(key) ?? null, position };
-      });
-      if (known !== null) {
-        await follower.reached(known.position, signal);
-        return { token: known.token, verified: known.verified };
-      }
-      await follower.news(ASK_EVERY_MS, signal);
-    }
   }
 
   /** Rule 7: closed still, and from here on to the copy as well. */
@@ -175,6 +140,7 @@ export class MoveTarget {
     const waitsUntil = run.world.now + COPY_ENDS_WITHIN_MS;
     while (own.hasHolders(duty.migrationId) && run.world.now < waitsUntil) await run.clock.sleep(1, signal);
     await this.#options.lent.setShares(duty, signal);
+    await keepBackSlot(this.#options.parts, duty, signal);
     this.#options.set({ reached: true, lag: null, verified: true, problems: [] });
   }
 
@@ -186,6 +152,7 @@ export class MoveTarget {
     const { slot } = new MoveSession(parts, lent, duty);
     if (parts.own.up && parts.own.state.origins.has(slot))
       parts.own.administer([{ type: "origin", name: slot, position: null }], () => undefined);
+    await keepBackSlot(this.#options.parts, duty, signal);
   }
 
   /** The source need not be there for this. */
@@ -198,6 +165,7 @@ export class MoveTarget {
     await run.clock.sleep(1, signal);
     while (own.administering > 0) await run.clock.sleep(1, signal);
     own.requirePrimary("release");
+    await keepBackSlot(this.#options.parts, duty, signal);
     if (own.state.routes.has(duty.migrationId)) {
       const session = new MoveSession(parts, lent, duty);
       await lent.setShares(duty, signal);
@@ -222,4 +190,45 @@ export class MoveTarget {
       stragglers: [],
     });
   }
+}
+
+/** By the stream; or what a former stream brought, with a position behind it that has to be reached. */
+export async function awaitMarker(
+  session: MoveSession,
+  follower: MoveFollower,
+  epoch: number,
+  signal: AbortSignal,
+): Promise<Marker> {
+  const { migrationId } = session.duty;
+  const key = `${migrationId}/${epoch}`;
+  for (;;) {
+    const heard = follower.marker(migrationId, epoch);
+    if (heard !== null) return heard;
+    const known = await session.ask(signal, ({ state, position }) => {
+      const token = state.markers.get(key);
+      return token === undefined ? null : { token, verified: state.verifiedAt.get(key) ?? null, position };
+    });
+    if (known !== null) {
+      await follower.reached(known.position, signal);
+      return { token: known.token, verified: known.verified };
+    }
+    await follower.news(ASK_EVERY_MS, signal);
+  }
+}
+
+/** Before the first row comes, so that nobody else can write to the organizations here. */
+export async function guardAndStage(
+  { own, run }: PostgresStoreParts,
+  lent: Lent,
+  { migrationId, sourcePodId, assignments, goal }: Duty,
+  signal: AbortSignal,
+): Promise<void> {
+  await run.clock.sleep(own.guarded ? 2 : 30, signal);
+  own.requirePrimary(goal);
+  own.guarded = true;
+  while (own.administering > 0) await run.clock.sleep(0.5, signal);
+  if (own.state.routes.has(migrationId)) return;
+  await lent.administer([{ type: "stage", migrationId, sourcePodId, assignments, logical: true }], signal);
+  const stagedAt = run.world.now;
+  while (own.olderThan(stagedAt)) await run.clock.sleep(20, signal);
 }

@@ -4,20 +4,22 @@
  */
 import { hash32 } from "../../world/random.ts";
 import type { MoveFollower } from "./move-follower.ts";
-import type { MoveSession } from "./move-session.ts";
+import type { StreamSession } from "./move-session.ts";
 import type { PostgresServer } from "./server.ts";
 import type { RowId, SnapshotId } from "./state.ts";
 
 const LOOK_EVERY_MS = 50;
 const RETRY_MS = 500;
 const PASS_EVERY_MS = 30_000;
+/** Where nobody notes what is touched. */
+const PASS_WITHOUT_NOTES_MS = 4_000;
 
 const idOf = ({ organization, write }: RowId) => `${organization} ${write}`;
 const has = (server: PostgresServer, { organization, write }: RowId) =>
   server.state.rows.get(organization)?.includes(write) === true;
 
 export class MoveVerifier {
-  readonly #session: MoveSession;
+  readonly #session: StreamSession;
   readonly #follower: MoveFollower;
   readonly #onChange: () => void;
   readonly #stopping = new AbortController();
@@ -28,7 +30,7 @@ export class MoveVerifier {
   /** Under a fence nothing is remembered. */
   paused = false;
 
-  constructor(session: MoveSession, follower: MoveFollower, onChange: () => void) {
+  constructor(session: StreamSession, follower: MoveFollower, onChange: () => void) {
     this.#session = session;
     this.#follower = follower;
     this.#onChange = onChange;
@@ -37,7 +39,7 @@ export class MoveVerifier {
   start(): void {
     const { signal } = this.#stopping;
     void this.#forever(() => this.#pass(signal));
-    void this.#forever(() => this.#look(signal));
+    if (this.#session.notesRows) void this.#forever(() => this.#look(signal));
   }
 
   stop(): void {
@@ -75,7 +77,7 @@ export class MoveVerifier {
     this.#since ??= snapshot;
     this.#passes += 1;
     this.#onChange();
-    return PASS_EVERY_MS;
+    return session.notesRows ? PASS_EVERY_MS : PASS_WITHOUT_NOTES_MS;
   }
 
   async #look(signal: AbortSignal): Promise<number> {
@@ -117,7 +119,10 @@ export class MoveVerifier {
     const theirs = new Set(suspects.filter((row) => has(own, row)).map(idOf));
     return this.#session.ask(signal, (source) =>
       suspects.filter(
-        (row) => has(source, row) !== theirs.has(idOf(row)) && has(source, row) === before.rows.includes(row),
+        (row) =>
+          this.#session.isTheirs(row.organization) &&
+          has(source, row) !== theirs.has(idOf(row)) &&
+          has(source, row) === before.rows.includes(row),
       ),
     );
   }

@@ -5,6 +5,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Chance } from "../../world/random.ts";
 import type { Run } from "../host.ts";
 import type { Network } from "../network.ts";
+import { backSlotName } from "./back-session.ts";
 import type { PostgresServer } from "./server.ts";
 
 export interface PostgresStoreParts {
@@ -25,9 +26,14 @@ export function checkPostgres(own: PostgresServer, duty: Duty, stage: CheckStage
     { store: "postgres", severity: "error", code, message },
   ];
   if (stage === "removal") return own.up ? [] : error("POSTGRES_UNREACHABLE", "the server does not answer");
-  if (duty.role === "source" || duty.kind === "move") {
+  if (duty.role === "source" || duty.kind !== "split") {
     if (!own.up) return error("POSTGRES_UNREACHABLE", `the ${duty.role} does not answer`);
-    if (duty.role === "source" || stage === "fence") return [];
+    if (duty.kind === "rollback" && duty.role === "source") {
+      const slot = own.logical.slots.get(backSlotName(duty.of as string, own.podId));
+      if (slot === undefined || slot.lost)
+        return error("POSTGRES_SETTING", "the replication slot of the way back is gone");
+    }
+    if (duty.role === "source" || stage === "fence" || duty.kind === "rollback") return [];
     // Rule 9: what a move's target holds is others'.
     const present = [...duty.assignments.keys()].find((organization) => own.state.rows.has(organization));
     return present === undefined

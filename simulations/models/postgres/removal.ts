@@ -5,7 +5,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { slotName } from "./move-session.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
-import type { Change, RowId } from "./state.ts";
+import { type Change, newestFirst, type RowId } from "./state.ts";
 
 const BATCH_ROWS = 20;
 const PAUSE_MS = 5;
@@ -15,6 +15,8 @@ export interface RemovalPorts {
   readonly administer: (changes: readonly Change[]) => Promise<void>;
   /** A target whose share went back still enforces what it knew when it did. */
   readonly enforce: () => Promise<void>;
+  /** The way back of this migration, if there was one. */
+  readonly takeDown: () => Promise<void>;
   readonly set: (change: Partial<StoreStatus>) => void;
 }
 
@@ -23,6 +25,7 @@ export async function reachRemoval(ports: RemovalPorts, duty: Duty, signal: Abor
   const { own, run } = ports.parts;
   await run.clock.sleep(1, signal);
   own.requirePrimary(duty.goal);
+  await ports.takeDown();
   if (own.state.routes.has(duty.migrationId)) await ports.enforce();
   if (duty.goal === "removeRows" && own.state.routes.has(duty.migrationId)) {
     await removeRows(ports, duty, signal);
@@ -34,18 +37,31 @@ export async function reachRemoval(ports: RemovalPorts, duty: Duty, signal: Abor
             { type: "copying", name, copy: null },
           ]
         : [];
-    await ports.administer([...forgotten, { type: "settle", migrationId: duty.migrationId }]);
+    const { migrationId, of } = duty;
+    await ports.administer([...forgotten, { type: "settle", migrationId, of, wentBack: wentBack(duty) }]);
   }
   ports.set({ reached: true, lag: null, verified: true, problems: [] });
 }
 
-/** Of a source and of a move's target: what the migration named. Of a split's target: whatever is not its own. */
+/** What its rollbacks took back to the source: they removed what was left of it. */
+export function wentBack(duty: Duty): string[] {
+  return duty.rollbacks.flatMap(({ phase, assignments }) =>
+    phase === "opened" ? [...assignments.keys()] : [],
+  );
+}
+
+/**
+ * Of a source and of a move's target: what the migration named. Of a split's target: whatever is not its own. Of a
+ * rollback's target nothing: what it did not take over is the copy that the migration before retains.
+ */
 function candidates(own: PostgresServer, duty: Duty): string[] {
+  if (duty.role === "target" && duty.kind === "rollback") return [];
+  const back = new Set(duty.role === "source" ? wentBack(duty) : []);
   if (duty.role === "target" && duty.kind === "split") return [...own.state.rows.keys()];
   return [...duty.assignments].flatMap(([organization, target]) => {
     const leaves =
       duty.role === "source" ? duty.shares[target] === "opened" : duty.shares[target] === "source";
-    return leaves && own.state.rows.has(organization) ? [organization] : [];
+    return leaves && !back.has(organization) && own.state.rows.has(organization) ? [organization] : [];
   });
 }
 
@@ -55,7 +71,7 @@ function isDormantHere(
   duty: Duty,
   organization: string,
 ) {
-  for (const [migrationId, { assignments }] of state.routes) {
+  for (const [migrationId, { assignments }] of newestFirst(state.routes)) {
     const target = assignments.get(organization as never);
     if (target === undefined) continue;
     const share = state.shares.get(migrationId)?.get(target);

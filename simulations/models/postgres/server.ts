@@ -305,6 +305,7 @@ export class PostgresServer {
     this.flushed = 0;
     this.replayed = 0;
     this.state = new PostgresState();
+    this.logical.slots.clear();
     this.#detach();
   }
 

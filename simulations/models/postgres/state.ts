@@ -44,7 +44,14 @@ export type Change =
     }
   | { readonly type: "unstage"; readonly migrationId: string }
   /** The migration is over: organizations of opened shares have their target as base Pod. */
-  | { readonly type: "settle"; readonly migrationId: string }
+  | {
+      readonly type: "settle";
+      readonly migrationId: string;
+      /** Of a rollback: its routes lay over those of this migration. */
+      readonly of: string | null;
+      /** Organizations that are on the source again. */
+      readonly wentBack: readonly string[];
+    }
   | MoveChange;
 
 /** What only moves write. */
@@ -95,6 +102,11 @@ export interface Note {
   readonly row: RowId;
   /** The version in which it became visible: a snapshot has it or not, however early it was written. */
   readonly version: number;
+}
+
+/** A rollback's routes lie over those of the migration that it rolls back. */
+export function newestFirst<V>(routes: ReadonlyMap<string, V>): [migrationId: string, V][] {
+  return [...routes].reverse();
 }
 
 export class PostgresState {
@@ -156,10 +168,7 @@ export class PostgresState {
         this.verifiedAt.set(`${change.migrationId}/${change.epoch}`, change.verified ?? null);
         return;
       case "settle":
-        for (const [organization, target] of this.routes.get(change.migrationId)?.assignments ?? [])
-          if (this.shares.get(change.migrationId)?.get(target)?.phase === "opened")
-            this.base.set(organization, target);
-        this.#forget(change.migrationId);
+        this.#settle(change);
         return;
       case "unstage":
         this.#forget(change.migrationId);
@@ -167,6 +176,20 @@ export class PostgresState {
       default:
         this.#applyMove(change);
     }
+  }
+
+  #settle({ migrationId, of, wentBack }: Extract<Change, { type: "settle" }>): void {
+    const over = of === null ? undefined : this.routes.get(of);
+    const left = new Map(over?.assignments);
+    for (const [organization, target] of this.routes.get(migrationId)?.assignments ?? []) {
+      const share = this.shares.get(migrationId)?.get(target);
+      if (share?.phase !== "opened") continue;
+      this.base.set(organization, wentBack.includes(organization) ? share.source : target);
+      left.delete(organization);
+    }
+    // In place: whose routes lie over whose is as before.
+    if (of !== null && over !== undefined) this.routes.set(of, { ...over, assignments: left });
+    this.#forget(migrationId);
   }
 
   #forget(migrationId: string): void {

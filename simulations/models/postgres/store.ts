@@ -3,55 +3,72 @@ import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { ModelStore } from "../store-base.ts";
+import { backSlotName } from "./back-session.ts";
+import { keepBackSlot, keptBytes } from "./back-slot.ts";
+import { fence } from "./fence.ts";
 import { slotName } from "./move-session.ts";
-import { MoveTarget } from "./move-target.ts";
-import { moveEvidence, readTouched } from "./move-verifier.ts";
+import { guardAndStage, MoveTarget } from "./move-target.ts";
 import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
 import { reachRemoval } from "./removal.ts";
+import { RollbackTarget } from "./rollback-target.ts";
 import type { PostgresServer } from "./server.ts";
 import type { Change } from "./state.ts";
+import { WaysBack } from "./way-back.ts";
 
 const QUERY_MS = 1_000;
 const LOOK_EVERY_MS = 500;
 const LAG_EVERY_MS = 250;
-const TERMINATION_MS = 3_000;
 
 export class ModelPostgresStore extends ModelStore {
   readonly name = "postgres";
   readonly #own: PostgresServer;
   readonly #parts: PostgresStoreParts;
-  readonly #moves = new Map<string, MoveTarget>();
+  /** Parts that are targets; their background goes on between goals. */
+  readonly #targets = new Map<string, MoveTarget | RollbackTarget>();
+  readonly #ways: WaysBack;
 
   constructor(parts: PostgresStoreParts) {
     super(parts.run);
     this.#parts = parts;
     this.#own = parts.own;
     this.failsUntil = parts.failsUntil;
+    this.#ways = new WaysBack(parts, this.#lent);
   }
 
   protected check(duty: Duty, stage: CheckStage): Finding[] {
     return checkPostgres(this.#own, duty, stage);
   }
 
-  /** The part that is a move's target; its background goes on between goals. */
-  #moveTarget(duty: Duty): MoveTarget {
-    const known = this.#moves.get(duty.migrationId);
+  get #lent() {
+    const lent = {
+      call: <T>(what: string, ms: number, signal: AbortSignal, start: (done: (value: T) => void) => void) =>
+        this.call(what, ms, signal, start),
+      administer: (changes: readonly Change[], signal: AbortSignal) => this.#administer(changes, signal),
+      setShares: (duty: Duty, signal: AbortSignal) => this.#setShares(duty, signal),
+      stage: (duty: Duty, signal: AbortSignal): Promise<void> =>
+        guardAndStage(this.#parts, lent, duty, signal),
+    };
+    return lent;
+  }
+
+  #target(duty: Duty): MoveTarget | RollbackTarget {
+    const known = this.#targets.get(duty.migrationId);
     if (known) return known;
-    const made = new MoveTarget({
+    const options = {
       parts: this.#parts,
-      set: (change) => this.set(duty, { goal: this.status(duty.migrationId)?.goal ?? duty.goal, ...change }),
-      lent: {
-        call: (what, timeoutMs, signal, start) => this.call(what, timeoutMs, signal, start),
-        administer: (changes, signal) => this.#administer(changes, signal),
-        setShares: (newest, signal) => this.#setShares(newest, signal),
-      },
-    });
-    this.#moves.set(duty.migrationId, made);
+      set: (change: Partial<StoreStatus>) =>
+        this.set(duty, { goal: this.status(duty.migrationId)?.goal ?? duty.goal, ...change }),
+      lent: this.#lent,
+      ways: this.#ways,
+    };
+    const made = duty.kind === "move" ? new MoveTarget(options) : new RollbackTarget(options);
+    this.#targets.set(duty.migrationId, made);
     return made;
   }
 
   override async close(): Promise<void> {
-    for (const target of this.#moves.values()) target.close();
+    for (const target of this.#targets.values()) target.close();
+    this.#ways.close();
     await super.close();
   }
 
@@ -61,9 +78,15 @@ export class ModelPostgresStore extends ModelStore {
       const administer = (changes: readonly Change[]) => this.#administer(changes, signal);
       this.unwatch(duty);
       const enforce = () => this.#setShares(duty, signal);
-      return reachRemoval({ parts: this.#parts, administer, enforce, set }, duty, signal);
+      const takeDown = () =>
+        duty.role === "source" ? this.#ways.keep(duty, signal) : keepBackSlot(this.#parts, duty, signal);
+      return reachRemoval({ parts: this.#parts, administer, enforce, takeDown, set }, duty, signal);
     }
-    if (duty.kind === "move" && duty.role === "target") return this.#moveTarget(duty).reach(duty, signal);
+    if (duty.kind !== "split" && duty.role === "target") {
+      await this.#target(duty).reach(duty, signal);
+      if (duty.goal === "open") this.#watchOpen(duty);
+      return;
+    }
     switch (duty.goal) {
       case "prepare":
       case "serve":
@@ -71,11 +94,7 @@ export class ModelPostgresStore extends ModelStore {
       case "fence":
         return this.#fence(duty, signal);
       case "yield":
-        this.#own.requirePrimary("yield");
-        await this.#setShares(duty, signal);
-        this.set(duty, { reached: true, stragglers: [] });
-        this.#watchSource(duty);
-        return;
+        return this.#yield(duty, signal);
       case "seed":
       case "follow":
         return this.#follow(duty, signal);
@@ -84,10 +103,11 @@ export class ModelPostgresStore extends ModelStore {
       case "activate":
         return this.#activate(duty, signal);
       case "open":
-        this.unwatch(duty);
         await this.#ensureRunning(signal);
         await this.#setShares(duty, signal);
+        await keepBackSlot(this.#parts, duty, signal);
         this.set(duty, { reached: true, lag: null, verified: true });
+        this.#watchOpen(duty);
         return;
       case "release":
         return duty.role === "source" ? this.#releaseSource(duty, signal) : this.#releaseTarget(duty, signal);
@@ -107,13 +127,18 @@ export class ModelPostgresStore extends ModelStore {
       server.requirePrimary("installing the guard");
       server.guarded = true;
     }
-    const logical = duty.kind === "move";
+    const logical = duty.kind !== "split";
     const kept = logical ? server.logical.publications : server.slots;
-    for (const target of duty.targetPodIds) kept.add(slotName(duty.migrationId, target));
+    // A rollback has nothing to stream of its own.
+    if (duty.kind !== "rollback")
+      for (const target of duty.targetPodIds) kept.add(slotName(duty.migrationId, target));
     if (!server.state.routes.has(duty.migrationId)) {
       const { migrationId, sourcePodId, assignments } = duty;
       for (const [other, staged] of server.state.routes)
-        if ([...assignments.keys()].some((organization) => staged.assignments.has(organization)))
+        if (
+          other !== duty.of &&
+          [...assignments.keys()].some((organization) => staged.assignments.has(organization))
+        )
           throw new CleaveError("ORGANIZATION_CLAIMED", `organizations are staged for ${other}`);
       await this.#administer([{ type: "stage", migrationId, sourcePodId, assignments, logical }], signal);
     }
@@ -131,6 +156,27 @@ export class ModelPostgresStore extends ModelStore {
     this.set(duty, { reached: true, evidence: null, stragglers: [], verified: true, problems: [] });
   }
 
+  async #yield(duty: Duty, signal: AbortSignal): Promise<void> {
+    const server = this.#own;
+    server.requirePrimary("yield");
+    if (duty.forced) {
+      // It comes back although it was to be switched off: nobody is waited for.
+      await guardAndStage(this.#parts, this.#lent, duty, signal);
+      server.terminateHolders(duty.migrationId);
+    }
+    await this.#setShares(duty, signal);
+    await this.#ways.keep(duty, signal);
+    this.set(duty, { reached: true, stragglers: [] });
+    this.#watchSource(duty);
+  }
+
+  #watchOpen(duty: Duty): void {
+    this.unwatch(duty);
+    const look = () => this.set(duty, { keptBytes: keptBytes(this.#own, duty) });
+    if (duty.wayBack.includes(duty.podId)) this.watch(duty, LOOK_EVERY_MS, look);
+    else look();
+  }
+
   #watchSource(duty: Duty): void {
     const server = this.#own;
     this.watch(duty, LOOK_EVERY_MS, () => {
@@ -138,12 +184,13 @@ export class ModelPostgresStore extends ModelStore {
       if (duty.goal === "yield") {
         for (const target of duty.targetPodIds)
           if (duty.shares[target] !== "transferred") this.#dropSlot(duty, target);
-        this.set(duty, { problems: [] });
+        this.set(duty, { problems: [], wayBack: this.#ways.statusOf(duty.migrationId) ?? {} });
       } else {
         const lost = duty.targetPodIds.filter(
           (target) =>
             server.lostFor.has(target) ||
-            server.logical.slots.get(slotName(duty.migrationId, target))?.lost === true,
+            server.logical.slots.get(slotName(duty.migrationId, target))?.lost === true ||
+            server.logical.slots.get(backSlotName(duty.of ?? "", server.podId))?.lost === true,
         );
         const message = `WAL that ${lost.join(", ")} needs is gone: abort the migration and plan it again`;
         const problems = lost.length === 0 ? [] : [{ code: "POSTGRES_SETTING" as const, message }];
@@ -152,98 +199,10 @@ export class ModelPostgresStore extends ModelStore {
     });
   }
 
-  /** Rule 4: one message to the server, which goes on with it although the agent may die. */
   async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
-    const { migrationId, epoch, targetPodIds } = duty;
-    const server = this.#own;
-    if (epoch === null) throw new CleaveError("INTERNAL", "the goal fence has no epoch");
     this.set(duty, { evidence: null, stragglers: [] });
-    await this.run.clock.sleep(0.3, signal);
-    server.requirePrimary("fence");
-    const { clock } = this.run;
-    const startedAt = clock.monotonic();
-    const graceMs = duty.settings.cutover.drainGraceMs;
-    const token = `${this.run.host.id}-${Math.floor(this.#parts.chance.next() * 1e9)}`;
-    let outcome: { token: string } | Error | null = null;
-    const { starts } = server;
-    const fence = server.queueFence(migrationId, () => flip());
-    const flip = () => {
-      // The lock of flips: a change whose commit is on its way, though its agent may be gone, comes first.
-      if (server.administering > 0) {
-        this.run.world.after(0.5, `${server.podId} flip waits`, () => {
-          if (server.starts === starts) flip();
-        });
-        return;
-      }
-      const shares = [...(server.state.shares.get(migrationId) ?? [])].filter(([target]) =>
-        targetPodIds.includes(target as never),
-      );
-      const finish = (value: { token: string } | Error) => {
-        server.leaveQueue(fence);
-        outcome = value;
-      };
-      const late = shares.find(
-        ([, share]) =>
-          (share.epoch ?? 0) > epoch ||
-          share.phase === "transferred" ||
-          share.phase === "opened" ||
-          // Each epoch is raised once: it may have been lowered while this waited for writers.
-          (share.epoch === epoch && share.phase !== "fenced"),
-      );
-      if (late || shares.length !== targetPodIds.length) {
-        finish(new CleaveError("COMMAND_NOT_POSSIBLE", "the fence comes too late or is not staged"));
-        return;
-      }
-      const known = server.state.markers.get(`${migrationId}/${epoch}`);
-      const isUp = shares.every(([, share]) => share.phase === "fenced" && share.epoch === epoch);
-      if (isUp && known !== undefined) {
-        finish({ token: known });
-        return;
-      }
-      const phases = Object.fromEntries(targetPodIds.map((target) => [target, "fenced" as const]));
-      const changes: Change[] = [
-        { type: "shares", migrationId, epoch, phases },
-        {
-          type: "marker",
-          migrationId,
-          epoch,
-          token,
-          verified: server.state.verified.get(migrationId) ?? null,
-        },
-      ];
-      server.administer(changes, () => finish({ token }));
-    };
-    let stragglers = 0;
-    try {
-      while (outcome === null) {
-        await clock.sleep(outcome === null && stragglers === 0 ? 1.5 : 10, signal);
-        if (server.starts !== starts) throw new CleaveError("POSTGRES_UNREACHABLE", "the server went away");
-        const elapsedMs = clock.monotonic() - startedAt;
-        if (outcome !== null || elapsedMs < graceMs) continue;
-        stragglers += server.terminateHolders(migrationId);
-        if (elapsedMs > graceMs + TERMINATION_MS)
-          throw new CleaveError("DRAIN_INCOMPLETE", "still in flight");
-      }
-    } catch (error) {
-      // The cancel reaches the server a moment later: the flip may have happened by then.
-      this.run.world.after(1, `${server.podId} fence cancelled`, () => {
-        if (!fence.held) server.leaveQueue(fence);
-      });
-      throw error;
-    }
-    const settled = outcome as { token: string } | Error;
-    if (settled instanceof Error) throw settled;
-    const verified = server.state.verifiedAt.get(`${migrationId}/${epoch}`) ?? null;
-    const evidence = {
-      epoch,
-      digest:
-        duty.kind === "move"
-          ? moveEvidence(server, { ...settled, verified }, readTouched(server, migrationId, verified))
-          : `${server.systemId}/${server.timeline}/${settled.token}`,
-      details: { position: server.position },
-    };
-    const names = stragglers === 0 ? [] : [`terminated ${stragglers} transactions`];
-    this.set(duty, { reached: true, evidence, stragglers: names });
+    const found = await fence(this.#parts, duty, signal);
+    this.set(duty, { reached: true, ...found });
     this.#watchSource(duty);
   }
 
@@ -377,6 +336,7 @@ export class ModelPostgresStore extends ModelStore {
       throw new CleaveError("POSTGRES_LINEAGE", "the marker is not in this server's history");
     await this.call<void>("promotion", 20_000, signal, (done) => own.promote(done));
     await this.#setShares(duty, signal);
+    await keepBackSlot(this.#parts, duty, signal);
     this.set(duty, { reached: true, lag: null, verified: true });
   }
 
