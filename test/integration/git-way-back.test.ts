@@ -75,6 +75,18 @@ it("refs, HEAD, config, hooks, attributes, new and deleted repositories arrive; 
   await mustGit(["-C", here("blue/one.git"), "update-ref", "refs/heads/x", "refs/heads/main"]);
 }, 60_000);
 
+it("the first write of all is not missed, whoever looks when: no sweep comes to help", async () => {
+  await pods.remove();
+  pods = await GitWayBackPods.create({ sweepSeconds: 3_600 });
+  await pods.source.pod.repository("red/one.git");
+  await pods.opened();
+  await mustGit(["-C", there("red/one.git"), "update-ref", "refs/heads/first", "refs/heads/main"]);
+  await eventually(async () => {
+    expect(await pods.source.pod.refs("red/one.git")).toContain("refs/heads/first");
+  }, 20_000);
+  await pods.level();
+}, 60_000);
+
 it("what is damaged in the dormant copy is mended; what the new Pod cannot read is named, and its copy kept", async () => {
   await pods.opened();
   await pods.level();

@@ -78,6 +78,19 @@ it("what is written and deleted arrives, from the very first write on; neighbour
   expect(source.status().problems).toEqual([]);
 }, 60_000);
 
+it("the first write of all is not missed, whoever looks when: no sweep comes to help", async () => {
+  pods.config = { sweepSeconds: 3_600, verifyPauseSeconds: 0.02 };
+  for (const pod of [target, source]) {
+    await pod.kill();
+    await pods.restart(pod);
+  }
+  await pods.opened();
+  await target.write("uploads/red/a", "changed first");
+  await target.remove("uploads/red/b");
+  await equal();
+  expect(await source.read("uploads/red/a")).toBe("changed first");
+}, 60_000);
+
 it("what is damaged, lost or made in the dormant copy is mended", async () => {
   await pods.opened();
   await pods.level();

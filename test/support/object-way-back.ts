@@ -19,6 +19,7 @@ export class ObjectWayBackPods {
   wayBack: readonly PodId[] = [TARGET];
   rollbacks: readonly RollbackShare[] = [];
   forced = false;
+  config: Parameters<ObjectPod["start"]>[1] = EAGER;
   readonly returning: Duty["assignments"] = new Map([[RED, SOURCE]]);
 
   constructor(folder: string) {
@@ -28,14 +29,14 @@ export class ObjectWayBackPods {
 
   async start(): Promise<void> {
     await this.source.start();
-    await this.target.start(this.source.peer(), EAGER);
+    await this.target.start(this.source.peer(), this.config);
     // A source that was there before its target learns of it as after a change of its configuration.
     await this.source.kill();
     await this.restart(this.source);
   }
 
   async restart(pod: ObjectPod): Promise<void> {
-    await pod.start((pod === this.source ? this.target : this.source).peer(), EAGER);
+    await pod.start((pod === this.source ? this.target : this.source).peer(), this.config);
   }
 
   async opened(): Promise<void> {
