@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
-import { NatsConfig } from "../protocol/adapters/nats-config.ts";
+import { NatsConfig, withAbsolutePaths } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId } from "../protocol/ids.ts";
 import { GuardConfig } from "./guard/config.ts";
@@ -96,11 +96,7 @@ export async function loadAgentConfig(path: string): Promise<AgentConfig> {
     stateDirectory: at(file.stateDirectory),
     ownershipFile: at(file.ownershipFile),
     peerToken: peerToken ?? (await tokenFrom(at(peerTokenFile ?? ""), path)),
-    nats: {
-      ...nats,
-      ...optional("passwordFile", nats.passwordFile),
-      ...optional("tokenFile", nats.tokenFile),
-    },
+    nats: withAbsolutePaths(nats, at),
     postgres: {
       ...postgres,
       dataDirectory: at(postgres.dataDirectory),

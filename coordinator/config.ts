@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path";
 import { createSecureContext } from "node:tls";
 import { parse } from "yaml";
 import { z } from "zod";
-import { NatsConfig } from "../protocol/adapters/nats-config.ts";
+import { NatsConfig, withAbsolutePaths } from "../protocol/adapters/nats-config.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import { PodId, StoreName } from "../protocol/ids.ts";
 import { type AccessToken, ROLES } from "./api/roles.ts";
@@ -134,17 +134,11 @@ export async function loadCoordinatorConfig(path: string): Promise<CoordinatorCo
   if (!parsed.success) throw new CleaveError("CONFIG_INVALID", `${path}: ${z.prettifyError(parsed.error)}`);
   const { token, tokenFile, tokens, listen, ...file } = parsed.data;
   const absolute = (name?: string) => (name === undefined ? undefined : resolve(folder, name));
-  const { passwordFile, tokenFile: natsTokenFile, ...nats } = file.nats;
-  const natsPaths = { passwordFile: absolute(passwordFile), tokenFile: absolute(natsTokenFile) };
   const stateDirectory = absolute(file.stateDirectory);
   return {
     ...file,
     ...(stateDirectory === undefined ? {} : { stateDirectory }),
-    nats: {
-      ...nats,
-      ...(natsPaths.passwordFile === undefined ? {} : { passwordFile: natsPaths.passwordFile }),
-      ...(natsPaths.tokenFile === undefined ? {} : { tokenFile: natsPaths.tokenFile }),
-    },
+    nats: withAbsolutePaths(file.nats, (name) => resolve(folder, name)),
     listen: { host: listen.host, port: listen.port },
     webhooks: await Promise.all(
       file.webhooks.map(async ({ secretFile, ...webhook }) => ({

@@ -3,7 +3,7 @@
  * serving without NATS; and it says so every few seconds.
  */
 import { readFile } from "node:fs/promises";
-import { type ConnectionOptions, connect, type NatsConnection } from "nats";
+import { type ConnectionOptions, connect, type NatsConnection, type TlsOptions } from "nats";
 import { CleaveError, type ErrorCode } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Logger } from "../ports/logger.ts";
@@ -41,6 +41,11 @@ export class NatsLink {
   /** Resolves with the first connection, which then reconnects by itself. @throws CleaveError NATS_UNREACHABLE once closed. */
   ready(): Promise<NatsConnection> {
     return this.#ready;
+  }
+
+  /** Under which subjects answers to this process arrive; undefined: where all processes' do. */
+  get inboxPrefix(): string | undefined {
+    return this.#config.inboxPrefix;
   }
 
   connected(): boolean {
@@ -145,7 +150,7 @@ export class NatsLink {
   }
 
   async #options(): Promise<ConnectionOptions> {
-    const { servers, user, token, name } = this.#config;
+    const { servers, user, token, name, tls, inboxPrefix } = this.#config;
     const password = await secret(this.#config.password, this.#config.passwordFile);
     const heldToken = await secret(token, this.#config.tokenFile);
     return {
@@ -154,6 +159,8 @@ export class NatsLink {
       ...(user === undefined ? {} : { user }),
       ...(password === undefined ? {} : { pass: password }),
       ...(heldToken === undefined ? {} : { token: heldToken }),
+      ...(tls === undefined ? {} : { tls: tlsOptions(tls) }),
+      ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
       timeout: CONNECT_TIMEOUT_MS,
       pingInterval: PING_INTERVAL_MS,
       maxPingOut: 2,
@@ -164,6 +171,15 @@ export class NatsLink {
       ignoreAuthErrorAbort: true,
     };
   }
+}
+
+/** The files are read with every connection, so that a renewed certificate needs no restart. */
+function tlsOptions({ caFile, certificateFile, keyFile }: NonNullable<NatsConfig["tls"]>): TlsOptions {
+  return {
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(certificateFile === undefined ? {} : { certFile: certificateFile }),
+    ...(keyFile === undefined ? {} : { keyFile }),
+  };
 }
 
 async function secret(value: string | undefined, file: string | undefined): Promise<string | undefined> {

@@ -140,7 +140,7 @@ export class LogDelivery implements LogSubscription {
       return;
     }
     this.#drop();
-    const inbox = createInbox();
+    const inbox = createInbox(this.#options.link.inboxPrefix);
     const subscription = connection.subscribe(inbox, {
       callback: (error, message) => {
         if (this.#subscription !== subscription) return;
