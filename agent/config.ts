@@ -17,7 +17,7 @@ const Path = z.string().min(1);
 /** Guessing it would open every repository and object of the Pod. */
 const Token = z.string().min(16, "a token has at least 16 characters").max(1_000);
 
-const AgentFile = z
+export const AgentFile = z
   .strictObject({
     /** This Pod. */
     podId: PodId,

@@ -32,7 +32,7 @@ const NamedToken = z
     error: "give either tokenFile or tokenVariable",
   });
 
-const CoordinatorFile = z
+export const CoordinatorFile = z
   .strictObject({
     /** Names this process in the log; by default `coordinator`. */
     id: z

@@ -6,6 +6,7 @@ import { ERRORS } from "../protocol/errors.ts";
 import { migrationMachine } from "../protocol/migration-machine.ts";
 import { type Exposer, METRICS, type MetricSpec } from "../protocol/telemetry/catalogue.ts";
 import { apiTypes } from "./api-types.ts";
+import { CONFIGURATION_PAGE, configurationPage } from "./configuration.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 
@@ -137,5 +138,6 @@ if (import.meta.main) {
   writeFileSync(API_TYPES_FILE, apiTypes(JSON.parse(api)));
   writeFileSync(ERRORS_PAGE, errorsPage());
   writeFileSync(LIFECYCLE_PAGE, lifecyclePage(readFileSync(LIFECYCLE_PAGE, "utf8")));
+  writeFileSync(CONFIGURATION_PAGE, configurationPage());
   writeFileSync(TELEMETRY_PAGE, metricsPage(readFileSync(TELEMETRY_PAGE, "utf8")));
 }

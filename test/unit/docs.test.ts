@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
+import { CONFIGURATION_PAGE, configurationPage } from "../../scripts/configuration.ts";
 import {
   API_FILE,
   API_PAGE,
@@ -23,4 +24,7 @@ it("docs/openapi.json is the API as it is", async () => {
   expect(readFileSync(API_FILE, "utf8")).toBe(description);
   const page = readFileSync(API_PAGE, "utf8");
   expect(page).toBe(apiPage(page, description));
+});
+it("docs/configuration.md is what the schemas say", () => {
+  expect(readFileSync(CONFIGURATION_PAGE, "utf8")).toBe(configurationPage());
 });
