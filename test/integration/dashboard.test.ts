@@ -126,6 +126,7 @@ describe.skipIf(!hasChromium())("the dashboard", () => {
     await press("Escape");
     expect(await focused(), "where the reader was").toBe("Abort…");
     await press("Enter");
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.type("not tonight");
     await press("Tab");
     await page.keyboard.type("split-1");
@@ -135,7 +136,7 @@ describe.skipIf(!hasChromium())("the dashboard", () => {
       .getByText(/aborted; the source serves as before because: not tonight operator:alice/)
       .waitFor();
 
-    await fixture.killCoordinator();
+    await fixture.endCoordinator("SIGKILL");
     await page.getByText(/^Not connected, as of/).waitFor();
     await page.getByRole("alert").getByText("What you see is old").waitFor();
     await fixture.startCoordinator();
@@ -145,5 +146,47 @@ describe.skipIf(!hasChromium())("the dashboard", () => {
     function focused(): Promise<string> {
       return page.evaluate("document.activeElement.innerText.trim()");
     }
+  });
+
+  it("rolls one organization back, and says what a coordinator with a checkpoint cannot show", async () => {
+    fixture = await startDashboard();
+    await fixture.plan({
+      migration: "split-1",
+      settings: {
+        settlingMs: 50,
+        cutover: { approval: "auto", readLeaseMs: 200 },
+        retention: { wayBack: "replicated" },
+      },
+    });
+    await fixture.command("split-1", "start");
+    await fixture.reaches("split-1", "retaining");
+    const { page, wrongs } = await openPage(browser, fixture.url);
+    await page.getByRole("link", { name: "split-1" }).click();
+    await page.getByRole("heading", { name: "Way back to pod-0" }).waitFor();
+    const row = page.getByRole("row", { name: /org-2/ });
+    await row.waitFor();
+    expect(await row.getByRole("cell").allTextContents()).toEqual(["org-2", "pod-101", "pod-101"]);
+
+    await page.getByRole("button", { name: "Roll back…" }).click();
+    await page.getByLabel("Pod that has the organizations").selectOption("pod-101");
+    await page.getByLabel(/^Organizations, one a line/).fill("org-1");
+    await page.getByLabel(/to confirm/).fill("split-1");
+    const confirm = page.getByRole("dialog").getByRole("button", { name: "Roll back" });
+    await confirm.click();
+    await page.getByRole("alert").getByText(/org-1/).waitFor();
+    await page.getByLabel(/^Organizations, one a line/).fill("org-2");
+    await confirm.click();
+    await page.getByRole("heading", { level: 1, name: /split-1-back-1 .*retaining/ }).waitFor();
+    await row.getByRole("cell", { name: "pod-0" }).nth(1).waitFor();
+    expect(await row.getByRole("cell").allTextContents()).toEqual(["org-2", "pod-0", "pod-0"]);
+    expect(await page.getByRole("columnheader", { name: "rows" }).count(), "no WAL is copied back").toBe(1);
+
+    await fixture.endCoordinator("SIGTERM");
+    await fixture.startCoordinator();
+    await page.reload();
+    await page.getByText(/^The coordinator began with a checkpoint/).waitFor();
+    expect(await page.getByRole("slider").count()).toBe(0);
+    expect(await page.locator(".node.present").getAttribute("data-state")).toBe("retaining");
+    expect(await wrongs()).toEqual([]);
   });
 });

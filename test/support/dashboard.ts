@@ -36,7 +36,8 @@ export interface DashboardFixture {
   command(migrationId: string, command: string, body?: unknown): Promise<void>;
   lifecycle(migrationId: string): Promise<string>;
   reaches(migrationId: string, lifecycle: string): Promise<void>;
-  killCoordinator(): Promise<void>;
+  /** SIGKILL; with SIGTERM it leaves a checkpoint. */
+  endCoordinator(signal: "SIGKILL" | "SIGTERM"): Promise<void>;
   startCoordinator(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -72,6 +73,7 @@ async function start(
   const file = join(folder, "coordinator.yaml");
   const configuration = {
     listen: { port },
+    stateDirectory: "state",
     nats: { servers: nats.url },
     cluster: { pods: podIds, defaultPod: "pod-0" },
     ...(token === undefined ? {} : { token }),
@@ -85,14 +87,14 @@ async function start(
       if (!(await fetch(`${url}/ready`)).ok) throw new Error("not ready");
     }, 60_000);
   };
-  const killCoordinator = async () => {
+  const endCoordinator = async (signal: "SIGKILL" | "SIGTERM") => {
     if (child === null || child.exitCode !== null) return;
     const exited = once(child, "exit");
-    child.kill("SIGKILL");
+    child.kill(signal);
     await exited;
     child = null;
   };
-  endings.push(killCoordinator);
+  endings.push(() => endCoordinator("SIGKILL"));
   await startCoordinator();
 
   const stores = new Map<string, ObedientStore>();
@@ -169,7 +171,7 @@ async function start(
         if (found.lifecycle !== wanted)
           throw new Error(`${id} is ${found.lifecycle}, not ${wanted}: ${found.waitingFor.join("; ")}`);
       }, 20_000),
-    killCoordinator,
+    endCoordinator,
     startCoordinator,
   };
 }

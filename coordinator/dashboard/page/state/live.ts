@@ -25,6 +25,16 @@ export function measuredOf(migrationId: string): Measured | null {
 
 export const fenceUp = computed(() => status.value?.migrations.some((one) => one.fence !== null) ?? false);
 
+/** Changes with every transfer and revocation: who serves what is another thing then. */
+export const routesChanged = computed(
+  () =>
+    status.value?.migrations
+      .map(({ transfer, pods }) =>
+        transfer === null ? "" : `${transfer.routeVersion}${pods.map(({ share }) => share).join()}`,
+      )
+      .join(" ") ?? "",
+);
+
 export function followStatus(signal: AbortSignal): Promise<void> {
   return listen<ClusterStatus>(
     {

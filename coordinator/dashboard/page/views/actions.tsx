@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { MigrationStatus } from "../../../ports.ts";
 import { type Action, actionsOf, bodyOf, type Filled } from "../model/commands.ts";
 import { announce } from "../state/announcements.ts";
@@ -54,7 +54,8 @@ function Confirmation({ action, migration, onClose }: ConfirmationProps) {
   const [sending, setSending] = useState(false);
   const [refused, setRefused] = useState<Refused | null>(null);
   const keys = useRef(new Map<string, string>());
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before anything else is typed: what follows the key that opened it is meant for it.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   const possible = migration.possibleCommands.includes(action.command);
   const complete =
     (!action.dangerous || typed === migrationId) &&

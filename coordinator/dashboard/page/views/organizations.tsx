@@ -2,6 +2,7 @@ import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import type { CoordinatorService, MigratedOrganization } from "../../../ports.ts";
 import { type Page, Rows, rowsInSight } from "../model/rows.ts";
 import { askJson, Refused } from "../state/client.ts";
+import { routesChanged } from "../state/live.ts";
 import { Scrollable } from "./scrollable.tsx";
 
 type Answer = Awaited<ReturnType<CoordinatorService["organizations"]>>;
@@ -39,7 +40,12 @@ export function Organizations({ migrationId, total }: OrganizationsProps) {
           onInput={(event) => setSearch(event.currentTarget.value)}
         />
       </label>
-      <List key={wanted} migrationId={migrationId} search={wanted} total={total} />
+      <List
+        key={`${wanted} ${routesChanged.value}`}
+        migrationId={migrationId}
+        search={wanted}
+        total={total}
+      />
     </section>
   );
 }

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { operator, signIn, token, tokenRefused, tokenWanted } from "../state/client.ts";
 
 /** A token for this tab, and the name that goes into the log. */
@@ -8,7 +8,7 @@ export function SignIn({ onSignedIn }: { onSignedIn: () => void }) {
   /** The event of a close comes later, when the form may be wanted again. */
   const closing = useRef(false);
   const open = tokenWanted.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (open && !dialog.current?.open) {
       form.current?.reset();
       dialog.current?.showModal();
