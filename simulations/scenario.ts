@@ -97,9 +97,17 @@ function withWayBack(scenario: Scenario, chance: Chance, withFaults: boolean): S
   const wayBack = drawWayBack(chance.fork("operator"), { isMove, targets, isFinalized });
   const hosts = ["c1", "c2", "pod-0", ...TARGETS.slice(0, targets)];
   const more = withFaults ? drawWayBackFaults(chance.fork("faults"), hosts, targets) : [];
+  const pause: Incident = {
+    command: "pause",
+    on: "Opened",
+    afterMs: chance.fork("pause").whole(100, 3_000),
+    target: 0,
+  };
+  const pauses = withFaults && chance.fork("pauses").chance(0.15);
   return {
     ...scenario,
     wayBack,
+    incidents: pauses ? [...scenario.incidents, pause] : scenario.incidents,
     // The plan's own time would end what the operator wants to roll back; and what is lost cannot be cleaned.
     retention:
       scenario.retention == null || wayBack.lost !== null ? null : { ...scenario.retention, forMs: null },

@@ -11,6 +11,7 @@ import { noEarlyDeletion } from "./i07-no-early-deletion.ts";
 import { replay } from "./i08-replay.ts";
 import { exits } from "./i09-exits.ts";
 import { reversibility } from "./i10-reversibility.ts";
+import { nothingLeft } from "./leftovers.ts";
 import { newestLife } from "./rule-03-newest-life.ts";
 import { deletion } from "./rule-10-deletion.ts";
 import { standsStill } from "./rule-13-stands-still.ts";
@@ -31,6 +32,7 @@ export function allCheckers(facts: Facts): Checker[] {
     reversibility(facts),
     exactCopies(facts),
     wayBackCopies(facts),
+    nothingLeft(facts),
     newestLife(facts),
     deletion(facts),
     standsStill(facts),

@@ -38,6 +38,15 @@ export function reversibility({ truth, cluster, violated }: Facts): Checker {
 
   return {
     invariant: "I10",
+    /** An operator gives up what is gone: a fault may have cost the WAL, but nobody drops the slot before. */
+    appended(record) {
+      for (const event of record.events) {
+        if (event.type !== "WayBackGivenUp") continue;
+        const { postgres, isLost } = cluster.pod(event.podId);
+        if (!isLost && !postgres.logical.slots.has(backSlotName(event.migrationId, event.podId)))
+          violated("I10", `the slot of the way back from ${event.podId} was gone before that was given up`);
+      }
+    },
     committed(podId, store, organization, write) {
       const key = `${podId} ${store} ${organization}`;
       const known = written.get(key);

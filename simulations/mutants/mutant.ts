@@ -26,6 +26,8 @@ export interface Mutant {
   readonly says: string;
   /** It is one of moves: the seeds that hunt it plan nothing else. */
   readonly moves?: true;
+  /** It is one of the way back: the seeds that hunt it keep one. */
+  readonly waysBack?: true;
   readonly edits: readonly Edit[];
 }
 

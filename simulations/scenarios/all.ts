@@ -2,6 +2,7 @@ import { LIFECYCLE_STORIES } from "./lifecycle.ts";
 import { MOVE_STORIES } from "./moves.ts";
 import { PEER_STORIES, VERSION_STORIES } from "./peers.ts";
 import { RETENTION_STORIES } from "./retention.ts";
+import { ROLLBACK_STORIES } from "./rollbacks.ts";
 import type { NamedStory } from "./story.ts";
 
 export const SCENARIOS: readonly NamedStory[] = [
@@ -10,6 +11,7 @@ export const SCENARIOS: readonly NamedStory[] = [
   ...VERSION_STORIES,
   ...MOVE_STORIES,
   ...RETENTION_STORIES,
+  ...ROLLBACK_STORIES,
 ];
 
 /** @throws Error naming all of them when there is none of that name. */

@@ -64,6 +64,9 @@ export const operatorAborts: Happening = { command: "abort", target: 0 };
 export const operatorPauses: Happening = { command: "pause", target: 0 };
 /** The target by its place. */
 export const operatorRevokes = (target: number): Happening => ({ command: "revoke", target });
+export const operatorFinalizes: Happening = { command: "finalize", target: 0 };
+/** All that a target took over, by its place. */
+export const operatorRollsBack = (target: number): Happening => ({ command: "rollback", target });
 /** Of the source of a move. */
 export const loseSnapshots = to("snapshot-loss");
 export const bringAForeignRow = to("membership-change");

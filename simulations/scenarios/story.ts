@@ -39,6 +39,8 @@ export interface Timing {
   readonly nth?: number;
   /** By itself over after so long, whatever the story says of healing. */
   readonly forMs?: number;
+  /** The state is that of the first rollback. */
+  readonly of?: "rollback";
 }
 
 interface Moment {
@@ -110,7 +112,8 @@ export class Story {
       const { ends } = report;
       const end = ends[firstOf(report)];
       if (end !== lifecycle) return `the migration ended as ${end}, not as ${lifecycle}`;
-      const last = Object.values(ends).at(-1);
+      // A rollback may come to nothing; whoever wants one says so.
+      const last = Object.entries(ends).findLast(([id]) => !id.includes("-back-"))?.[1];
       return last === "retaining" || last === "completed" ? null : `the last plan ended as ${last}`;
     });
   }
@@ -162,9 +165,10 @@ export class Story {
     const faults: Fault[] = [];
     const incidents: Incident[] = [];
     for (const { state, happening, timing } of this.#moments) {
-      const on = ENTERED_BY[state];
+      const on = timing.of && state === "planned" ? "RollbackPlanned" : ENTERED_BY[state];
       // Each target opens; with the last of them the state is entered.
-      const nth = timing.nth ?? (state === "retaining" && move === undefined ? given.targets : 1);
+      const opened = state === "retaining" && move === undefined ? given.targets : 1;
+      const nth = timing.nth ?? opened + (timing.of && state !== "planned" ? 1 : 0);
       const afterMs = timing.afterMs ?? 0;
       if ("command" in happening) incidents.push({ ...happening, on, afterMs });
       else
