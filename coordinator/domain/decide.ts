@@ -2,7 +2,7 @@
  * All policy: what happens next, and which commands are possible. Pure; every guard of the protocol is here.
  * `decideNext` and `decideCommand` return the events of one record, or none.
  */
-import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type ClusterState, type Migration, rollbacksOf, wayBackOf } from "../../protocol/cluster.ts";
 import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Finding } from "../../protocol/evidence.ts";
@@ -100,9 +100,13 @@ function decideMigration(
   }
 }
 
-/** When the plan itself ends the retention: once, since what spoke against it is for an operator to look at. */
-function retentionEndsAt({ context, settings }: Migration): number | null {
+/**
+ * When the plan itself ends the retention: once, since what spoke against it is for an operator to look at; and not while
+ * a rollback lives, which needs what the end would take down.
+ */
+function retentionEndsAt(state: ClusterState, { migrationId, context, settings }: Migration): number | null {
   const { forMs } = settings.retention;
+  if (rollbacksOf(state, migrationId).some(({ lifecycle }) => !isOver(lifecycle))) return null;
   if (forMs === null || context.transfer === null || context.removalCheck?.end) return null;
   return context.transfer.at + forMs;
 }
@@ -116,7 +120,7 @@ function decideRetention(
   const base = { v: 1 as const, migrationId: migration.migrationId };
   const check = migration.context.removalCheck;
   if (!check?.open) {
-    const endsAt = retentionEndsAt(migration);
+    const endsAt = retentionEndsAt(state, migration);
     if (endsAt === null || now < endsAt) return NOTHING;
     mark("retention-ended-by-plan");
     return [{ type: "RemovalCheckStarted", ...base, end: true }];
@@ -299,7 +303,7 @@ export function nextDeadlineAt(state: ClusterState, observations: Observations):
     const behind = observations.behindSince.get(id);
     if (fenceUp && fence) return [fence.deadlineAt];
     if (migration.context.paused !== null) return [];
-    const endsAt = migration.lifecycle === "retaining" ? retentionEndsAt(migration) : null;
+    const endsAt = migration.lifecycle === "retaining" ? retentionEndsAt(state, migration) : null;
     if (endsAt !== null) return [endsAt];
     if (migration.lifecycle === "activating" && transfer && !transfer.forced)
       return [transfer.at + migration.settings.cutover.openWithinMs];

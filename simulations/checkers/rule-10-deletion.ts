@@ -26,6 +26,8 @@ export function deletion({ truth, cluster, violated }: Facts): Checker {
       for (const migration of truth.migrations()) {
         if (migration.lifecycle !== "completed") continue;
         const { shares } = migration.context;
+        // What a rollback did not take over stays as the migration before has it, on both sides.
+        if (migration.of !== null && !Object.values(shares).includes("opened")) continue;
         const named = truth.assignments(migration);
         for (const podId of [migration.sourcePodId, ...migration.context.targetPodIds]) {
           const isSplitTarget = migration.kind === "split" && shares[podId] !== undefined;
@@ -33,8 +35,6 @@ export function deletion({ truth, cluster, violated }: Facts): Checker {
           for (const organization of cluster.organizations) {
             if (!isSplitTarget && !named.has(organization as never)) continue;
             if (truth.authority(organization).podId === podId) continue;
-            // What a rollback did not take over is what the migration before retains.
-            if (migration.of !== null && shares[podId] === "revoked") continue;
             for (const store of STORES)
               if (contentOf(cluster.pod(podId), store, organization).length > 0)
                 violated(

@@ -36,7 +36,7 @@ describe("simulation", () => {
 
   it("passes every seed that once failed", async () => {
     const again = past.map(({ seed, moves }) =>
-      moves ? { seed } : { seed, scenario: drawScenario(seed, true, "never") },
+      moves ? { seed } : { seed, scenario: drawScenario(seed, true, "never", "never") },
     );
     expect(failuresOf(await runJobs(again))).toEqual([]);
   });

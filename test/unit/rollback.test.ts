@@ -4,7 +4,7 @@ import { dutiesOf } from "../../agent/domain/react.ts";
 import { mayRemove } from "../../agent/domain/removal.ts";
 import { decideCommand, decidePlan, possibleCommands } from "../../coordinator/domain/commands.ts";
 import { wayBackBehind } from "../../coordinator/domain/consensus.ts";
-import { decideNext } from "../../coordinator/domain/decide.ts";
+import { decideNext, nextDeadlineAt } from "../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../coordinator/domain/observations.ts";
 import { decideRollback, findRollback, type RollbackRequest } from "../../coordinator/domain/rollback.ts";
 import { digestOf, encodeAssignments } from "../../protocol/assignments.ts";
@@ -284,6 +284,17 @@ describe("the way back of what retains", () => {
       "MigrationAborted",
     ]);
     expect(decideNext(fold([givenUp], transferred), noObservations, 1_000)).toEqual([]);
+  });
+
+  it("the plan's time does not end the retention under a rollback: it waits until that is over", () => {
+    const late = 10_000_000;
+    const timed = fold(toRetaining({ retention: { wayBack: "replicated", forMs: 1_000 } }));
+    expect(types(decideNext(timed, noObservations, late))).toEqual(["RemovalCheckStarted"]);
+    const withRollback = fold(plan(timed), timed);
+    expect(decideNext(withRollback, noObservations, late)).toEqual([]);
+    expect(nextDeadlineAt(withRollback, noObservations)).toBeNull();
+    const aborted = fold([{ type: "MigrationAborted", ...of, reason: "no" }], withRollback);
+    expect(types(decideNext(aborted, noObservations, late))).toEqual(["RemovalCheckStarted"]);
   });
 
   it("what it did not take over, the split still retains: cleaning the rollback leaves it", () => {
