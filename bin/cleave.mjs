@@ -20,6 +20,9 @@ function entryOf([command, ...rest]) {
   // `cleave help agent` and `cleave --json checksum …` mean what they say.
   if (command === "help" && Object.hasOwn(ENTRIES, rest[0] ?? "")) return [ENTRIES[rest[0]], "--help"];
   if (Object.hasOwn(ENTRIES, command ?? "")) return [ENTRIES[command], ...rest];
+  // What a Pod's machine is asked is the agent's part of the doctor.
+  const ofPod = rest.some((one) => one === "--agent-config" || one.startsWith("--agent-config="));
+  if (command === "doctor" && ofPod) return ["agent/cli-doctor.ts", ...rest];
   return ["coordinator/cli/main.ts", ...(command === undefined ? [] : [command]), ...rest];
 }
 

@@ -260,6 +260,14 @@ export const ERRORS = {
     "Check that it runs and that `peers` of this agent's configuration is right; the migration waits.",
   ],
   PEER_UNAUTHORIZED: ["Another Pod's agent refused the token.", "Use the same `peerToken` on all agents."],
+  AGENT_SILENT: [
+    "A Pod's agent does not report, or does not answer.",
+    "Look at its machine: start it with `cleave agent --config FILE`, read its log, and run `cleave doctor --agent-config FILE` there.",
+  ],
+  SECRET_READABLE: [
+    "A file with a password or a token can be read by others than its owner.",
+    "Take the right away: `chmod 600 FILE`. If others could have read it, replace the secret.",
+  ],
   CLOCK_SKEW: ["A Pod's clock differs too much from the coordinator's.", "Synchronise the clocks (NTP)."],
   WRITE_FENCED: [
     "The organization is read-only for a moment.",

@@ -6,6 +6,7 @@ import { registerCompletionCommand } from "./completion.ts";
 import { contextOf, DEFAULT_URL, examples, httpUrl } from "./context.ts";
 import { registerDecisionCommands } from "./decisions.ts";
 import { registerDiagnoseCommand } from "./diagnose.ts";
+import { registerDoctorCommand } from "./doctor.ts";
 import { EXIT, EXIT_MEANINGS, exitCodeOf } from "./exit.ts";
 import { plain } from "./format.ts";
 import { registerHistoryCommand } from "./history.ts";
@@ -53,6 +54,7 @@ export function createProgram(): Command {
   registerRollbackCommands(program, context);
   registerReadCommands(program, context);
   registerWaitCommand(program, context);
+  registerDoctorCommand(program, context);
   registerDiagnoseCommand(program, context);
   registerCompletionCommand(program, context);
   registerHistoryCommand(program, context);

@@ -1,5 +1,13 @@
 /** The log on NATS JetStream: one stream, one subject, one total order, appended by compare-and-set (rule 1). */
-import { DiscardPolicy, type JetStreamManager, NatsError, nanos, RetentionPolicy, StorageType } from "nats";
+import {
+  DiscardPolicy,
+  type JetStreamManager,
+  NatsError,
+  nanos,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+} from "nats";
 import { encodeRecord, MAX_MESSAGE_BYTES } from "../codec.ts";
 import { CleaveError, invariant } from "../errors.ts";
 import type { LogRecord, ReadRecord } from "../events.ts";
@@ -163,6 +171,13 @@ export class NatsEventLog implements EventLog {
   }
 }
 
+/** Whether a stream is one that never forgets a record, with the log's subject and no other. */
+export function keepsEverything(config: StreamConfig): boolean {
+  const { deny_delete, deny_purge, max_msgs, max_bytes, max_age, subjects } = config;
+  const keepsAll = deny_delete && deny_purge && max_msgs < 0 && max_bytes < 0 && max_age === 0;
+  return keepsAll && subjects.length === 1 && subjects[0] === LOG_SUBJECT;
+}
+
 /** @throws CleaveError CONFIG_INVALID when a stream of that name exists that may forget records. */
 async function ensureStream(manager: JetStreamManager, options: NatsEventLogOptions): Promise<void> {
   const existing = await manager.streams.info(LOG_STREAM).catch((error: unknown) => {
@@ -170,9 +185,7 @@ async function ensureStream(manager: JetStreamManager, options: NatsEventLogOpti
     throw error;
   });
   if (existing) {
-    const { deny_delete, deny_purge, max_msgs, max_bytes, max_age, subjects } = existing.config;
-    const keepsAll = deny_delete && deny_purge && max_msgs < 0 && max_bytes < 0 && max_age === 0;
-    if (keepsAll && subjects.length === 1 && subjects[0] === LOG_SUBJECT) return;
+    if (keepsEverything(existing.config)) return;
     throw new CleaveError(
       "CONFIG_INVALID",
       `the JetStream stream ${LOG_STREAM} exists with limits or subjects that are not Cleave's`,
