@@ -22,7 +22,7 @@ function entryOf([command, ...rest]) {
   if (Object.hasOwn(ENTRIES, command ?? "")) return [ENTRIES[command], ...rest];
   // What a Pod's machine is asked is the agent's part of the doctor.
   const ofPod = rest.some((one) => one === "--agent-config" || one.startsWith("--agent-config="));
-  if (command === "doctor" && ofPod) return ["agent/cli-doctor.ts", ...rest];
+  if (command === "doctor" && ofPod) return ["agent/doctor/main.ts", ...rest];
   return ["coordinator/cli/main.ts", ...(command === undefined ? [] : [command]), ...rest];
 }
 

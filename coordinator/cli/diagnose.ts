@@ -9,10 +9,9 @@ import tar from "tar-stream";
 import { parseAllDocuments, stringify } from "yaml";
 import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import { counted } from "../../protocol/wording.ts";
-import { loadCoordinatorConfig } from "../config.ts";
+import { type CoordinatorConfig, loadCoordinatorConfig } from "../config.ts";
 import type { StoredRecord } from "../ports.ts";
 import { type Context, examples } from "./context.ts";
-import { readLog } from "./nats-log.ts";
 import { allRecords } from "./records.ts";
 import { redact } from "./redact.ts";
 
@@ -36,7 +35,9 @@ To see the state after each record, and that it follows from the log alone:
   npm run simulate -- --replay-log BUNDLE
 `;
 
-export function registerDiagnoseCommand(program: Command, context: Context): void {
+type ReadLog = (config: CoordinatorConfig["nats"]) => Promise<readonly StoredRecord[]>;
+
+export function registerDiagnoseCommand(program: Command, context: Context, readLog: ReadLog): void {
   const several = (file: string, files: readonly string[]) => [...files, file];
   program
     .command("diagnose")
@@ -52,7 +53,7 @@ export function registerDiagnoseCommand(program: Command, context: Context): voi
       ),
     )
     .action(async (flags: Flags) => {
-      const { files, records, problems } = await collect(context, flags);
+      const { files, records, problems } = await collect(context, flags, readLog);
       const time = new Date()
         .toISOString()
         .replace(/\.\d+Z$/, "Z")
@@ -75,7 +76,11 @@ interface Collected {
 }
 
 /** @throws CleaveError when neither the coordinator nor, with `--config`, its NATS has the log. */
-async function collect(context: Context, { config, agentConfig }: Flags): Promise<Collected> {
+async function collect(
+  context: Context,
+  { config, agentConfig }: Flags,
+  readLog: ReadLog,
+): Promise<Collected> {
   const client = context.client();
   const problems: string[] = [];
   const attempt = async <T>(what: string, get: () => Promise<T>): Promise<T | null> => {

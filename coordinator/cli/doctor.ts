@@ -1,10 +1,9 @@
 /** `doctor`: what is wrong with an installation, and what to do about it; the part that needs no Pod's machine. */
 import { readFile, stat } from "node:fs/promises";
 import type { Command } from "commander";
-import { checkNats } from "../../protocol/adapters/nats-check.ts";
 import { ERRORS, type ErrorCode, toCleaveError } from "../../protocol/errors.ts";
 import type { Finding } from "../../protocol/evidence.ts";
-import { loadCoordinatorConfig } from "../config.ts";
+import { type CoordinatorConfig, loadCoordinatorConfig } from "../config.ts";
 import type { ClusterStatus } from "../ports.ts";
 import pc from "./colors.ts";
 import { type Context, examples } from "./context.ts";
@@ -22,7 +21,9 @@ const found = (severity: Finding["severity"], code: ErrorCode, message: string):
   message,
 });
 
-export function registerDoctorCommand(program: Command, context: Context): void {
+type CheckNats = (config: CoordinatorConfig["nats"]) => Promise<readonly Finding[]>;
+
+export function registerDoctorCommand(program: Command, context: Context, checkNats: CheckNats): void {
   program
     .command("doctor")
     .option(
@@ -42,7 +43,7 @@ export function registerDoctorCommand(program: Command, context: Context): void 
     .action(async (options: { config?: string }) => {
       const findings = [
         ...(await checkCoordinator(context)),
-        ...(options.config === undefined ? [] : await checkConfig(options.config)),
+        ...(options.config === undefined ? [] : await checkConfig(options.config, checkNats)),
       ];
       const failed = findings.some(({ severity }) => severity === "error");
       const verdict = failed ? pc.red("something has to be put right") : pc.green("no error was found");
@@ -98,7 +99,7 @@ async function checkCoordinator(context: Context): Promise<Finding[]> {
   ];
 }
 
-async function checkConfig(file: string): Promise<Finding[]> {
+async function checkConfig(file: string, checkNats: CheckNats): Promise<Finding[]> {
   try {
     const config = await loadCoordinatorConfig(file);
     const secrets = [file, config.nats.passwordFile, config.nats.tokenFile];

@@ -1,4 +1,4 @@
-/** Exit codes of `cleave`, documented in its help and in docs/13-command-line.md. */
+/** Exit codes of `cleave`, documented in its help and in docs/18-command-line.md. */
 import type { ErrorCode } from "../../protocol/errors.ts";
 
 export const EXIT = { ok: 0, error: 1, usage: 2, refused: 3, unreachable: 4, late: 5 } as const;

@@ -1,5 +1,7 @@
 /** `cleave`: the operator's command, over the coordinator's HTTP API. */
 import { Command, CommanderError } from "commander";
+import { checkNats } from "../../protocol/adapters/nats-check.ts";
+import { readLog } from "../../protocol/adapters/nats-log-reader.ts";
 import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import { errorColors as pc } from "./colors.ts";
 import { registerCompletionCommand } from "./completion.ts";
@@ -54,8 +56,8 @@ export function createProgram(): Command {
   registerRollbackCommands(program, context);
   registerReadCommands(program, context);
   registerWaitCommand(program, context);
-  registerDoctorCommand(program, context);
-  registerDiagnoseCommand(program, context);
+  registerDoctorCommand(program, context, checkNats);
+  registerDiagnoseCommand(program, context, readLog);
   registerCompletionCommand(program, context);
   registerHistoryCommand(program, context);
   return program;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { connect } from "nats";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { stringify } from "yaml";
-import { examine } from "../../agent/cli-doctor.ts";
+import { examine } from "../../agent/doctor/main.ts";
 import { startPeerServer } from "../../agent/peer/server.ts";
 import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";

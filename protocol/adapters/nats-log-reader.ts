@@ -1,20 +1,23 @@
 /** The log as NATS has it, for when no coordinator answers or none has all of it at hand: looked at, never changed. */
-import { withNats } from "../../protocol/adapters/nats-check.ts";
-import type { NatsConfig } from "../../protocol/adapters/nats-config.ts";
-import { LOG_STREAM } from "../../protocol/adapters/nats-event-log.ts";
-import { readRecord } from "../../protocol/adapters/read-record.ts";
-import { toCleaveError } from "../../protocol/errors.ts";
-import type { StoredRecord } from "../ports.ts";
+
+import { toCleaveError } from "../errors.ts";
+import type { ReadRecord } from "../events.ts";
+import { withNats } from "./nats-check.ts";
+import type { NatsConfig } from "./nats-config.ts";
+import { LOG_STREAM } from "./nats-event-log.ts";
+import { readRecord } from "./read-record.ts";
+
+export type SequencedRecord = ReadRecord & { readonly sequence: number };
 
 /** Records asked for at once: one after the other, a slow line would take minutes. */
 const AT_ONCE = 32;
 
 /** All records. @throws CleaveError NATS_UNREACHABLE. */
-export async function readLog(config: NatsConfig): Promise<StoredRecord[]> {
+export async function readLog(config: NatsConfig): Promise<SequencedRecord[]> {
   try {
     return await withNats(config, async (manager) => {
       const { state } = await manager.streams.info(LOG_STREAM);
-      const records: StoredRecord[] = [];
+      const records: SequencedRecord[] = [];
       for (let first = state.first_seq; first <= state.last_seq; first += AT_ONCE) {
         const count = Math.min(AT_ONCE, state.last_seq - first + 1);
         const some = Array.from({ length: count }, async (_, index) => {
