@@ -1,6 +1,7 @@
 /** What a new Pod changes flows back to the copy that it left behind, on real servers. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { backName } from "../../agent/stores/postgres/slots.ts";
+import { createPostgresStore, type PostgresStore } from "../../agent/stores/postgres/store.ts";
 import { BackPods, TARGET } from "../support/back-pods.ts";
 import { eventually } from "../support/eventually.ts";
 import { MIGRATION, never, SOURCE } from "../support/postgres-pods.ts";
@@ -22,6 +23,29 @@ UPDATE events SET month = 1 + month WHERE organization_id = 1;
 DELETE FROM events WHERE organization_id = 1 AND id < 50;`;
 
 describe("the way back of a split", () => {
+  it("is refused before anything moves where it cannot be had, with what else can be done", async () => {
+    const duty = back.pods.duty(SOURCE, "prepare");
+    const errors = async (store: PostgresStore) =>
+      (await store.preflight(duty, "start", AbortSignal.timeout(30_000))).filter(
+        ({ severity }) => severity === "error",
+      );
+    expect(await errors(back.source)).toEqual([]);
+    const options = back.pods.optionsOf(SOURCE);
+    const alone = createPostgresStore({ ...options, peers: {} });
+    const found = await errors(alone);
+    await alone.close();
+    expect(found).toMatchObject([
+      { code: "CONFIG_INVALID", message: expect.stringMatching(/peers\.pod-100\.postgres .*wayBack: none/) },
+    ]);
+    await back.pods.source.query("ALTER TABLE lines DROP CONSTRAINT lines_pkey");
+    await back.pods.source.stop();
+    await back.pods.source.resume({ wal_level: "replica" });
+    expect((await errors(back.source)).map(({ code }) => code).sort()).toEqual([
+      "POSTGRES_SETTING",
+      "REPLICA_IDENTITY_MISSING",
+    ]);
+  });
+
   it("carries every change to the copy, and nothing of neighbours", async () => {
     await back.split();
     const there = await back.client("target");

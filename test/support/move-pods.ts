@@ -30,6 +30,8 @@ export class MovePods {
   organizations: readonly string[];
   readonly #stores = new Map<PodId, PostgresStore>();
   migrationId = "move-1" as MigrationId;
+  /** `[TO]` keeps a way back. */
+  wayBack: readonly PodId[] = [];
   /** Of stores that are made from here on. */
   pace: Pace | null = null;
 
@@ -119,7 +121,7 @@ export class MovePods {
       settings: Settings.parse({ cutover: { drainGraceMs: 200 } }),
       of: null,
       forced: false,
-      wayBack: [],
+      wayBack: this.wayBack,
       rollbacks: [],
       removal: options.removal ?? null,
     };

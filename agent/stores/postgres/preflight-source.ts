@@ -9,7 +9,8 @@ import type { Database } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { finding, withDatabase } from "./findings.ts";
 import { verifyGuard } from "./guard/install.ts";
-import { readSlots, slotName } from "./slots.ts";
+import { backName, readSlots, slotName } from "./slots.ts";
+import { checkWayBackHere } from "./way-back/preflight.ts";
 
 /** Of missing organizations, how many a message names. */
 const NAMED = 20;
@@ -136,7 +137,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
     findings.push(...catalog);
     // Without a readable root table there is nothing to look the organizations up in.
     if (!catalog.some((one) => one.severity === "error"))
-      findings.push(...(await checkPlan(db, options, duty)));
+      findings.push(...(await checkPlan(db, options, duty)), ...(await checkWayBackHere(db, options, duty)));
     return findings;
   });
 }
@@ -154,12 +155,14 @@ export function checkSourceFence(options: PostgresStoreOptions, duty: Duty): Pro
     const server = await readServer(db);
     const findings = [...checkIdentity(server, options.podId), ...checkPrepared(server)];
     findings.push(...(await verifyGuard(db, options.ownership)));
-    const names = duty.targetPodIds.map((target) => slotName(duty.migrationId, target));
+    const nameOf = (target: PodId) =>
+      duty.of === null ? slotName(duty.migrationId, target) : backName(duty.of, duty.podId);
+    const names = duty.targetPodIds.map(nameOf);
     const active = new Set(
       (await readSlots(db, names)).filter((slot) => slot.active).map((slot) => slot.name),
     );
     for (const target of duty.targetPodIds)
-      if (!active.has(slotName(duty.migrationId, target)))
+      if (!active.has(nameOf(target)))
         findings.push(finding("error", "POSTGRES_UNREACHABLE", `${target} does not stream from the source`));
     return findings;
   });

@@ -13,6 +13,7 @@ import { contentOf, freeBytes, isOurs } from "./data-directory.ts";
 import { finding, guarded, withDatabase } from "./findings.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
 import { resolveRunAs } from "./run-as.ts";
+import { checkWayBackThere } from "./way-back/preflight.ts";
 
 const SKEW_WARNING_MS = 1_000;
 const SKEW_ERROR_MS = 5_000;
@@ -192,6 +193,6 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
       return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
     });
-    return [...findings, ...lineage];
+    return [...findings, ...lineage, ...(await checkWayBackThere(own, duty))];
   });
 }

@@ -6,12 +6,17 @@ import { checkMoveTargetFence, checkMoveTargetStart } from "./move/preflight.ts"
 import { checkSourceFence, checkSourceStart } from "./preflight-source.ts";
 import { checkTargetFence, checkTargetStart } from "./preflight-target.ts";
 import { checkRemoval } from "./removal/preflight.ts";
+import { checkRollbackSource, checkRollbackTargetStart } from "./way-back/preflight.ts";
 
 const CHECKS = {
-  source: { start: checkSourceStart, fence: checkSourceFence },
   split: { start: checkTargetStart, fence: checkTargetFence },
   move: { start: checkMoveTargetStart, fence: checkMoveTargetFence },
-  rollback: { start: checkMoveTargetFence, fence: checkMoveTargetFence },
+  rollback: { start: checkRollbackTargetStart, fence: checkMoveTargetFence },
+} as const;
+const OF_SOURCES = {
+  split: { start: checkSourceStart, fence: checkSourceFence },
+  move: { start: checkSourceStart, fence: checkSourceFence },
+  rollback: { start: checkRollbackSource, fence: checkSourceFence },
 } as const;
 
 export async function preflight(
@@ -24,7 +29,7 @@ export async function preflight(
   const findings =
     stage === "removal"
       ? await checkRemoval(options, duty, signal)
-      : await CHECKS[duty.role === "source" ? "source" : duty.kind][stage](options, duty);
+      : await (duty.role === "source" ? OF_SOURCES : CHECKS)[duty.kind][stage](options, duty);
   signal.throwIfAborted();
   return findings;
 }

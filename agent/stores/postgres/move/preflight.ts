@@ -11,6 +11,7 @@ import { rulesOf } from "../guard/owner-sql.ts";
 import { quoteIdentifier } from "../guard/queryable.ts";
 import { type Moving, planMove } from "../logical/moved-tables.ts";
 import { checkReplication } from "../preflight-target.ts";
+import { checkWayBackThere } from "../way-back/preflight.ts";
 import { findCollisions, findCrossings, findRows } from "./collisions.ts";
 import { conflictingReferences } from "./references.ts";
 import { overlappingSequences } from "./sequences.ts";
@@ -24,6 +25,7 @@ export function checkMoveTargetStart(options: PostgresStoreOptions, duty: Duty):
     return withDatabase(peer, async (source) => [
       ...(await checkServers(options, duty, source, target)),
       ...(await checkReplication(peer)),
+      ...(await checkWayBackThere(target, duty)),
       ...(await guarded(() => checkCatalog(target, options.ownership))),
       ...(await guarded(() => checkResidents(options, duty, target))),
       ...(await guarded(() => checkContents(options, duty, source, target))),
