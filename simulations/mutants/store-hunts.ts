@@ -19,6 +19,7 @@ const PROPERTY = {
 };
 const whole = (name: string) => ({ file: "test/integration/logical-move.test.ts", name });
 const pods = (name: string) => ({ file: "test/integration/postgres-move.test.ts", name });
+const back = (name: string) => ({ file: "test/integration/postgres-way-back.test.ts", name });
 const bounds = (name: string) => ({ file: "test/integration/postgres-move-bounds.test.ts", name });
 
 export const STORE_HUNTS: readonly StoreMutant[] = [
@@ -117,6 +118,33 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
       },
     ],
     tests: bounds("no comparison is remembered"),
+  },
+  {
+    name: "armed-too-late",
+    says: "A split's target makes the slot of the way back when it is open, and not before.",
+    edits: [
+      {
+        file: "agent/stores/postgres/target.ts",
+        find: "if (duty.wayBack.includes(duty.podId))\n      await server.fast.use((db) => armWayBack",
+        replace: 'if (duty.goal === "open")\n      await server.fast.use((db) => armWayBack',
+      },
+    ],
+    tests: back("the way back of a split is armed before the new Pod opens"),
+  },
+  {
+    name: "what-came-flows-back",
+    says: "What a move's copy wrote on the target flows back to the source that it came from.",
+    edits: [
+      {
+        file: `${LOGICAL}/apply.ts`,
+        find: "this.#passing = message.name === this.#options.without;",
+        replace: "this.#passing = false;",
+      },
+    ],
+    tests: {
+      file: "test/integration/postgres-move-way-back.test.ts",
+      name: "the way back of a move carries what the target wrote",
+    },
   },
 ];
 
