@@ -136,7 +136,10 @@ export function dutyOf(
   };
 }
 
-/** Those that have begun with anything: before that a rollback concerns no store. */
+/**
+ * Those that have begun with anything: before that a rollback concerns no store. One whose target could not open is over
+ * in this respect: its organizations flow back again as before.
+ */
 function rollbackShares(
   state: ClusterState,
   { migrationId }: Migration,
@@ -145,6 +148,7 @@ function rollbackShares(
   return rollbacksOf(state, migrationId).flatMap((rollback) => {
     const target = rollback.context.targetPodIds[0];
     if (target === undefined || WITHOUT_EFFECT.has(rollback.lifecycle)) return [];
+    if (rollback.context.shares[target] === "revoked") return [];
     return [
       {
         migrationId: rollback.migrationId,

@@ -36,6 +36,8 @@ export interface Story {
   /** Organizations that a migration brought elsewhere and another one back, with the windows of the way back. */
   readonly returned?: {
     readonly organizations: readonly string[];
+    /** The Pod that gave them back. */
+    readonly from: string;
     readonly windows: (ledger: readonly LedgerEntry[]) => readonly Window[];
   };
   /** Which Pod each organization, largest first, is to live on in the end. */
@@ -101,6 +103,7 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
         levelOn: story.levelCopies?.podId ?? null,
         pods: layout.pods,
         authorityOf,
+        before: new Map(returned.map((organization) => [organization, story.returned?.from ?? ""])),
         sourcePodId: source.podId,
         ownership,
         repositories,

@@ -25,7 +25,7 @@ export async function runLifecycle(context: DemoContext): Promise<Report> {
   const podIds = targets.map((pod) => pod.podId);
   const [first] = podIds as [string, ...string[]];
   await progress.step("Starting NATS and Pod 0's PostgreSQL", () =>
-    startServers(layout, processes, [source], "logical"),
+    startServers(layout, processes, [source]),
   );
   await makeData(context, source);
   await progress.step("Removing references from one organization to another", () => isolate(source.postgres));
@@ -40,6 +40,7 @@ export async function runLifecycle(context: DemoContext): Promise<Report> {
     },
     returned: {
       organizations: returned,
+      from: first,
       windows: (ledger) => windowsBack(ledger, first, source.podId, returned),
     },
     migration: MIGRATION,

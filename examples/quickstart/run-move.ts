@@ -28,7 +28,7 @@ export async function runMove(context: MoveContext): Promise<Report> {
   const { layout, options, processes, progress } = context;
   const [source, target] = layout.pods as [PodLayout, PodLayout];
   await progress.step("Starting NATS and the PostgreSQL of both Pods", () =>
-    startServers(layout, processes, layout.pods, "logical"),
+    startServers(layout, processes, layout.pods),
   );
   await makeData(context, source);
   await progress.step("Giving both Pods the same schema, and keys of their own", async () => {

@@ -29,7 +29,7 @@ export async function runRollback(context: RollbackContext): Promise<Report> {
   const podIds = targets.map((pod) => pod.podId);
   const [first] = podIds as [string, ...string[]];
   await progress.step("Starting NATS and Pod 0's PostgreSQL", () =>
-    startServers(layout, processes, [source], "logical"),
+    startServers(layout, processes, [source]),
   );
   await makeData(context, source);
   /** The one that goes back: the largest of the first new Pod's. */
@@ -47,6 +47,7 @@ export async function runRollback(context: RollbackContext): Promise<Report> {
     },
     returned: {
       organizations: returned,
+      from: first,
       windows: (ledger) => windowsBack(ledger, first, source.podId, returned),
     },
     migration: MIGRATION,

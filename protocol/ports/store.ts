@@ -42,7 +42,7 @@ export interface Duty {
   readonly forced: boolean;
   /** Targets whose changes flow back, or will when they are open. */
   readonly wayBack: readonly PodId[];
-  /** This migration's rollbacks that are being made or were: not those that were refused or aborted. */
+  /** This migration's rollbacks that are being made or were: not those that were refused, aborted or given back. */
   readonly rollbacks: readonly RollbackShare[];
   readonly role: "source" | "target";
   readonly goal: Goal;

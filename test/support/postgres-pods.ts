@@ -101,7 +101,11 @@ export async function assemble(
     [options.rows ?? 100],
   );
   if (options.schema !== undefined) await source.query(options.schema);
-  const settings = Settings.parse(options.settings ?? {});
+  // Most servers here have no WAL for a way back.
+  const settings = Settings.parse({
+    retention: { wayBack: "none" },
+    ...(options.settings as object | undefined),
+  });
   const targetPodIds = targets.map(({ podId }) => podId);
   const each = options.each ?? 1;
   const assignments = new Map(

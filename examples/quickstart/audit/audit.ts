@@ -48,6 +48,8 @@ export interface AuditInput {
   readonly pods: readonly PodLayout[];
   /** Organization → the Pod that serves it now; all organizations. */
   readonly authorityOf: ReadonlyMap<string, string>;
+  /** Organization → the Pod from which the last migration took it, where that was not `sourcePodId`. */
+  readonly before: ReadonlyMap<string, string>;
   readonly sourcePodId: string;
   readonly ownership: Ownership;
   readonly repositories: readonly RepositoryPlace[];
@@ -73,7 +75,7 @@ export async function audit(input: AuditInput, detail: (text: string) => void): 
   detail("every organization whole");
   const contents = await auditContents(input, detail);
   detail("what must be refused");
-  const accesses = forbiddenAccesses(input.pods, input.authorityOf);
+  const accesses = forbiddenAccesses(input.pods, input.authorityOf, input.before);
   const copies = accesses.filter(({ pod, organization }) => input.copies.of(pod.podId, organization));
   const dormant = input.repositories.flatMap(({ organization, path }) =>
     copies.filter((access) => access.organization === organization).map((access) => ({ access, path })),

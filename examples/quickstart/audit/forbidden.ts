@@ -1,7 +1,8 @@
 /**
  * Tries everything that must be refused after the split, past the application: SQL on every Pod that is not
  * authoritative, in every isolation level; ref updates inside dormant repositories; objects through the writers'
- * protocol; and what each guard says. A refusal counts only when it names the authoritative Pod.
+ * protocol; and what each guard says. A refusal counts only when it names the authoritative Pod, or leads there: a store
+ * of a Pod that took no part in the last migration names the Pod before, which names the right one in turn.
  */
 import { execFile } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
@@ -23,15 +24,25 @@ export interface Forbidden {
   readonly pod: PodLayout;
   /** The Pod that does serve it. */
   readonly authoritative: string;
+  /** Where the last migration took it from: Pods that took no part in that may name this one. */
+  readonly before: string | null;
+}
+
+/** Whether naming that Pod leads a writer to the right one. The Pod before has to name the right one itself. */
+function leads({ pod, authoritative, before }: Forbidden, named: string | null | undefined): boolean {
+  return named === authoritative || (before !== null && named === before && pod.podId !== before);
 }
 
 /** Every organization on every Pod but its own. */
 export function forbiddenAccesses(
   pods: readonly PodLayout[],
   authorityOf: ReadonlyMap<string, string>,
+  before: ReadonlyMap<string, string>,
 ): Forbidden[] {
   return [...authorityOf].flatMap(([organization, authoritative]) =>
-    pods.filter((pod) => pod.podId !== authoritative).map((pod) => ({ organization, pod, authoritative })),
+    pods
+      .filter((pod) => pod.podId !== authoritative)
+      .map((pod) => ({ organization, pod, authoritative, before: before.get(organization) ?? null })),
   );
 }
 
@@ -41,7 +52,8 @@ export async function trySql(accesses: readonly Forbidden[]): Promise<Check> {
   const clients = new Map<PodLayout, pg.Client>();
   let tried = 0;
   try {
-    for (const { organization, pod, authoritative } of accesses) {
+    for (const access of accesses) {
+      const { organization, pod } = access;
       let client = clients.get(pod);
       if (client === undefined) {
         client = new pg.Client(pod.postgres);
@@ -57,7 +69,7 @@ export async function trySql(accesses: readonly Forbidden[]): Promise<Check> {
           faults.push(`${pod.podId} let ${organization} be deleted (${isolation})`);
         } catch (error) {
           const { code, detail, message } = error as pg.DatabaseError;
-          if (code !== "CL421" || detail !== authoritative)
+          if (code !== "CL421" || !leads(access, detail))
             faults.push(`${pod.podId}, ${organization}, ${isolation}: ${code} ${message}, detail ${detail}`);
         } finally {
           await client.query("ROLLBACK");
@@ -85,7 +97,10 @@ export async function tryGit(
       faults.push(`${where} let a ref be written`);
     } catch (error) {
       const said = String((error as { stderr?: string }).stderr);
-      if (!said.includes(access.authoritative)) faults.push(`${where} does not name the right Pod: ${said}`);
+      const named = [access.authoritative, access.before].find(
+        (podId) => podId !== null && said.includes(podId),
+      );
+      if (!leads(access, named)) faults.push(`${where} does not name the right Pod: ${said}`);
     }
     const refs = await run("git", ["--git-dir", folder, "for-each-ref", ref]);
     if (refs.stdout !== "") faults.push(`${where} has the refused ref`);
@@ -169,7 +184,8 @@ export async function tryGuards(
 /** Asks each wrong Pod's application directly, past router and guard. */
 export async function tryApplications(accesses: readonly Forbidden[]): Promise<Check> {
   const faults: string[] = [];
-  for (const { organization, pod, authoritative } of accesses) {
+  for (const access of accesses) {
+    const { organization, pod } = access;
     const path = `/organizations/${encodeURIComponent(organization)}/issues`;
     const response = await request(`http://127.0.0.1:${pod.appPort}${path}`, {
       method: "POST",
@@ -181,7 +197,7 @@ export async function tryApplications(accesses: readonly Forbidden[]): Promise<C
       }),
     });
     await response.body.dump();
-    if (response.statusCode !== 421 || response.headers["cleave-pod"] !== authoritative)
+    if (response.statusCode !== 421 || !leads(access, String(response.headers["cleave-pod"])))
       faults.push(`${pod.podId}, ${organization}: ${response.statusCode}`);
   }
   return checkOf("applications answer with the right Pod", faults, `${accesses.length} answers of 421`);

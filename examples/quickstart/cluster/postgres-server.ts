@@ -49,8 +49,6 @@ export async function startPostgres(options: {
   readonly dataDirectory: string;
   readonly logFile: string;
   readonly address: PostgresAddress;
-  /** What a move's source streams needs more in the WAL than a standby does. */
-  readonly walLevel?: "replica" | "logical";
 }): Promise<void> {
   const { address, dataDirectory, logFile, podId } = options;
   const binaries = await locateBinaries();
@@ -75,7 +73,7 @@ export async function startPostgres(options: {
     dataDirectory,
     settings: {
       ...SETTINGS,
-      wal_level: options.walLevel ?? "replica",
+      wal_level: "logical",
       cluster_name: podId,
       port: String(address.port),
     },

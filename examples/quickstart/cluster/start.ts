@@ -24,7 +24,6 @@ export async function startServers(
   layout: Layout,
   processes: Processes,
   serving: readonly PodLayout[],
-  walLevel: "replica" | "logical" = "replica",
 ): Promise<void> {
   for (const pod of layout.pods) {
     for (const folder of [pod.folder, pod.gitRoot, pod.objectsRoot, pod.stateDirectory])
@@ -43,7 +42,6 @@ export async function startServers(
       dataDirectory: pod.dataDirectory,
       logFile: pod.postgresLog,
       address: pod.postgres,
-      walLevel,
     });
   await waitFor("nats-server", () => listening(layout.natsPort), {
     withinMs: WITHIN_MS,
