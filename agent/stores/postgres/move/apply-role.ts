@@ -2,7 +2,7 @@
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Database } from "../connection.ts";
 import { APPLY_ROLE, lockKeys } from "../guard/names.ts";
-import { quoteIdentifier, quoteLiteral } from "../guard/queryable.ts";
+import { quoteIdentifier, quoteLiteral, sqlStateOf } from "../guard/queryable.ts";
 import type { ApplySession } from "../logical/copy.ts";
 
 /** Cluster-wide, like every role, so that of two databases of one server both may be targets. */
@@ -12,7 +12,11 @@ export async function ensureApplyRole(db: Database): Promise<void> {
     [APPLY_ROLE],
   );
   const role = quoteIdentifier(APPLY_ROLE);
-  if (rows[0] === undefined) await db.query(`CREATE ROLE ${role} SUPERUSER NOLOGIN`);
+  if (rows[0] === undefined)
+    await db.query(`CREATE ROLE ${role} SUPERUSER NOLOGIN`).catch((error: unknown) => {
+      // Made by somebody else in this moment: another Pod's way back, another database of this server.
+      if (sqlStateOf(error) !== "42710" && sqlStateOf(error) !== "23505") throw error;
+    });
   else if (!rows[0].super || rows[0].login) await db.query(`ALTER ROLE ${role} SUPERUSER NOLOGIN`);
 }
 
