@@ -86,7 +86,7 @@ async function keep(processes: Processes, folder: string, layout: Layout, ok: bo
     "",
     pc.bold("Everything is still running:"),
     `  router       ${layout.routerUrl}/organizations/1/issues`,
-    `  coordinator  ${layout.coordinatorUrl}`,
+    `  dashboard    ${layout.coordinatorUrl}/   (token: ${layout.token})`,
     `  dashboard    ${layout.coordinatorUrl}/  (token: ${layout.token})`,
     ...layout.pods.map(
       (pod) => `  ${pod.podId.padEnd(11)}  guard http://127.0.0.1:${pod.guardPort} · psql "${psql(pod)}"`,
