@@ -1,8 +1,16 @@
 /** A store that reaches every goal, in memory, and remembers what it was asked; for tests of the loops. */
-import type { Finding, StoreStatus } from "../../protocol/evidence.ts";
-import type { MigrationId, StoreName } from "../../protocol/ids.ts";
+import type { Finding, StoreStatus, WayBackStatus } from "../../protocol/evidence.ts";
+import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
 import { storeStatus } from "./story.ts";
+
+/** What flows back is here the moment it is written. */
+function levelWayBack({ goal, wayBack, shares }: Duty): Pick<StoreStatus, "wayBack"> {
+  const open = goal === "yield" ? wayBack.filter((podId) => shares[podId] === "opened") : [];
+  if (open.length === 0) return {};
+  const level = { lag: { amount: 0, unit: "bytes" as const }, verified: true, problem: null };
+  return { wayBack: Object.fromEntries(open.map((podId) => [podId, level])) as Record<PodId, WayBackStatus> };
+}
 
 export class ObedientStore implements Store {
   readonly name: StoreName;
@@ -39,7 +47,7 @@ export class ObedientStore implements Store {
       proves && duty.epoch !== null
         ? { epoch: duty.epoch, digest: `${this.name} ${this.content}`, details: {} }
         : null;
-    this.#statuses.set(duty.migrationId, storeStatus(duty.goal, { evidence }));
+    this.#statuses.set(duty.migrationId, storeStatus(duty.goal, { evidence, ...levelWayBack(duty) }));
     for (const listener of this.#listeners) listener();
   }
 
