@@ -160,14 +160,17 @@ function stragglersOf(status: MigrationStatus): string[] {
 }
 
 /** What may be done next, each as it can be typed. */
-function commandLines({ migrationId, possibleCommands, pods }: MigrationStatus): string[] {
+function commandLines({ migrationId, possibleCommands, pods, wayBack }: MigrationStatus): string[] {
+  const flowing = wayBack.filter(({ givenUp }) => givenUp === null).map(({ podId }) => podId);
   return possibleCommands.flatMap((command) => {
     const line = `cleave ${command} ${migrationId}`;
     if (command === "revoke") {
       const closed = pods.filter(({ role, share }) => role === "target" && share === "closed");
       return closed.map(({ podId }) => `${line} ${podId} --reason "…"`);
     }
-    if (command === "giveUp") return [`cleave give-up ${migrationId} POD --reason "…"`];
+    if (command === "rollback") return flowing.map((podId) => `${line} --pod ${podId}`);
+    if (command === "giveUp")
+      return flowing.map((podId) => `cleave give-up ${migrationId} ${podId} --reason "…"`);
     if (command === "finalize") return [`${line} --dry-run`, line];
     return [command === "abort" || command === "pause" ? `${line} --reason "…"` : line];
   });

@@ -70,7 +70,7 @@ it("while fenced it says since when, and how long it is to the deadline; a move 
   release();
   await expect.poll(async () => (await status()).lifecycle, { timeout: 20_000 }).toBe("retaining");
   expect((await run("status", "split-1")).stdout).toMatch(
-    /^next +cleave pause .*\n +cleave finalize split-1 --dry-run\n +cleave finalize split-1$/m,
+    /^next +cleave rollback split-1 --pod pod-100\n +cleave pause .*\n +cleave finalize split-1 --dry-run\n +cleave finalize split-1\n +cleave give-up split-1 pod-100 --reason .*$/m,
   );
 });
 
