@@ -30,7 +30,7 @@ export function foundingRecord(blobs: BlobServer, source: PodId, residents: Assi
       sourcePodId: source,
       targetPodIds,
       assignments: { digest, organizations: residents.size },
-      settings: Settings.parse({}),
+      settings: Settings.parse({ retention: { wayBack: "none" } }),
     },
     { type: "PreflightStarted", ...of, start: true },
     { type: "PreflightPassed", ...of, findings: [] },
