@@ -71,7 +71,7 @@ export function killInEveryState(name: string, story: keyof typeof STORIES = "sp
         const { lostWrites, duplicatedWrites, staleReads, failedRequests } = report;
         expect({ lostWrites, duplicatedWrites, staleReads, failedRequests }).toEqual(NOTHING);
       },
-      120_000,
+      400_000,
     );
   });
 }
