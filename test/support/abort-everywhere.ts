@@ -5,7 +5,7 @@ import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
-import { changes, footprintOf } from "./footprint.ts";
+import { changes, type Footprint, footprintOf } from "./footprint.ts";
 import { LifecycleWatch } from "./lifecycle-watch.ts";
 
 /** From each of these a migration can be aborted; `transferring` is never the end of a log. */
@@ -20,6 +20,7 @@ export const ABORTABLE: readonly Lifecycle[] = [
 ];
 
 const WITHIN_MS = 90_000;
+const REST_MS = 4_000;
 
 export interface Aborting {
   readonly coordinator: Coordinator;
@@ -34,12 +35,22 @@ export interface Aborting {
 
 export async function abortEverywhere(options: Aborting): Promise<void> {
   const { coordinator, layout, states } = options;
-  const before = await footprintOf(coordinator, layout);
+  const before = await atRest(coordinator, layout);
   for (const at of states) {
     const migration = `gone-in-${at}`;
     await abortAt(options, migration, at);
     expect((await coordinator.migration(migration)).lifecycle, migration).toBe("aborted");
     await settled(coordinator, layout, before, migration);
+  }
+}
+
+/** What an earlier migration tidies up after its window is gone: nothing changes any more. */
+async function atRest(coordinator: Coordinator, layout: Layout): Promise<Footprint> {
+  for (;;) {
+    const first = await footprintOf(coordinator, layout);
+    await sleep(REST_MS);
+    const second = await footprintOf(coordinator, layout);
+    if (changes(first, second).length === 0) return second;
   }
 }
 
