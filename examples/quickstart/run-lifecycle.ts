@@ -12,7 +12,7 @@ import { play } from "./play.ts";
 import type { Report } from "./report/report.ts";
 import { type DemoContext, organizationsByPod, split } from "./run-demo.ts";
 import { isolate } from "./sample-pod/isolate.ts";
-import { MIGRATION, watchMigration, watchRemoval, writePlan } from "./split.ts";
+import { MIGRATION, watchMigration, watchRemoval, watchWayBack, writePlan } from "./split.ts";
 import { makeData } from "./steps.ts";
 import type { LedgerEntry } from "./traffic/ledger.ts";
 import { windowsOf } from "./traffic/windows.ts";
@@ -57,6 +57,7 @@ export async function runLifecycle(context: DemoContext): Promise<Report> {
       assignments.set(first, [...returned, ...(assignments.get(first) ?? [])]);
       await split(context, coordinator, assignments);
       await progress.step("Retention: all Pods serve, copies are kept", () => sleep(options.trafficMs));
+      await watchWayBack(coordinator, progress, MIGRATION);
       await finalize(context, coordinator);
       await moveBack(context, coordinator, first, returned);
       return { commitToReplayMs: null, appendMs: null };

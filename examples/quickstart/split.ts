@@ -136,6 +136,25 @@ export async function watchLevel(
   });
 }
 
+/** Waits until nothing speaks against ending the retention: under traffic a copy is never level for long. */
+export async function watchWayBack(
+  coordinator: Coordinator,
+  progress: Progress,
+  migration: string,
+): Promise<void> {
+  const end = performance.now() + GIVE_UP_MS;
+  await progress.step("What the new Pods change flows back within its bounds", async (detail) => {
+    for (;;) {
+      const { waitingFor } = await coordinator.migration(migration);
+      const behind = waitingFor.filter((reason) => reason.startsWith("the way back"));
+      if (behind.length === 0) return detail("");
+      if (performance.now() > end) throw new Error(behind.join("; "));
+      detail(behind[0] ?? "");
+      await sleep(LOOK_EVERY_MS);
+    }
+  });
+}
+
 function why(migration: MigrationStatus): string {
   const findings = migration.findings
     .filter((finding) => finding.severity === "error")
