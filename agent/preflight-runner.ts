@@ -11,8 +11,11 @@ import type { Duty, Store } from "../protocol/ports/store.ts";
 /** Well within what the coordinator accepts as recent, so that a cutover never waits for a check. */
 const REPEAT_MS = 10_000;
 
-/** An agent that is restarted answers within seconds; so long a plan that names a wrong address waits for its refusal. */
-const PEER_PATIENCE_MS = 10_000;
+/**
+ * An agent that is restarted answers within seconds, on a machine that is overloaded within twenty; so long a plan that
+ * names a wrong address waits for its refusal.
+ */
+const PEER_PATIENCE_MS = 30_000;
 const PEER_AGAIN_MS = 500;
 
 type Result = NonNullable<MigrationReport["preflight"]>;

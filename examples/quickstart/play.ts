@@ -6,7 +6,7 @@ import { contentsOf, type RepositoryPlace } from "./audit/baseline.ts";
 import { query } from "./audit/found.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
 import type { PodLayout } from "./cluster/layout.ts";
-import { startApplications, startCleave, startRouter } from "./cluster/start.ts";
+import { guardsAnswer, startApplications, startCleave, startRouter } from "./cluster/start.ts";
 import { type FloorParts, floorOf } from "./report/floor.ts";
 import { phasesOf } from "./report/phases.ts";
 import { makeReport, type Report } from "./report/report.ts";
@@ -92,6 +92,8 @@ export async function play(context: StepContext, story: Story): Promise<Report> 
     clearInterval(footer);
     progress.footer("");
   }
+  await context.beforeAudit?.();
+  await guardsAnswer(layout);
   await story.levelCopies?.settled();
   const router = await routerStats(layout);
   const ledger = readLedger(ledgerFile(layout));

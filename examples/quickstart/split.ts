@@ -96,60 +96,54 @@ export async function watchMigration(
 }
 
 /** Shows how what is dormant is removed, until nothing of it is left. */
-export async function watchRemoval(
-  coordinator: Coordinator,
-  progress: Progress,
-  migration: string,
-): Promise<void> {
-  const end = performance.now() + GIVE_UP_MS;
-  await progress.step("Removing what is dormant, on every Pod", async (detail) => {
-    for (;;) {
-      const status = await coordinator.migration(migration);
-      if (status.lifecycle === "completed") return detail("nothing dormant is left");
-      const isRefused = status.lifecycle === "retaining" && !status.removalCheck?.open;
-      if (isRefused || performance.now() > end)
+export function watchRemoval(coordinator: Coordinator, progress: Progress, migration: string): Promise<void> {
+  return watchUntil(coordinator, progress, migration, {
+    title: "Removing what is dormant, on every Pod",
+    look: (status) => {
+      if (status.lifecycle === "completed") return null;
+      if (status.lifecycle === "retaining" && !status.removalCheck?.open)
         throw new Error(`${migration} is not finalized: ${why(status)}`);
-      detail(status.waitingFor[0] ?? status.lifecycle);
-      await sleep(LOOK_EVERY_MS);
-    }
+      return status.waitingFor[0] ?? status.lifecycle;
+    },
   });
 }
 
 /** Waits until what was left behind is level with what the new Pods have. */
-export async function watchLevel(
-  coordinator: Coordinator,
-  progress: Progress,
-  migration: string,
-): Promise<void> {
-  const end = performance.now() + GIVE_UP_MS;
-  await progress.step("The last changes flow back", async (detail) => {
-    for (;;) {
-      const { wayBack } = await coordinator.migration(migration);
+export function watchLevel(coordinator: Coordinator, progress: Progress, migration: string): Promise<void> {
+  return watchUntil(coordinator, progress, migration, {
+    title: "The last changes flow back",
+    look: ({ wayBack }) => {
       const stores = wayBack.flatMap((way) => Object.values(way.stores));
       const open = stores.filter(({ lag, verified }) => lag.amount !== 0 || !verified);
-      if (stores.length > 0 && open.length === 0) return detail("level");
-      if (performance.now() > end)
-        throw new Error(`the way back of ${migration} is not level: ${JSON.stringify(wayBack)}`);
-      detail(open.map(({ problem }) => problem?.message ?? "behind").join("; "));
-      await sleep(LOOK_EVERY_MS);
-    }
+      if (stores.length > 0 && open.length === 0) return null;
+      return open.map(({ problem }) => problem?.message ?? "behind").join("; ");
+    },
   });
 }
 
 /** Waits until nothing speaks against ending the retention: under traffic a copy is never level for long. */
-export async function watchWayBack(
+export function watchWayBack(coordinator: Coordinator, progress: Progress, migration: string): Promise<void> {
+  return watchUntil(coordinator, progress, migration, {
+    title: "What the new Pods change flows back within its bounds",
+    look: ({ waitingFor }) => waitingFor.find((reason) => reason.startsWith("the way back")) ?? null,
+  });
+}
+
+/** Looks at a migration until `look`, which says what is still waited for, returns null. */
+async function watchUntil(
   coordinator: Coordinator,
   progress: Progress,
   migration: string,
+  { title, look }: { readonly title: string; readonly look: (status: MigrationStatus) => string | null },
 ): Promise<void> {
   const end = performance.now() + GIVE_UP_MS;
-  await progress.step("What the new Pods change flows back within its bounds", async (detail) => {
+  await progress.step(title, async (detail) => {
     for (;;) {
-      const { waitingFor } = await coordinator.migration(migration);
-      const behind = waitingFor.filter((reason) => reason.startsWith("the way back"));
-      if (behind.length === 0) return detail("");
-      if (performance.now() > end) throw new Error(behind.join("; "));
-      detail(behind[0] ?? "");
+      const status = await coordinator.migration(migration);
+      const waiting = look(status);
+      detail(waiting ?? "");
+      if (waiting === null) return;
+      if (performance.now() > end) throw new Error(`${migration} waits for: ${waiting}; ${why(status)}`);
       await sleep(LOOK_EVERY_MS);
     }
   });

@@ -23,6 +23,8 @@ export interface StepContext {
   readonly layout: Layout;
   readonly processes: Processes;
   readonly progress: Progress;
+  /** Called when all traffic has ended: for tests that disturb, which must have done with it by then. */
+  readonly beforeAudit?: () => Promise<void>;
 }
 
 /** The rules of the sample Pod. */

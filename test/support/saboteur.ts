@@ -1,4 +1,6 @@
 /** Follows a cluster's log and kills a process at the moments at which a migration reaches states of its lifecycle. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
@@ -18,12 +20,16 @@ export interface Kill {
   readonly pausedFromFence?: string;
 }
 
+/** What every agent and coordinator logs when it has caught up with the log. */
+const WORKS = "the log is read; the ";
+const LOOK_EVERY_MS = 20;
 /** It stays dead for this long: as long as a supervisor takes. */
 const AWAY_MS = 300;
 
 export class Saboteur {
   readonly #processes: Processes;
   readonly #name: string;
+  readonly #logs: string;
   readonly #watch: LifecycleWatch;
   /** One kill after the other: the process has to run to be killed. */
   #done: Promise<void> = Promise.resolve();
@@ -42,6 +48,7 @@ export class Saboteur {
   ) {
     this.#processes = processes;
     this.#name = name;
+    this.#logs = layout.logs;
     this.#watch = new LifecycleWatch(layout, migration, (lifecycle) => {
       for (const kill of kills) {
         if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
@@ -68,7 +75,19 @@ export class Saboteur {
     await this.#watch.stop();
   }
 
+  /** One that was killed before has come back: killing what only begins to start would show nothing. */
+  async #works(): Promise<void> {
+    const starts = this.killedAt.length + 1;
+    const log = join(this.#logs, `${this.#name}.log`);
+    for (;;) {
+      const begun = readFileSync(log, "utf8").split(WORKS).length - 1;
+      if (begun >= starts) return;
+      await sleep(LOOK_EVERY_MS);
+    }
+  }
+
   async #strike({ at, delayMs }: Kill): Promise<void> {
+    await this.#works();
     if (delayMs !== undefined) await sleep(delayMs);
     const startAgain = await this.#processes.kill(this.#name);
     this.killedAt.push(at);

@@ -3,6 +3,7 @@ import { cpSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
 import { type Layout, podsOfSplit } from "../../examples/quickstart/cluster/layout.ts";
 import { prepareRun } from "../../examples/quickstart/cluster/prepare.ts";
@@ -23,7 +24,7 @@ export const SMALL: DemoOptions = {
   rows: 2_000,
   repositories: 6,
   objects: 40,
-  rate: 40,
+  rate: 20,
   seed: 1,
   repositoriesFrom: null,
   report: null,
@@ -35,6 +36,9 @@ export const SMALL: DemoOptions = {
   settlingMs: 500,
 };
 
+/** Well before the time limit of any test that runs one. */
+const TOO_LONG_MS = 300_000;
+
 export interface SmallSplit {
   readonly options?: Partial<DemoOptions>;
   readonly beforeSplit?: (cluster: {
@@ -45,14 +49,16 @@ export interface SmallSplit {
     /** Of a rollback: what is about to go back. */
     readonly organizations?: readonly string[];
   }) => Promise<void>;
+  /** Called when all traffic has ended. */
+  readonly beforeAudit?: () => Promise<void>;
   /** Looks at the cluster while it still runs. */
   readonly afterwards?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
 }
 
 /** Runs it and ends everything. When it fails, the logs of all processes are kept and the error names them. */
-export function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
+export function smallSplit({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
   const pods = podsOfSplit(options?.pods ?? SMALL.pods);
-  return run(pods, afterwards, (context, started) =>
+  return run(pods, after, (context, started) =>
     runDemo({
       ...context,
       options: { ...SMALL, ...options },
@@ -66,8 +72,8 @@ export function smallSplit({ options, beforeSplit, afterwards }: SmallSplit): Pr
 }
 
 /** The same of a move; `beforeSplit` is called before the busiest organization is moved. */
-export function smallMove({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
-  return run(MOVE_PODS, afterwards, (context, started) =>
+export function smallMove({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
+  return run(MOVE_PODS, after, (context, started) =>
     runMove({
       ...context,
       options: { ...SMALL, story: "move", ...options },
@@ -81,8 +87,8 @@ export function smallMove({ options, beforeSplit, afterwards }: SmallSplit): Pro
 }
 
 /** A split to its very end, and one organization back; `beforeSplit` is called before the split. */
-export function smallLifecycle({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
-  return run(podsOfSplit(SMALL.pods), afterwards, (context, started) =>
+export function smallLifecycle({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
+  return run(podsOfSplit(SMALL.pods), after, (context, started) =>
     runLifecycle({
       ...context,
       options: { ...SMALL, story: "lifecycle", ...options },
@@ -96,8 +102,8 @@ export function smallLifecycle({ options, beforeSplit, afterwards }: SmallSplit)
 }
 
 /** A split, and one organization rolled back; `beforeSplit` is called before the rollback. */
-export function smallRollback({ options, beforeSplit, afterwards }: SmallSplit): Promise<Report> {
-  return run(podsOfSplit(SMALL.pods), afterwards, (context, started) =>
+export function smallRollback({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
+  return run(podsOfSplit(SMALL.pods), after, (context, started) =>
     runRollback({
       ...context,
       options: { ...SMALL, story: "rollback", ...options },
@@ -112,7 +118,7 @@ export function smallRollback({ options, beforeSplit, afterwards }: SmallSplit):
 
 async function run(
   pods: readonly string[],
-  afterwards: SmallSplit["afterwards"],
+  { beforeAudit, afterwards }: Pick<SmallSplit, "beforeAudit" | "afterwards">,
   demo: (
     context: Omit<StepContext, "options">,
     started: (coordinator: Coordinator) => void,
@@ -122,11 +128,17 @@ async function run(
   // Nobody reads it; a stream that is read by nobody must not fill up.
   const progress = new Progress(new PassThrough().resume());
   let coordinator: Coordinator | undefined;
+  const over = new AbortController();
   try {
     const started = (running: Coordinator) => {
       coordinator = running;
     };
-    const report = await Promise.race([demo({ layout, processes, progress }, started), processes.failed]);
+    const context = { layout, processes, progress, ...(beforeAudit && { beforeAudit }) };
+    const report = await Promise.race([
+      demo(context, started),
+      processes.failed,
+      tooLong(() => coordinator, over.signal),
+    ]);
     if (coordinator) await afterwards?.(coordinator, layout);
     const failed = report.evidence.filter((check) => !check.ok);
     if (failed.length > 0)
@@ -137,7 +149,25 @@ async function run(
     cpSync(layout.logs, kept, { recursive: true });
     throw new Error(`${(error as Error).message}\nlogs: ${kept}`, { cause: error });
   } finally {
+    over.abort();
     progress.stop();
     await processes.end();
   }
+}
+
+/** Rejects with what every migration waits for, before the test is ended without a word. */
+async function tooLong(coordinator: () => Coordinator | undefined, signal: AbortSignal): Promise<never> {
+  await sleep(TOO_LONG_MS, undefined, { signal });
+  const { migrations } = (await coordinator()?.status()) ?? { migrations: [] };
+  const waiting = migrations.map(
+    ({ migrationId, lifecycle, attempts, reason, waitingFor, possibleCommands }) => ({
+      migrationId,
+      lifecycle,
+      attempts,
+      reason,
+      waitingFor,
+      possibleCommands,
+    }),
+  );
+  throw new Error(`not done after ${TOO_LONG_MS / 1000} s: ${JSON.stringify(waiting, null, 1)}`);
 }

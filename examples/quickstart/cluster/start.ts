@@ -14,7 +14,8 @@ import { program } from "./programs.ts";
 import { listening, waitFor } from "./waiting.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
-const WITHIN_MS = 30_000;
+/** On a machine that is overloaded a process takes many times as long to start. */
+const WITHIN_MS = 60_000;
 
 /**
  * NATS, the folders of all Pods, and the PostgreSQL of those that serve already, each with an empty database. The
@@ -73,20 +74,29 @@ export async function startCleave(
     },
     { withinMs: WITHIN_MS, everyMs: 50, failed: started.failed },
   );
-  for (const { pod, agent } of agents) {
+  await guardsAnswer(layout, (podId) => agents.find(({ pod }) => pod.podId === podId)?.agent.failed);
+  return coordinator;
+}
+
+/** Resolves when the guard of every Pod answers: an agent may have been restarted just now. */
+export async function guardsAnswer(
+  layout: Layout,
+  failed: (podId: string) => Promise<never> | undefined = () => undefined,
+): Promise<void> {
+  for (const { guardPort, podId } of layout.pods) {
+    const ended = failed(podId);
     await waitFor(
-      `the guard of ${pod.podId}`,
+      `the guard of ${podId}`,
       async () => {
         const response = await request(
-          `http://127.0.0.1:${pod.guardPort}/guard/route?path=${encodeURIComponent("/organizations/1")}`,
+          `http://127.0.0.1:${guardPort}/guard/route?path=${encodeURIComponent("/organizations/1")}`,
         );
         await response.body.dump();
         return response.statusCode === 200 ? true : null;
       },
-      { withinMs: WITHIN_MS, everyMs: 50, failed: agent.failed },
+      { withinMs: WITHIN_MS, everyMs: 50, ...(ended === undefined ? {} : { failed: ended }) },
     );
   }
-  return coordinator;
 }
 
 /** The application of every Pod. Those of new Pods wait for a database to appear. */
