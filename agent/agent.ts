@@ -255,7 +255,8 @@ export class Agent {
             .catch(() => undefined),
         );
       await Promise.race(waits);
-      pause.abort();
+      // With a reason, for without one an exception is made of every pause.
+      pause.abort("woken");
       if (signal.aborted || deadline === null || clock.now() < deadline + AGENT_LOWERS_AFTER_MS) continue;
       try {
         await this.#follower.decideAndAppend((state, now) => decideLowering(state, this.#self, now));

@@ -154,7 +154,8 @@ export class Coordinator implements CoordinatorService {
       const waitMs = Math.min(1_000, deadline === null ? 1_000 : Math.max(1, deadline - clock.now()));
       const pause = new AbortController();
       await Promise.race([woken, clock.sleep(waitMs, pause.signal).catch(() => undefined)]);
-      pause.abort();
+      // With a reason, for without one an exception is made of every pause.
+      pause.abort("woken");
     }
   }
 

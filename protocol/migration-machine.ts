@@ -214,8 +214,9 @@ const lower = { target: "following", actions: ["lowerFence", "noteReason"] } as 
 
 export const migrationMachine = machineSetup.createMachine({
   id: "migration",
-  context: ({ input }) => ({
-    targetPodIds: input.targetPodIds,
+  // `transition` starts an actor without any input, only to throw it away: that must not cost an exception each time.
+  context: ({ input }: { readonly input: { readonly targetPodIds: readonly PodId[] } | undefined }) => ({
+    targetPodIds: input?.targetPodIds ?? [],
     approvedBy: null,
     attempts: 0,
     startRequested: false,
@@ -226,10 +227,9 @@ export const migrationMachine = machineSetup.createMachine({
     fenceUp: false,
     evidence: null,
     transfer: null,
-    shares: Object.fromEntries(input.targetPodIds.map((podId) => [podId, "closed" as const])) as Record<
-      PodId,
-      ShareState
-    >,
+    shares: Object.fromEntries(
+      (input?.targetPodIds ?? []).map((podId) => [podId, "closed" as const]),
+    ) as Record<PodId, ShareState>,
     reason: null,
     paused: null,
     wayBackGivenUp: {},

@@ -178,7 +178,8 @@ export class Replica {
           woken,
           run.clock.sleep(this.connected ? POLL_MS : 100, pause.signal).catch(() => undefined),
         ]);
-        pause.abort();
+        // With a reason, for without one an exception is made of every pause.
+        pause.abort("woken");
         await run.clock.sleep(network.delayMs(source, own.podId), signal);
       } catch {
         // Only the end of following, which the loop looks at.
