@@ -144,6 +144,10 @@ export const ERRORS = {
     "PostgreSQL refused the user or password.",
     "Correct the user, password and pg_hba.conf entry (one for the database, one for replication).",
   ],
+  POSTGRES_ROLE: [
+    "A role of PostgreSQL has more or less than Cleave's script gives it, or anybody is let in.",
+    "Run deploy/postgres/roles.sql in the Pod's database and correct pg_hba.conf; nothing stops because of it.",
+  ],
   POSTGRES_VERSION: [
     "The PostgreSQL version is not supported or differs between the Pods.",
     "Use the same major version, 15 to 18, on all Pods of a split.",

@@ -16,6 +16,7 @@ import { type AgentConfig, loadAgentConfig } from "../config.ts";
 import { createStores } from "../stores/create-stores.ts";
 import { contentOf } from "../stores/postgres/data-directory.ts";
 import { checkAgents, checkDisks, checkSecrets, found, versions } from "./machine.ts";
+import { checkRoles } from "./roles.ts";
 
 interface Flags {
   readonly agentConfig: string;
@@ -43,6 +44,7 @@ export async function examine(
     checkDisks(config),
     checkNats(config.nats),
     checkAgents(config),
+    checkRoles(config.postgres),
     options.quick ? [] : checkStores(config, options.source),
   ]);
   return parts.flat();

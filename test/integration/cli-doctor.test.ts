@@ -1,6 +1,6 @@
 /** `cleave doctor`, both parts: of the whole installation, and on a Pod's machine. */
 import { execFileSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { appendFile, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "nats";
@@ -167,6 +167,51 @@ it("of a Pod's machine: what a migration would find, secrets, disks, peers", asy
   expect(worse).toContain("OWNERSHIP_RULE_MISSING: the table public.secret_plans has no ownership rule");
   expect(worse).toContain("OWNER_UNKNOWN: repository lost.git has no owner");
   expect(worse).toContain("AGENT_SILENT: the agent of pod-0 does not answer");
+});
+
+it("of PostgreSQL's roles: as roles.sql leaves them, or what is more or less", async () => {
+  const cluster = await Cluster.start({ podId: "pod-0", settings: { cluster_name: "pod-0" } });
+  endings.push(() => cluster.remove());
+  const roles = async () =>
+    said(await examine(await agentConfig(cluster, {}), { quick: true }), "warning")
+      .filter((line) => line.startsWith("POSTGRES_ROLE"))
+      .join("\n");
+  const before = await roles();
+  expect(before).toContain("is the server's first superuser");
+  expect(before).toContain("there is no role cleave_reader");
+  await cluster.query(await readFile(join(import.meta.dirname, "../../deploy/postgres/roles.sql"), "utf8"));
+  // The test's first superuser has the name of the script's role.
+  await cluster.query(
+    "CREATE ROLE keeper LOGIN SUPERUSER REPLICATION CONNECTION LIMIT 64 PASSWORD 'agent'; ALTER ROLE keeper NOCREATEDB NOCREATEROLE",
+  );
+  const asAgent = async () => {
+    const { host, port, database } = cluster.connection;
+    await writeFile(join(folder, "agent-password"), "agent", { mode: 0o600 });
+    const postgres = { dataDirectory: cluster.dataDirectory, host, port, user: "keeper", database };
+    const file = await agentConfig(cluster, { postgres: { ...postgres, passwordFile: "agent-password" } });
+    return (await examine(file, { quick: true })).filter(({ code }) => code === "POSTGRES_ROLE");
+  };
+  expect(await asAgent()).toEqual([
+    expect.objectContaining({
+      severity: "info",
+      message: "keeper and cleave_reader are as roles.sql leaves them",
+    }),
+  ]);
+  await cluster.query(`ALTER ROLE keeper CREATEDB NOREPLICATION CONNECTION LIMIT -1;
+    ALTER ROLE cleave_reader CREATEROLE; ALTER ROLE cleave_reader RESET default_transaction_read_only;
+    REVOKE pg_monitor FROM cleave_reader`);
+  await appendFile(join(cluster.dataDirectory, "pg_hba.conf"), "host all all 10.0.0.0/8 trust\n");
+  const worse = (await asAgent()).map(({ message, severity }) => `${severity}: ${message}`).join("\n");
+  for (const fault of [
+    /warning: keeper has no REPLICATION/,
+    /keeper has CREATEDB or CREATEROLE/,
+    /keeper may open any number/,
+    /cleave_reader has CREATEROLE/,
+    /cleave_reader lacks pg_read_all_data or pg_monitor/,
+    /cleave_reader does not begin its transactions read-only/,
+    /pg_hba.conf, line \d+, asks for no password: host all all 10.0.0.0 255.0.0.0 trust/,
+  ])
+    expect(worse).toMatch(fault);
 });
 
 it("of a machine as a command: exit code 3, and a configuration that cannot be read", async () => {
