@@ -1,28 +1,30 @@
 /** `cleave checksum REPOSITORY…`: Gitaly's checksum of repositories on this machine, to compare by hand. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { Command, CommanderError } from "commander";
 import { toCleaveError } from "../protocol/errors.ts";
 import { repositoryChecksum } from "./stores/git/checksum.ts";
 
 /**
- * Prints `<checksum>  <path>  (<reason>)` for each, in the order given.
+ * Prints `<checksum>  <path>  (<reason>)` for each, in the order given; with `json` one array of them.
  * @returns the exit code: 1 when any of them is unreadable or no repository.
  */
-export async function runChecksum(repositories: readonly string[]): Promise<number> {
-  let code = 0;
+export async function runChecksum(repositories: readonly string[], json = false): Promise<number> {
+  const found = [];
   for (const path of repositories) {
     try {
-      const found = await repositoryChecksum(await gitDirectoryOf(path));
-      const detail = found.detail === "" ? "" : `: ${found.detail.split("\n")[0]}`;
-      process.stdout.write(`${found.checksum}  ${path}  (${found.reason}${detail})\n`);
-      if (found.reason === "unreadable") code = 1;
+      const { checksum, reason, detail } = await repositoryChecksum(await gitDirectoryOf(path));
+      found.push({ path, checksum, reason, detail: detail.split("\n")[0] ?? "", error: null });
+      const more = detail === "" ? "" : `: ${detail.split("\n")[0]}`;
+      if (!json) process.stdout.write(`${checksum}  ${path}  (${reason}${more})\n`);
     } catch (thrown) {
-      const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
-      process.stderr.write(`${error.code}: ${error.message}\n  ${error.nextStep}\n`);
-      code = 1;
+      const { code, message, nextStep } = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+      found.push({ path, checksum: null, reason: null, detail: "", error: { code, message, nextStep } });
+      if (!json) process.stderr.write(`${code}: ${message}\n  ${nextStep}\n`);
     }
   }
-  return code;
+  if (json) process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
+  return found.some(({ error, reason }) => error !== null || reason === "unreadable") ? 1 : 0;
 }
 
 /** A clone with a work tree is named by its folder, as git commands do. */
@@ -35,13 +37,29 @@ async function gitDirectoryOf(path: string): Promise<string> {
   return isFolder ? inside : path;
 }
 
+const program = new Command("cleave checksum")
+  .description(
+    "Prints Gitaly's checksum of each repository, with the reason beside zeros: empty or unreadable.",
+  )
+  .argument("<repositories...>", "folders of repositories on this machine, bare or with a work tree")
+  .option("--json", "print JSON", false)
+  .addHelpText(
+    "after",
+    `
+Example:
+  cleave checksum /var/opt/git/@hashed/6b/86/6b86b2.git
+
+Exit codes:
+  0 all were read   1 one is unreadable or no repository   2 wrong usage`,
+  )
+  .exitOverride();
+
 if (import.meta.main) {
-  const repositories = process.argv.slice(2);
-  const help = repositories.includes("--help") || repositories.includes("-h");
-  if (help || repositories.length === 0) {
-    console.log(
-      "usage: cleave checksum REPOSITORY…\n\nPrints Gitaly's checksum of each repository, with the reason beside zeros: empty or unreadable.",
-    );
-    process.exitCode = help ? 0 : 2;
-  } else process.exitCode = await runChecksum(repositories);
+  try {
+    program.parse();
+    process.exitCode = await runChecksum(program.args, program.opts<{ json: boolean }>().json);
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError)) throw thrown;
+    process.exitCode = thrown.exitCode === 0 ? 0 : 2;
+  }
 }

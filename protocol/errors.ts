@@ -128,6 +128,10 @@ export const ERRORS = {
     "NATS does not answer.",
     "Start nats-server or correct `nats.servers`; Cleave retries by itself and the source keeps serving.",
   ],
+  LOG_CUT: [
+    "The log ends before what this process has folded already: it is another log, or records were lost.",
+    'Start nothing else; docs/17-runbooks.md, "The log is lost", says how to find out what was decided since.',
+  ],
   LOG_APPEND_UNKNOWN: [
     "An append to the log got no answer, so it may or may not have happened.",
     "Nothing to do: Cleave reads the log before it decides again.",

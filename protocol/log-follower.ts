@@ -77,7 +77,7 @@ export class LogFollower {
     const last = await this.#lastSequence();
     if (last < this.#state.sequence) {
       throw new CleaveError(
-        "INTERNAL",
+        "LOG_CUT",
         `the log ends at ${last}, but this process has already folded ${this.#state.sequence}: this is another log, or it was cut`,
       );
     }

@@ -1,9 +1,10 @@
 /** `rollback`, `give-up`: the way back, taken or given up. */
 import type { Command } from "commander";
 import { type Context, examples } from "./context.ts";
+import { settle, type WaitFlags, waitable } from "./wait.ts";
 import { watch } from "./watch.ts";
 
-interface RollbackOptions {
+interface RollbackOptions extends WaitFlags {
   readonly organizations?: readonly string[];
   readonly pod?: string;
   readonly name?: string;
@@ -13,8 +14,7 @@ interface RollbackOptions {
 }
 
 export function registerRollbackCommands(program: Command, context: Context): void {
-  program
-    .command("rollback")
+  waitable(program.command("rollback"), "retaining, where the source serves them again")
     .argument("<migration>", "a migration that retains what it left behind")
     .option("--organizations <ids...>", "only these; default: all that the Pod took over and still has")
     .option("--pod <pod>", "the Pod that they leave; needed where several took some over")
@@ -31,6 +31,7 @@ export function registerRollbackCommands(program: Command, context: Context): vo
       examples(
         "rollback split-2026-11 --organizations gitlab-org --watch",
         "rollback split-2026-11 --pod pod-101",
+        "rollback split-2026-11 --pod pod-101 --wait --timeout 10m",
         'rollback split-2026-11 --pod pod-101 --accept-loss "its disks are gone, ticket 4711"',
       ),
     )
@@ -46,7 +47,8 @@ export function registerRollbackCommands(program: Command, context: Context): vo
       const { migrationId } = accepted;
       if (!options.watch) {
         const text = `${migrationId} brings them back; follow it with: cleave watch ${migrationId}`;
-        return context.print(accepted, text);
+        const state = options.approval === "manual" ? "ready" : "retaining";
+        return settle(context, accepted, text, options, { state, attempts: 0 });
       }
       process.exitCode = await watch(client, migrationId, {
         json: context.json,

@@ -174,6 +174,36 @@ export const METRICS = {
     labels: ["migration"],
     help: "WAL that the source's disk keeps for its slowest target",
   },
+  cleave_way_back_lag_bytes: {
+    kind: "gauge",
+    by: "agent",
+    labels: ["migration", "store", "from"],
+    help: "Of a source after the transfer: how far its dormant copy is behind the Pod `from`; absent where it is unknown",
+  },
+  cleave_way_back_lag_repositories: {
+    kind: "gauge",
+    by: "agent",
+    labels: ["migration", "store", "from"],
+    help: "As cleave_way_back_lag_bytes, in repositories",
+  },
+  cleave_way_back_lag_objects: {
+    kind: "gauge",
+    by: "agent",
+    labels: ["migration", "store", "from"],
+    help: "As cleave_way_back_lag_bytes, in objects",
+  },
+  cleave_way_back_verified: {
+    kind: "gauge",
+    by: "agent",
+    labels: ["migration", "store", "from"],
+    help: "1 when the dormant copy was compared with the Pod `from` and no difference is open, otherwise 0",
+  },
+  cleave_way_back_problems: {
+    kind: "gauge",
+    by: "agent",
+    labels: ["migration", "store", "from", "code"],
+    help: "1 for the problem that keeps changes of the Pod `from` from flowing back, by code",
+  },
   cleave_store_problems: {
     kind: "gauge",
     by: "agent",
@@ -197,7 +227,7 @@ export const METRICS = {
     kind: "counter",
     by: "agent",
     labels: ["store"],
-    help: "Bytes that this Pod's agent has copied from other Pods: base backups, objects",
+    help: "Bytes that came from other Pods: base backups, WAL that a standby replayed, objects",
   },
   cleave_copied_items_total: {
     kind: "counter",

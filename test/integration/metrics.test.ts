@@ -199,11 +199,39 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
   expect(of("cleave_guard_held", "")).toBe(3);
   expect(of("cleave_log_sequence", "")).toBe(12);
 
+  // What flows back to a source after the transfer.
+  const back = (
+    amount: number | null,
+    unit: "bytes" | "objects",
+    verified: boolean,
+    code?: "WAY_BACK_GONE",
+  ) => ({
+    [pod("pod-7")]: {
+      lag: { amount, unit },
+      verified,
+      problem: code === undefined ? null : { code, message: "its slot is gone" },
+    },
+  });
+  bus.publishReport(
+    report({
+      postgres: storeStatus("yield", { wayBack: back(null, "bytes", false, "WAY_BACK_GONE") }),
+      objects: storeStatus("yield", { wayBack: back(3, "objects", true) }),
+    }),
+  );
+  const behind = await scrape(at("/metrics"));
+  const from = (name: string, of: string, more = "") =>
+    behind.get(`${name}{${store(of)},from="pod-7",${more}pod="pod-100"}`);
+  expect(from("cleave_way_back_lag_bytes", "postgres")).toBeUndefined();
+  expect(from("cleave_way_back_verified", "postgres")).toBe(0);
+  expect(from("cleave_way_back_problems", "postgres", 'code="WAY_BACK_GONE",')).toBe(1);
+  expect(from("cleave_way_back_lag_objects", "objects")).toBe(3);
+  expect(from("cleave_way_back_verified", "objects")).toBe(1);
+
   // What is over is not told any more.
   bus.publishReport(report({ postgres: storeStatus("activate", { lag: null }) }));
   const second = await scrape(at("/metrics"));
   expect(
-    [...second.keys()].filter((name) => /^cleave_(lag|progress|verified|store_problems)/.test(name)),
+    [...second.keys()].filter((name) => /^cleave_(lag|progress|verified|store_problems|way_back)/.test(name)),
   ).toEqual([]);
   expect(second.get(`cleave_goal_reached{${store("postgres")},goal="activate",pod="pod-100"}`)).toBe(1);
 });

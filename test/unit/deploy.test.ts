@@ -1,5 +1,7 @@
 /** What stands in `deploy/`, as far as it can be read: it names things that exist. */
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
@@ -79,4 +81,31 @@ it("the manifests' configurations are valid, and their probes ask where somethin
   expect(read("deploy/kubernetes/coordinator.yaml")).toContain(
     `path: /ready, port: ${coordinator.listen.port}`,
   );
+});
+
+const UNITS = ["agent", "coordinator"];
+const analyze = (...args: string[]) => spawnSync("systemd-analyze", args, { encoding: "utf8" });
+
+it("an agent's unit ends the agent alone, and lets it see who writes", () => {
+  const unit = read("deploy/cleave-agent.service");
+  expect(unit).toMatch(/^KillMode=process$/m);
+  expect(unit).not.toMatch(/^(ProtectProc|PrivatePIDs|PrivateTmp)=/m);
+});
+
+it.skipIf(analyze("--version").status !== 0)("systemd understands the units, and finds little open", () => {
+  const folder = mkdtempSync(join(tmpdir(), "cleave-units-"));
+  try {
+    for (const name of UNITS) {
+      const file = join(folder, `cleave-${name}.service`);
+      // It looks whether the program is there.
+      writeFileSync(file, read(`deploy/cleave-${name}.service`).replace("/usr/bin/cleave", process.execPath));
+      const verified = analyze("verify", file);
+      expect([verified.status, verified.stderr], name).toEqual([0, ""]);
+      const { stdout } = analyze("security", "--offline=yes", "--no-pager", file);
+      const exposure = Number(/exposure level for .*: ([\d.]+)/.exec(stdout)?.[1]);
+      expect(exposure, stdout).toBeLessThan(4);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

@@ -4,7 +4,9 @@ import { DurableFold } from "../../agent/durable-fold.ts";
 import { silentLogger } from "../../protocol/adapters/logger.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import { type ClusterState, emptyCluster } from "../../protocol/cluster.ts";
+import { LogFollower } from "../../protocol/log-follower.ts";
 import { eventually } from "../support/eventually.ts";
+import { MemoryBlobs, MemoryLog } from "../support/memory-ports.ts";
 
 const at = (sequence: number): ClusterState => ({ ...emptyCluster, sequence });
 
@@ -50,4 +52,13 @@ it("a disk that refuses is tried again, and a stop ends the trying", async () =>
   next();
   await durable.stop();
   expect(durable.sequence).toBe(1);
+});
+
+it("a log that ends before the checkpoint is another one, or was cut: nobody follows it", async () => {
+  const ports = { log: new MemoryLog(), blobs: new MemoryBlobs(), clock: systemClock };
+  const behind = new LogFollower(ports, "agent:pod-0", () => undefined, at(3));
+  await expect(behind.start()).rejects.toMatchObject({ code: "LOG_CUT" });
+  const level = new LogFollower(ports, "agent:pod-0", () => undefined, at(0));
+  await level.start();
+  await level.stop();
 });

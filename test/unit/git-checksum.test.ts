@@ -113,4 +113,28 @@ describe("cleave checksum", () => {
     expect(lines[2]).toMatch(/^0{40} {2}.*r8 {2}\(unreadable: fatal: .*refs\/heads\/missing/);
     expect(lines[3]).toMatch(/^REPOSITORY_UNREADABLE: not a Git repository/);
   });
+
+  it("prints all of them as one JSON array, unreadable ones too", async () => {
+    let text = "";
+    const out = vi.spyOn(process.stdout, "write").mockImplementation((more) => {
+      text += String(more);
+      return true;
+    });
+    try {
+      expect(await runChecksum([join(folder, "r2"), join(folder, "plain")], true)).toBe(1);
+    } finally {
+      out.mockRestore();
+    }
+    expect(JSON.parse(text)).toEqual([
+      expect.objectContaining({
+        checksum: "33278ec5628cf173f2b8c119f6a5569a61b38e2c",
+        reason: "ok",
+        error: null,
+      }),
+      expect.objectContaining({
+        checksum: null,
+        error: expect.objectContaining({ code: "REPOSITORY_UNREADABLE" }),
+      }),
+    ]);
+  });
 });

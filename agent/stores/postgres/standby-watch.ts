@@ -1,8 +1,9 @@
 /** Looks at a following standby again and again: running, of the source's lineage, and how far behind. */
 import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
-import type { MigrationId } from "../../../protocol/ids.ts";
+import type { Lsn, MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
+import { tally } from "../../../protocol/telemetry/tally.ts";
 import { Background } from "./background.ts";
 import type { PostgresConfig } from "./config.ts";
 import type { Database, WarmConnection } from "./connection.ts";
@@ -34,6 +35,8 @@ export class StandbyWatch {
   #record: CopyRecord | null = null;
   #rehearsed: Database | null = null;
   #warm: MigrationId | null = null;
+  /** The furthest that was seen. */
+  #replayed: Lsn | null = null;
 
   constructor(options: StandbyWatchOptions) {
     this.#options = options;
@@ -115,6 +118,11 @@ export class StandbyWatch {
         : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
     this.#problem = problem;
     this.#streaming = own.streaming;
+    // A standby that was started again replays what it had replayed: only what is new has come from the source.
+    if (own.lsn !== null) {
+      if (this.#replayed !== null) tally("postgres", "bytes", lagBytes(this.#replayed, own.lsn));
+      if (this.#replayed === null || lagBytes(this.#replayed, own.lsn) > 0) this.#replayed = own.lsn;
+    }
     const amount = own.lsn === null || other.lsn === null ? null : lagBytes(own.lsn, other.lsn);
     board.set({
       lag: { amount, unit: "bytes" },
