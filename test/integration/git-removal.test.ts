@@ -88,22 +88,27 @@ describe("the source, after a move", () => {
       }
     })();
     await removeFiles(split.source);
-    const made = await split.source.pod.repository("red/again.git").catch((error: Error) => error.message);
+    // A new repository is refused as soon as its hook is there, which a watch sees to.
+    const refused = async (path: string) => {
+      await mustGit(["init", "-q", "--bare", "-b", "main", at(path)]);
+      await eventually(async () =>
+        expect(await exists(join(at(path), "hooks/reference-transaction"))).toBe(true),
+      );
+      const commit = await split.source.pod.commit(path, "late");
+      const { stderr } = await git(["-C", at(path), "update-ref", "refs/heads/x", commit]);
+      expect(stderr).toContain("pod-100 is authoritative");
+    };
+    await mkdir(at("red"), { recursive: true });
+    await refused("red/again.git");
     await removeRows(split.source);
     stop = true;
     await neighbour;
     expect(pushed).toBeGreaterThan(0);
-    expect(made).toContain("pod-100 is authoritative");
     await rm(at("red"), { recursive: true, force: true });
     await mkdir(at("red"));
-    await mustGit(["init", "-q", "--bare", at("red/later.git")]);
-    await eventually(async () => {
-      expect(await exists(join(at("red/later.git"), "hooks/reference-transaction"))).toBe(true);
-      expect(await fenceFiles(split.source.pod.control, "owners")).toContain("git/red/later.git");
-    });
-    const commit = await split.source.pod.commit("red/later.git", "late");
-    expect((await git(["-C", at("red/later.git"), "update-ref", "refs/heads/x", commit])).stderr).toContain(
-      "pod-100 is authoritative",
+    await refused("red/later.git");
+    await eventually(async () =>
+      expect(await fenceFiles(split.source.pod.control, "owners")).toContain("git/red/later.git"),
     );
     expect(await push("blue/one.git")).toMatchObject({ code: 0 });
   });

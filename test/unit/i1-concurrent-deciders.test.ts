@@ -249,7 +249,10 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-it("no order of concurrent deciders lets two Pods accept writes for one organization", () => {
+// Nothing but computing: however long that takes on a busy machine.
+it("no order of concurrent deciders lets two Pods accept writes for one organization", {
+  timeout: 300_000,
+}, () => {
   const visited = new Set<string>();
   fc.assert(
     fc.property(
