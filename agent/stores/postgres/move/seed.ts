@@ -111,18 +111,27 @@ export async function removeMoved(
   await dropOrigin(own, slot);
 }
 
-/** @throws CleaveError COMMAND_NOT_POSSIBLE while a stream still uses it. */
+/** How long a stream's session may take to end once its connection was closed. */
+const SESSION_ENDS_WITHIN_MS = 5_000;
+const DROP_AGAIN_MS = 50;
+const OBJECT_IN_USE = "55006";
+
+/** @throws CleaveError COMMAND_NOT_POSSIBLE when a stream goes on using it. */
 export async function dropOrigin(own: Database, name: string): Promise<void> {
-  try {
-    if ((await originPosition(own, name)) !== null)
-      await own.query("SELECT pg_catalog.pg_replication_origin_drop($1)", [name]);
-  } catch (error) {
-    throw new CleaveError(
-      "COMMAND_NOT_POSSIBLE",
-      `the replication origin ${name}: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
+  const until = performance.now() + SESSION_ENDS_WITHIN_MS;
+  for (;;) {
+    try {
+      if ((await originPosition(own, name)) !== null)
+        await own.query("SELECT pg_catalog.pg_replication_origin_drop($1)", [name]);
+      return;
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string };
+      // The server notices after us that its client is gone.
+      if (code !== OBJECT_IN_USE || performance.now() > until)
+        throw new CleaveError("COMMAND_NOT_POSSIBLE", `the replication origin ${name}: ${message}`, {
+          cause: error,
+        });
+    }
+    await sleep(DROP_AGAIN_MS);
   }
 }
