@@ -15,6 +15,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureBrowser } from "./browser.mjs";
 import { runChecks } from "./checks.mjs";
+import { useMemoryFolder } from "./memory-folder.mjs";
 import { ensurePackages } from "./packages.mjs";
 import { ensureServers } from "./servers.mjs";
 
@@ -46,6 +47,7 @@ async function main([first, ...rest]) {
   // The operator's command talks to a coordinator elsewhere and needs no servers of its own.
   if (!file.startsWith(resolve(root, "coordinator/cli"))) await ensureServers();
   if (first === "--test" || file.endsWith("screenshots.ts")) ensureBrowser();
+  if (first === "--test") useMemoryFolder();
   if (first === "--test") return runChecks(root, node, { tests: true, vitestArguments: rest });
   return runPassingThrough(node, ["--disable-warning=ExperimentalWarning", file, ...rest]);
 }
