@@ -252,8 +252,12 @@ it("colours only where they are wanted", async () => {
 
 it("the daemons and tools are reached through the same command", async () => {
   for (const name of ["coordinator", "agent", "checksum"])
-    expect((await cleave([name, "--help"])).stdout).toContain(`usage: cleave ${name}`);
+    expect((await cleave([name, "--help"])).stdout).toMatch(new RegExp(`^usage: cleave ${name}`, "i"));
   expect((await cleave(["checksum", folder])).code).toBe(1);
+  expect((await cleave(["checksum"])).code).toBe(2);
+  expect(JSON.parse((await cleave(["checksum", "--json", folder])).stdout)).toMatchObject([
+    { path: folder, error: { code: "REPOSITORY_UNREADABLE" } },
+  ]);
   expect((await cleave(["coordinator", "--config", join(folder, "none.yaml")])).stderr).toMatch(
     /error CONFIG_INVALID: .*none\.yaml/,
   );
