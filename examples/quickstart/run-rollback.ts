@@ -21,6 +21,8 @@ export const ROLLBACK = `${MIGRATION}-back-1`;
 export interface RollbackContext extends DemoContext {
   /** Called under traffic, before `cleave rollback`: for tests that disturb it. */
   readonly beforeRollback?: (coordinator: Coordinator, organizations: readonly string[]) => Promise<void>;
+  /** Instead of the operator's command: for tests that roll back in another way. */
+  readonly rollBack?: (organizations: readonly string[]) => Promise<void>;
 }
 
 export async function runRollback(context: RollbackContext): Promise<Report> {
@@ -76,12 +78,14 @@ export async function runRollback(context: RollbackContext): Promise<Report> {
 }
 
 async function rollBack(
-  { progress }: DemoContext,
+  context: RollbackContext,
   coordinator: Coordinator,
   organizations: readonly string[],
 ): Promise<void> {
+  const { progress } = context;
   await progress.step(`cleave rollback ${MIGRATION} --organizations ${organizations.join(" ")}`, async () => {
-    await coordinator.cleave("rollback", MIGRATION, "--organizations", ...organizations);
+    if (context.rollBack) await context.rollBack(organizations);
+    else await coordinator.cleave("rollback", MIGRATION, "--organizations", ...organizations);
   });
   await watchMigration(coordinator, progress, {
     migration: ROLLBACK,

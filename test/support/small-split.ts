@@ -101,12 +101,25 @@ export function smallLifecycle({ options, beforeSplit, ...after }: SmallSplit): 
   );
 }
 
+export interface SmallRollback extends SmallSplit {
+  /** Called before the split: `beforeSplit` is called before the rollback. */
+  readonly first?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
+  /** Instead of the operator's command. */
+  readonly rollBack?: (organizations: readonly string[]) => Promise<void>;
+}
+
 /** A split, and one organization rolled back; `beforeSplit` is called before the rollback. */
-export function smallRollback({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
+export function smallRollback(small: SmallRollback): Promise<Report> {
+  const { options, beforeSplit, first, rollBack, ...after } = small;
   return run(podsOfSplit(SMALL.pods), after, (context, started) =>
     runRollback({
       ...context,
       options: { ...SMALL, story: "rollback", ...options },
+      ...(rollBack && { rollBack }),
+      beforeSplit: async (coordinator) => {
+        started(coordinator);
+        await first?.(coordinator, context.layout);
+      },
       beforeRollback: async (coordinator, organizations) => {
         started(coordinator);
         const { layout, processes } = context;
