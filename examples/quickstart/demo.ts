@@ -86,7 +86,6 @@ async function keep(processes: Processes, folder: string, layout: Layout, ok: bo
     "",
     pc.bold("Everything is still running:"),
     `  router       ${layout.routerUrl}/organizations/1/issues`,
-    `  dashboard    ${layout.coordinatorUrl}/   (token: ${layout.token})`,
     `  dashboard    ${layout.coordinatorUrl}/  (token: ${layout.token})`,
     ...layout.pods.map(
       (pod) => `  ${pod.podId.padEnd(11)}  guard http://127.0.0.1:${pod.guardPort} · psql "${psql(pod)}"`,
@@ -94,7 +93,7 @@ async function keep(processes: Processes, folder: string, layout: Layout, ok: bo
     `  logs         ${layout.logs}`,
     "",
     `  export CLEAVE_URL=${layout.coordinatorUrl} CLEAVE_TOKEN=${layout.token}`,
-    "  npm run cleave -- status        (also: watch, routes, events)",
+    "  npm run cleave -- status        (also: watch, routes, events, history, rollback)",
     "",
     `  to end it:   npm run demo -- --stop ${folder}`,
   ];
