@@ -57,6 +57,40 @@ it("hooks are called at every point of a split, once, and not before the cutover
     expect(points(podId)).toEqual(["beforeFence", "fenced", "transferred", "opened", "beforeRemoval"]);
 });
 
+it("a rollback calls the hooks of its two Pods, as the migration that it is", async () => {
+  const { url, calls } = await listener(bench);
+  const split = new Split(bench);
+  for (const podId of PODS) await split.agent(podId, everywhere(url));
+  await split.begin({ cutover: { approval: "auto", readLeaseMs: 200 } });
+  await split.reaches("retaining");
+  await eventually(() => expect(calls.filter(({ point }) => point === "opened")).toHaveLength(PODS.length));
+  calls.length = 0;
+  const { migrationId: rollback } = await split.coordinator.rollback(
+    {
+      of: migrationId,
+      podId: pod("pod-100"),
+      organizations: null,
+      as: null,
+      approval: "auto",
+      acceptLoss: null,
+    },
+    "operator:test",
+  );
+  await eventually(() => expect(split.coordinator.state().migrations[rollback]?.lifecycle).toBe("retaining"));
+  const way = ["beforeFence", "fenced", "transferred", "opened"];
+  const of = (podId: string) => calls.filter((one) => one.pod === podId);
+  await eventually(() => {
+    expect(of("pod-100").map(({ point, role }) => `${point} ${role}`)).toEqual(
+      way.map((point) => `${point} source`),
+    );
+    expect(of("pod-0").map(({ point, role }) => `${point} ${role}`)).toEqual(
+      way.map((point) => `${point} target`),
+    );
+  });
+  expect(of("pod-101"), "which takes no part in it").toEqual([]);
+  expect(new Set(calls.map(({ call }) => call.split("/")[0]))).toEqual(new Set([rollback]));
+});
+
 it("a hook that fails before the fence keeps it from being raised, and says so", async () => {
   let status = 500;
   const { url, calls } = await listener(bench, () => status);
