@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { request } from "undici";
+import { EXIT } from "../../../coordinator/cli/exit.ts";
 import type { ClusterStatus, MigrationStatus } from "../../../coordinator/ports.ts";
 import type { ReadRecord } from "../../../protocol/events.ts";
 import type { Layout } from "./layout.ts";
@@ -24,15 +25,29 @@ export class Coordinator {
     this.#layout = layout;
   }
 
-  /** Runs `cleave …` and returns what it printed. @throws Error with what it said when it fails */
+  /**
+   * Runs `cleave …` and returns what it printed; like an operator again when the coordinator went away before it had
+   * answered. That it may have decided before shows in the refusal of the second time.
+   * @throws Error with what it said when it fails
+   */
   async cleave(...args: string[]): Promise<string> {
+    const end = performance.now() + PATIENCE_MS;
+    for (let again = false; ; again = true) {
+      const ended = await this.#runCleave(args);
+      if (ended.code === EXIT.ok || (again && ended.said.includes("ORGANIZATION_CLAIMED"))) return ended.said;
+      if (ended.code !== EXIT.unreachable || performance.now() > end)
+        throw new Error(`cleave ${args.join(" ")} failed:\n${ended.said}`);
+      await sleep(AGAIN_MS);
+    }
+  }
+
+  async #runCleave(args: readonly string[]): Promise<{ readonly code: unknown; readonly said: string }> {
     const env = { ...process.env, ...this.environment() };
     try {
-      const { stdout } = await run(process.execPath, [CLEAVE, ...args], { env });
-      return stdout;
+      return { code: EXIT.ok, said: (await run(process.execPath, [CLEAVE, ...args], { env })).stdout };
     } catch (error) {
-      const { stderr, stdout } = error as { stderr?: string; stdout?: string };
-      throw new Error(`cleave ${args.join(" ")} failed:\n${(stderr || stdout || String(error)).trim()}`);
+      const { code, stderr, stdout } = error as { code?: unknown; stderr?: string; stdout?: string };
+      return { code, said: (stderr || stdout || String(error)).trim() };
     }
   }
 
