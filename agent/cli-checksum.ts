@@ -14,9 +14,10 @@ export async function runChecksum(repositories: readonly string[], json = false)
   for (const path of repositories) {
     try {
       const { checksum, reason, detail } = await repositoryChecksum(await gitDirectoryOf(path));
-      found.push({ path, checksum, reason, detail: detail.split("\n")[0] ?? "", error: null });
-      const more = detail === "" ? "" : `: ${detail.split("\n")[0]}`;
-      if (!json) process.stdout.write(`${checksum}  ${path}  (${reason}${more})\n`);
+      const [line = ""] = detail.split("\n");
+      found.push({ path, checksum, reason, detail: line, error: null });
+      if (!json)
+        process.stdout.write(`${checksum}  ${path}  (${reason}${detail === "" ? "" : `: ${line}`})\n`);
     } catch (thrown) {
       const { code, message, nextStep } = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
       found.push({ path, checksum: null, reason: null, detail: "", error: { code, message, nextStep } });

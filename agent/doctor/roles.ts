@@ -10,7 +10,6 @@ const FIRST_ROLE = 10;
 
 interface Role {
   readonly oid: number;
-  readonly login: boolean;
   readonly super: boolean;
   readonly replication: boolean;
   readonly makesDatabases: boolean;
@@ -50,7 +49,7 @@ export async function checkRoles(config: PostgresConfig): Promise<Finding[]> {
 
 async function roleOf(db: Database, name: string): Promise<Role | null> {
   const { rows } = await db.query<Role>(
-    `SELECT r.oid::int AS oid, rolcanlogin AS login, rolsuper AS super, rolreplication AS replication,
+    `SELECT r.oid::int AS oid, rolsuper AS super, rolreplication AS replication,
        rolcreatedb AS "makesDatabases", rolcreaterole AS "makesRoles", rolconnlimit AS connections,
        pg_has_role(r.oid, 'pg_read_all_data', 'member') AS "readsAll",
        pg_has_role(r.oid, 'pg_monitor', 'member') AS monitors,

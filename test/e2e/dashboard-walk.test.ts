@@ -72,13 +72,7 @@ describe.skipIf(!hasChromium())("a walk through the page", () => {
         expect(await coordinator.cleave("history", ROLLBACK)).toContain("operator:newcomer");
       },
     });
-    const { lostWrites, duplicatedWrites, staleReads, failedRequests } = report;
-    expect({ lostWrites, duplicatedWrites, staleReads, failedRequests }).toEqual({
-      lostWrites: 0,
-      duplicatedWrites: 0,
-      staleReads: 0,
-      failedRequests: 0,
-    });
+    expect(report).toMatchObject({ lostWrites: 0, duplicatedWrites: 0, staleReads: 0, failedRequests: 0 });
     expect(await watched?.wrongs()).toEqual([]);
   }, 400_000);
 });

@@ -6,7 +6,7 @@ import { smallRollback } from "../support/small-split.ts";
 it("a rollback that was aborted in any state leaves nothing, and one that is not loses nothing", async () => {
   let history = "";
   const report = await smallRollback({
-    options: { rate: 20 },
+    withinMs: 540_000,
     beforeSplit: async ({ coordinator, layout, processes, organizations = [] }) =>
       abortEverywhere({
         coordinator,

@@ -1,6 +1,9 @@
 /** One migration after the other, each aborted in the moment in which it reaches another state; nothing of it is left. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
+import { parse, stringify } from "yaml";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
@@ -31,6 +34,19 @@ export interface Aborting {
   readonly slow: (at: Lifecycle) => string;
   /** Plans and starts it (in `planned`: only plans it) under that name, with a cutover that needs no approval. */
   readonly begin: (migration: string, at: Lifecycle) => Promise<void>;
+}
+
+/** `begin` of a split or move, by the plan that the demo wrote. */
+export function beginBy(
+  kind: "split" | "move",
+  { coordinator, layout, planFile }: Pick<Aborting, "coordinator" | "layout"> & { readonly planFile: string },
+): Aborting["begin"] {
+  const plan = parse(readFileSync(planFile, "utf8")) as object;
+  return async (migration, at) => {
+    const file = join(layout.folder, `${migration}.yaml`);
+    writeFileSync(file, stringify({ ...plan, migration }));
+    await coordinator.cleave(at === "planned" ? "plan" : kind, file);
+  };
 }
 
 export async function abortEverywhere(options: Aborting): Promise<void> {

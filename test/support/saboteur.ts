@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
+import { waitFor } from "../../examples/quickstart/cluster/waiting.ts";
 import { MIGRATION } from "../../examples/quickstart/split.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import { LifecycleWatch } from "./lifecycle-watch.ts";
@@ -22,7 +23,7 @@ export interface Kill {
 
 /** What every agent and coordinator logs when it has caught up with the log. */
 const WORKS = "the log is read; the ";
-const LOOK_EVERY_MS = 20;
+const COMES_BACK_WITHIN_MS = 240_000;
 /** It stays dead for this long: as long as a supervisor takes. */
 const AWAY_MS = 300;
 
@@ -79,11 +80,10 @@ export class Saboteur {
   async #works(): Promise<void> {
     const starts = this.killedAt.length + 1;
     const log = join(this.#logs, `${this.#name}.log`);
-    for (;;) {
-      const begun = readFileSync(log, "utf8").split(WORKS).length - 1;
-      if (begun >= starts) return;
-      await sleep(LOOK_EVERY_MS);
-    }
+    const begun = () => readFileSync(log, "utf8").split(WORKS).length - 1;
+    await waitFor(`${this.#name} at work`, async () => (begun() >= starts ? true : null), {
+      withinMs: COMES_BACK_WITHIN_MS,
+    });
   }
 
   async #strike({ at, delayMs }: Kill): Promise<void> {

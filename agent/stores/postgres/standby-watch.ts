@@ -120,8 +120,9 @@ export class StandbyWatch {
     this.#streaming = own.streaming;
     // A standby that was started again replays what it had replayed: only what is new has come from the source.
     if (own.lsn !== null) {
-      if (this.#replayed !== null) tally("postgres", "bytes", lagBytes(this.#replayed, own.lsn));
-      if (this.#replayed === null || lagBytes(this.#replayed, own.lsn) > 0) this.#replayed = own.lsn;
+      const newBytes = this.#replayed === null ? null : lagBytes(this.#replayed, own.lsn);
+      tally("postgres", "bytes", newBytes ?? 0);
+      if (newBytes !== 0) this.#replayed = own.lsn;
     }
     const amount = own.lsn === null || other.lsn === null ? null : lagBytes(own.lsn, other.lsn);
     board.set({
