@@ -16,6 +16,7 @@ import type { Epoch, MigrationId, OrganizationId, PodId, StoreName } from "../pr
 import { LogFollower } from "../protocol/log-follower.ts";
 import { mark } from "../protocol/marks.ts";
 import type { Report } from "../protocol/messages.ts";
+import { Pause } from "../protocol/pause.ts";
 import type { AgentFacts, AgentMemory } from "../protocol/ports/agent-memory.ts";
 import type { Blobs } from "../protocol/ports/blobs.ts";
 import type { Bus } from "../protocol/ports/bus.ts";
@@ -81,12 +82,13 @@ export class Agent {
   /** Last sequence whose fold is on disk: an agent never speaks of what it could forget. */
   readonly #durable: DurableFold;
   #unsubscribe: (() => void)[] = [];
-  #wakeTimer: () => void = () => undefined;
+  readonly #deadlines: Pause;
 
   private constructor(options: AgentOptions, initial: ClusterState, facts: AgentFacts) {
     this.#options = options;
     this.#self = options.podId;
     this.#facts = facts;
+    this.#deadlines = new Pause(options.clock);
     this.#durable = new DurableFold({
       ...options,
       // A fold with gaps is not what this process will stand on.
@@ -142,6 +144,7 @@ export class Agent {
   /** Leaves every store as it is: a stopped agent changes nothing. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#deadlines.wake();
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#lease.keep(null);
     this.#preflight.stop();
@@ -210,7 +213,7 @@ export class Agent {
     this.#reporter.urgent = duties.some(
       (duty) => duty.goal === "fence" || duty.goal === "match" || duty.goal === "activate",
     );
-    this.#wakeTimer();
+    this.#deadlines.wake();
     this.#changed();
   }
 
@@ -242,21 +245,10 @@ export class Agent {
     const { clock, logger } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wakeTimer = resolve;
-      });
+      this.#deadlines.look();
       const deadline = nextFenceDeadlineAt(this.#follower.state);
-      const pause = new AbortController();
-      const waits = [woken];
-      if (deadline !== null)
-        waits.push(
-          clock
-            .sleep(Math.max(0, deadline + AGENT_LOWERS_AFTER_MS - clock.now()), pause.signal)
-            .catch(() => undefined),
-        );
-      await Promise.race(waits);
-      // With a reason, for without one an exception is made of every pause.
-      pause.abort("woken");
+      const waitMs = deadline === null ? null : Math.max(0, deadline + AGENT_LOWERS_AFTER_MS - clock.now());
+      await this.#deadlines.wait(waitMs);
       if (signal.aborted || deadline === null || clock.now() < deadline + AGENT_LOWERS_AFTER_MS) continue;
       try {
         await this.#follower.decideAndAppend((state, now) => decideLowering(state, this.#self, now));

@@ -5,6 +5,7 @@ import type { Finding } from "../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../protocol/ids.ts";
 import { mark } from "../protocol/marks.ts";
 import type { MigrationReport } from "../protocol/messages.ts";
+import { Pause } from "../protocol/pause.ts";
 import type { Clock } from "../protocol/ports/clock.ts";
 import type { Duty, Store } from "../protocol/ports/store.ts";
 
@@ -28,8 +29,8 @@ interface Run {
   readonly abort: AbortController;
   /** A cutover is wanted: what is called before a fence is called now, and not with the next repetition. */
   wanted: boolean;
-  /** Ends the pause between two repetitions. */
-  again: () => void;
+  /** Between two repetitions. */
+  readonly pause: Pause;
   result: Result | null;
 }
 
@@ -67,11 +68,11 @@ export class PreflightRunner {
       const sequence = stage === "removal" ? (removalCheck?.sequence ?? 0) : preflightSequence;
       const wanted = stage === "fence" && cutoverWanted(migration);
       if (run && run.stage === stage && run.sequence === sequence) {
-        if (wanted && !run.wanted) run.again();
+        if (wanted && !run.wanted) run.pause.wake();
         run.wanted = wanted;
         continue;
       }
-      run?.abort.abort();
+      if (run) this.#end(run);
       this.#runs.delete(migration.migrationId);
       if (stage === null) continue;
       const next: Run = {
@@ -79,7 +80,7 @@ export class PreflightRunner {
         sequence,
         abort: new AbortController(),
         wanted,
-        again: () => undefined,
+        pause: new Pause(this.#clock),
         result: null,
       };
       this.#runs.set(migration.migrationId, next);
@@ -88,8 +89,13 @@ export class PreflightRunner {
   }
 
   stop(): void {
-    for (const run of this.#runs.values()) run.abort.abort();
+    for (const run of this.#runs.values()) this.#end(run);
     this.#runs.clear();
+  }
+
+  #end(run: Run): void {
+    run.abort.abort();
+    run.pause.wake();
   }
 
   #stageOf(migration: Migration): Stage | null {
@@ -104,9 +110,7 @@ export class PreflightRunner {
   async #loop(run: Run, duty: Duty): Promise<void> {
     const { signal } = run.abort;
     while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        run.again = resolve;
-      });
+      run.pause.look();
       const findings = await Promise.all(
         this.#stores.map((store) => this.#checkPatiently(store, duty, run.stage, signal)),
       );
@@ -114,12 +118,7 @@ export class PreflightRunner {
       run.result = { stage: run.stage, at: this.#clock.now(), findings: findings.flat().slice(0, 200) };
       this.#onChange();
       if (run.stage !== "fence") return;
-      const pause = new AbortController();
-      const paused = this.#clock
-        .sleep(REPEAT_MS, AbortSignal.any([signal, pause.signal]))
-        .catch(() => undefined);
-      await Promise.race([woken, paused]);
-      pause.abort();
+      await run.pause.wait(REPEAT_MS);
     }
   }
 

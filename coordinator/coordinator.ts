@@ -8,6 +8,7 @@ import { CleaveError, toCleaveError } from "../protocol/errors.ts";
 import type { ClusterEvent, ReadRecord } from "../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId, StoreName } from "../protocol/ids.ts";
 import { LogFollower } from "../protocol/log-follower.ts";
+import { Pause } from "../protocol/pause.ts";
 import type { Plan } from "../protocol/plan.ts";
 import type { Blobs } from "../protocol/ports/blobs.ts";
 import type { Bus } from "../protocol/ports/bus.ts";
@@ -53,13 +54,14 @@ export class Coordinator implements CoordinatorService {
   #observations: Observations = noObservations;
   #paces: Paces = noPaces;
   #unsubscribe: () => void = () => undefined;
-  #wake: () => void = () => undefined;
+  readonly #pause: Pause;
   #stopping = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   #started = false;
 
   private constructor(options: CoordinatorOptions, initial: ClusterState) {
     this.#options = options;
+    this.#pause = new Pause(options.clock);
     const onFold = (_state: ClusterState, record: ReadRecord, sequence: number) =>
       this.#onFold(record, sequence);
     this.#follower = new LogFollower(options, `coordinator:${options.id}`, onFold, initial);
@@ -82,7 +84,7 @@ export class Coordinator implements CoordinatorService {
           const now = clock.now();
           this.#observations = accept(this.#observations, this.#follower.state, report, now);
           this.#paces = notePace(this.#paces, report, now);
-          this.#wake();
+          this.#pause.wake();
         } catch (error) {
           logger.warn({ code: toCleaveError(error).code, pod: report.podId }, toCleaveError(error).message);
         }
@@ -100,7 +102,7 @@ export class Coordinator implements CoordinatorService {
   async stop(): Promise<void> {
     this.#unsubscribe();
     this.#stopping.abort();
-    this.#wake();
+    this.#pause.wake();
     await this.#follower.stop();
     await this.#loop;
     if (this.#started && this.#follower.state.sequence > 0)
@@ -126,16 +128,14 @@ export class Coordinator implements CoordinatorService {
     if (this.#records.length > KEPT_RECORDS) this.#records.splice(0, this.#records.length - KEPT_RECORDS);
     for (const event of record.events)
       this.#options.logger.info({ sequence, by: record.by, ...fieldsOf(event), event }, event.type);
-    this.#wake();
+    this.#pause.wake();
   }
 
   async #run(): Promise<void> {
     const { clock, logger } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      this.#pause.look();
       try {
         const appended = await this.#follower.decideAndAppend((state, now) => {
           this.#observations = observe(state, this.#observations, now);
@@ -152,10 +152,7 @@ export class Coordinator implements CoordinatorService {
       const deadline = nextDeadlineAt(this.#follower.state, this.#observations);
       // Once a second at the latest: an agent's silence is noticed by nothing but time.
       const waitMs = Math.min(1_000, deadline === null ? 1_000 : Math.max(1, deadline - clock.now()));
-      const pause = new AbortController();
-      await Promise.race([woken, clock.sleep(waitMs, pause.signal).catch(() => undefined)]);
-      // With a reason, for without one an exception is made of every pause.
-      pause.abort("woken");
+      await this.#pause.wait(waitMs);
     }
   }
 

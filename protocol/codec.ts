@@ -1,5 +1,5 @@
 /** MessagePack on the wire, checked by schema on both sides, with a size limit before anything is decoded. */
-import { decode, encode } from "@msgpack/msgpack";
+import { Decoder, Encoder } from "@msgpack/msgpack";
 import { z } from "zod";
 import { CleaveError } from "./errors.ts";
 import {
@@ -15,6 +15,16 @@ import { Report } from "./messages.ts";
 /** Below the default payload limit of NATS (1 MiB). Larger content goes into a blob. */
 export const MAX_MESSAGE_BYTES = 512 * 1024;
 
+// Made once: each has a buffer of its own. They know by themselves when they are called again while they work.
+const encoder = new Encoder({ ignoreUndefined: true });
+const decoder = new Decoder({
+  keyDecoder: null,
+  maxStrLength: MAX_MESSAGE_BYTES,
+  maxArrayLength: 20_000,
+  maxMapLength: 20_000,
+  maxBinLength: MAX_MESSAGE_BYTES,
+});
+
 function decodeBounded(bytes: Uint8Array, what: string): unknown {
   if (bytes.byteLength > MAX_MESSAGE_BYTES) {
     throw new CleaveError(
@@ -23,12 +33,7 @@ function decodeBounded(bytes: Uint8Array, what: string): unknown {
     );
   }
   try {
-    return decode(bytes, {
-      maxStrLength: MAX_MESSAGE_BYTES,
-      maxArrayLength: 20_000,
-      maxMapLength: 20_000,
-      maxBinLength: MAX_MESSAGE_BYTES,
-    });
+    return decoder.decode(bytes);
   } catch (error) {
     throw new CleaveError("MESSAGE_MALFORMED", `${what} is not MessagePack`, { cause: error });
   }
@@ -41,7 +46,7 @@ function parse<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
 }
 
 function encodeBounded(value: unknown, what: string): Uint8Array {
-  const bytes = encode(value, { ignoreUndefined: true });
+  const bytes = encoder.encode(value);
   if (bytes.byteLength > MAX_MESSAGE_BYTES) {
     throw new CleaveError(
       "MESSAGE_OVERSIZED",

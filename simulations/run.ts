@@ -128,6 +128,8 @@ class OneRun {
   readonly #operator: Operator;
   readonly #faults: Faults;
   readonly #checkers: readonly Checker[];
+  /** Those of them that look after every event. */
+  readonly #lookers: readonly { afterEvent(): void }[];
   readonly #unserved = new Set<string>();
   #failure: Failure | null = null;
   #settledAt: number | null = null;
@@ -148,6 +150,7 @@ class OneRun {
     this.#truth = new Truth(blobs);
     const violated = (invariant: string, message: string) => this.fail("safety", invariant, message);
     this.#checkers = allCheckers({ truth: this.#truth, cluster: this.#cluster, violated });
+    this.#lookers = this.#checkers.filter((checker) => checker.afterEvent !== undefined) as never;
     this.#clients = new Clients({
       world,
       network,
@@ -276,7 +279,7 @@ class OneRun {
   }
 
   #look(): boolean {
-    for (const checker of this.#checkers) checker.afterEvent?.();
+    for (const checker of this.#lookers) checker.afterEvent();
     return this.#failure !== null;
   }
 

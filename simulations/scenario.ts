@@ -8,11 +8,11 @@ import { Chance } from "./world/random.ts";
 
 export interface Incident {
   /** What is paused is resumed after a while. */
-  readonly command: "abort" | "revoke" | "pause" | "finalize" | "rollback";
+  readonly command: "abort" | "revoke" | "pause" | "finalize" | "rollback" | "giveUp";
   /** Given so long after the first such event. */
   readonly on: EventType;
   readonly afterMs: number;
-  /** Of a revocation and of a rollback: which target, by its place. */
+  /** Of a revocation, a rollback, and a way back that is given up: which target, by its place. */
   readonly target: number;
 }
 

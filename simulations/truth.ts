@@ -21,6 +21,7 @@ export class Truth {
   /** `states[n]` is the fold of the first n records. */
   readonly states: ClusterState[] = [emptyCluster];
   readonly #blobs: BlobServer;
+  #migrations: readonly Migration[] = [];
   readonly #assignments = new Map<Digest, Assignments>();
 
   constructor(blobs: BlobServer) {
@@ -30,6 +31,7 @@ export class Truth {
   append(record: ReadRecord, sequence: number): void {
     this.state = evolve(this.state, record, sequence);
     this.states.push(this.state);
+    this.#migrations = Object.values(this.state.migrations);
   }
 
   readonly assignmentsOf = (digest: Digest): Assignments => {
@@ -51,8 +53,8 @@ export class Truth {
     });
   }
 
-  migrations(): Migration[] {
-    return Object.values(this.state.migrations);
+  migrations(): readonly Migration[] {
+    return this.#migrations;
   }
 
   assignments(migration: Migration): Assignments {
@@ -62,7 +64,7 @@ export class Truth {
   authority(organization: string): Authority {
     const { state } = this;
     const base = state.defaultPodId as PodId;
-    for (const migration of this.migrations().reverse()) {
+    for (const migration of this.migrations().toReversed()) {
       const { lifecycle } = migration;
       if (isOver(lifecycle) && lifecycle !== "completed") continue;
       const target = this.assignments(migration).get(organization as never);

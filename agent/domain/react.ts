@@ -185,6 +185,17 @@ export function isOpen(duty: Duty, openSince: Epoch | null): boolean {
 
 /** Two duties with the same key ask for the same: a store is called again only when it changed. */
 export function dutyKey(duty: Duty): string {
+  const known = keys.get(duty);
+  if (known !== undefined) return known;
+  const key = computeKey(duty);
+  keys.set(duty, key);
+  return key;
+}
+
+/** A duty is never changed, and its key is asked for with every report. */
+const keys = new WeakMap<Duty, string>();
+
+function computeKey(duty: Duty): string {
   const shares = Object.entries(duty.shares).sort(([a], [b]) => (a < b ? -1 : 1));
   // A fence of a rollback is its own stores' business.
   const rollbacks = duty.rollbacks.map(({ migrationId, phase }) => [

@@ -4,6 +4,7 @@
  */
 import { type ClusterState, emptyCluster } from "../../protocol/cluster.ts";
 import { toCleaveError } from "../../protocol/errors.ts";
+import { Pause } from "../../protocol/pause.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { EventLog, LogSubscription } from "../../protocol/ports/event-log.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
@@ -87,11 +88,12 @@ class Receiver {
   readonly #options: NotifierOptions;
   readonly #signal: AbortSignal;
   readonly #queue: Told[] = [];
-  #wake: () => void = () => undefined;
+  readonly #pause: Pause;
 
   constructor(webhook: Webhook, options: NotifierOptions, signal: AbortSignal) {
     this.webhook = webhook;
     this.#options = options;
+    this.#pause = new Pause(options.clock);
     this.#signal = signal;
   }
 
@@ -110,17 +112,15 @@ class Receiver {
   }
 
   wake(): void {
-    this.#wake();
+    this.#pause.wake();
   }
 
   async run(): Promise<void> {
     while (!this.#signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      this.#pause.look();
       const [next] = this.#queue;
       if (next === undefined) {
-        await woken;
+        await this.#pause.wait(null);
         continue;
       }
       for (const notification of next.notifications) await this.#deliver(notification);

@@ -16,6 +16,7 @@ import {
 } from "nats";
 import { toCleaveError } from "../errors.ts";
 import type { ReadRecord } from "../events.ts";
+import { Pause } from "../pause.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { LogSubscription } from "../ports/event-log.ts";
 import type { Logger } from "../ports/logger.ts";
@@ -61,11 +62,12 @@ export class LogDelivery implements LogSubscription {
   #pumps = false;
   /** The consumer has to be made anew, after this pause; null while the present one is good. */
   #renewAfterMs: number | null = 0;
-  #wake: () => void = () => undefined;
+  readonly #pause: Pause;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
     this.#received = options.afterSequence;
+    this.#pause = new Pause(options.clock);
     this.#forgetReconnect = options.link.onReconnect(() => this.#renew(0));
     void this.#keepConsuming();
   }
@@ -77,6 +79,7 @@ export class LogDelivery implements LogSubscription {
 
   #end(): void {
     this.#closing.abort(new Error("closed"));
+    this.#pause.wake();
     this.#forgetReconnect();
     this.#drop();
   }
@@ -90,7 +93,7 @@ export class LogDelivery implements LogSubscription {
   #renew(afterMs: number): void {
     this.#renewAfterMs = Math.max(this.#renewAfterMs ?? 0, afterMs);
     this.#drop();
-    this.#wake();
+    this.#pause.wake();
   }
 
   async #keepConsuming(): Promise<void> {
@@ -121,11 +124,8 @@ export class LogDelivery implements LogSubscription {
 
   /** Resolves after a heartbeat's time, or at once when the consumer has to be renewed or delivery ended. */
   async #nextLook(): Promise<void> {
-    if (this.#renewAfterMs !== null) return;
-    const woken = new AbortController();
-    this.#wake = () => woken.abort();
-    const either = AbortSignal.any([this.#closing.signal, woken.signal]);
-    await this.#options.clock.sleep(HEARTBEAT_MS, either).catch(() => undefined);
+    this.#pause.look();
+    if (this.#renewAfterMs === null) await this.#pause.wait(HEARTBEAT_MS);
   }
 
   async #consume(): Promise<void> {

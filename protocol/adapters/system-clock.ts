@@ -14,4 +14,8 @@ export const systemClock: Clock = {
       throw error;
     }
   },
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
 };

@@ -24,16 +24,25 @@ export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
   /** When the log last said of any migration that its source serves. */
   let servesSince = 0;
 
+  const processes: readonly (CoordinatorProcess | Pod)[] = [
+    ...cluster.coordinators,
+    ...cluster.pods.values(),
+  ];
+
+  const logAnswers = (): boolean => {
+    const { log, blobs } = servers;
+    return (
+      Math.max(log.stalledUntil, log.staleUntil, blobs.unavailableUntil) <= world.now && log.lostAnswers === 0
+    );
+  };
+
   const isAble = (process: CoordinatorProcess | Pod): boolean => {
     const run = process.current?.run;
-    const { log, network, blobs } = servers;
     return (
       run?.responsive === true &&
       run.host.slowMs === 0 &&
       run.host.nothingDeliveredUntil <= world.now &&
-      network.connected(process.id, "log") &&
-      Math.max(log.stalledUntil, log.staleUntil, blobs.unavailableUntil) <= world.now &&
-      log.lostAnswers === 0 &&
+      servers.network.connected(process.id, "log") &&
       (!("postgres" in process) || (process.postgres.up && process.storesFailUntil <= world.now))
     );
   };
@@ -45,13 +54,14 @@ export function boundedReadOnly({ truth, cluster, violated }: Facts): Checker {
       if (record.events.some(({ type }) => SAYS_WHO_SERVES.has(type))) servesSince = world.now;
     },
     afterEvent() {
-      for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {
-        if (!isAble(process)) ableSince.delete(process.id);
+      const answers = logAnswers();
+      for (const process of processes) {
+        if (!answers || !isAble(process)) ableSince.delete(process.id);
         else if (!ableSince.has(process.id)) ableSince.set(process.id, world.now);
       }
       for (const { context, migrationId } of truth.migrations()) {
         if (!context.fenceUp || !context.fence) continue;
-        for (const process of [...cluster.coordinators, ...cluster.pods.values()]) {
+        for (const process of processes) {
           const key = `${process.id} ${context.fence.epoch}`;
           const isOver = (process.current?.run.clock.now() ?? 0) >= context.fence.deadlineAt;
           if (!isOver || !ableSince.has(process.id)) overdueSince.delete(key);

@@ -67,7 +67,7 @@ export class BusServer {
       const ms = heldMs + this.#network.delayMs(LOG, to);
       this.#world.after(ms, `report to ${to}`, () => {
         if (!this.#network.reaches(LOG, to) || listener.run.host.nothingHeardUntil > this.#world.now) return;
-        listener.run.after(0, "report", () => {
+        listener.run.now("report", () => {
           // Unsubscribed while it was on its way.
           if (!this.#listeners.has(listener)) return;
           if (read instanceof Error) listener.bad(read);

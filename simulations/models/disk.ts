@@ -1,10 +1,12 @@
 /** What a process finds again after a crash: only what was synced. A save in flight at a crash happened or did not. */
-import { decode, encode } from "@msgpack/msgpack";
+import { decode, Encoder } from "@msgpack/msgpack";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { AgentFacts, AgentMemory } from "../../protocol/ports/agent-memory.ts";
 import type { Checkpoints } from "../../protocol/ports/checkpoints.ts";
 import type { Chance } from "../world/random.ts";
 import type { Run } from "./host.ts";
+
+const encoder = new Encoder();
 
 export class Disk {
   checkpoint: Uint8Array | null = null;
@@ -36,7 +38,7 @@ export class DiskClient implements Checkpoints {
   }
 
   async save(state: ClusterState): Promise<void> {
-    const bytes = encode(state);
+    const bytes = encoder.encode(state);
     this.#onSaved(state);
     await this.#write(() => {
       this.#disk.checkpoint = bytes;

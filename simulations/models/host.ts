@@ -69,6 +69,12 @@ export class Run {
     return this.alive && this.host.pausedUntil <= this.world.now;
   }
 
+  /** `run` in this process within this very event, or as soon as it is neither paused nor slow. */
+  now(label: string, run: () => void): void {
+    if (this.responsive && this.host.slowMs === 0) run();
+    else this.after(0, label, run);
+  }
+
   /** `run` in this process after `ms` of true time; later while it is paused or slow, never after its death. */
   after(ms: number, label: string, run: () => void): () => void {
     let event = this.world.after(ms + this.host.slowMs, `${this.host.id} ${label}`, () => fire());
@@ -85,6 +91,7 @@ export class Run {
     now: () => Math.floor(EPOCH_MS + this.world.now + this.host.skewMs),
     monotonic: () => this.world.now * this.host.rate,
     sleep: (ms, signal) => this.#sleep(ms, signal),
+    after: (ms, run) => this.after(Math.max(0, ms) / this.host.rate, "timer", run),
   };
 
   #sleep(ms: number, signal?: AbortSignal): Promise<void> {

@@ -3,6 +3,7 @@ import type { Coordinator } from "../../coordinator/coordinator.ts";
 import type { Migration } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import { Plan } from "../../protocol/plan.ts";
 import type { Incident, Scenario } from "../scenario.ts";
 import { type Cluster, SOURCE } from "./cluster.ts";
@@ -11,6 +12,7 @@ import { RollbackOperator } from "./rollback-operator.ts";
 const LOOK_MS = 350;
 const MAX_PLANS = 12;
 const PAUSED_MS = 900;
+const MOST_CHECKS = 20;
 const SAYS_SO = "the operator says so";
 /** What a move says when it cannot go on, however often it is tried; a copy that differs is not repaired. */
 const NEEDS_A_NEW_PLAN: ReadonlySet<string> = new Set([
@@ -25,6 +27,7 @@ export class Operator {
   readonly #scenario: Scenario;
   readonly #fired = new Set<number>();
   #plans = 1;
+  #checked = 0;
   #busy = 0;
   #turn = 0;
   #failedAt: number | null = null;
@@ -76,6 +79,7 @@ export class Operator {
     const by = "operator:sim";
     switch (command) {
       case "revoke":
+      case "giveUp":
         return coordinator.command(migrationId, { type: command, podId, reason: SAYS_SO }, by);
       case "finalize":
         return coordinator.command(migrationId, { type: command, dryRun: false }, by);
@@ -111,16 +115,15 @@ export class Operator {
     const command = (type: "check" | "start" | "approve" | "resume") =>
       this.#ask(type, (coordinator) => coordinator.command(this.migrationId, { type }, "operator:sim"));
     const approvesEarly = this.#scenario.approvesEarly && lifecycle === "following";
-    const checksFirst = this.#scenario.checksFirst && context.preflightSequence === 0;
     if (context.paused !== null) {
       this.#pausedAt ??= world.now;
       if (world.now - this.#pausedAt >= PAUSED_MS) command("resume");
       return;
     }
     this.#pausedAt = null;
-    if (lifecycle === "planned") command(checksFirst ? "check" : "start");
+    if (lifecycle === "planned") command(this.#checks(migration) ? "check" : "start");
     else if (approvesEarly && context.approvedBy === null) command("approve");
-    else if (this.#isBeyondHelp()) this.#abort("a target can never catch up");
+    else if (this.#isBeyondHelp(lifecycle)) this.#abort("a target can never catch up");
     else if (lifecycle === "ready" && context.approvedBy === null) {
       const { approval, attempts } = migration.settings.cutover;
       if (approval === "manual" || context.attempts >= attempts) command("approve");
@@ -134,6 +137,15 @@ export class Operator {
       this.#failedAt = null;
       this.#plans += 1;
     }
+  }
+
+  /** Before it starts a plan, and again while something speaks against it; not for ever. */
+  #checks({ context }: Migration): boolean {
+    const refused = context.findings.some(({ severity }) => severity === "error");
+    const again = context.preflightSequence === 0 || (refused && this.#checked < MOST_CHECKS);
+    if (!this.#scenario.checksFirst || !again) return false;
+    this.#checked += 1;
+    return true;
   }
 
   /** As often as it takes: what speaks against it in a cluster with faults passes. */
@@ -150,7 +162,9 @@ export class Operator {
   }
 
   /** What the program itself says that nothing but a new plan helps with. */
-  #isBeyondHelp(): boolean {
+  #isBeyondHelp(lifecycle: Lifecycle): boolean {
+    // Most of a run; and a status is much to compute.
+    if (lifecycle === "retaining" || isOver(lifecycle)) return false;
     const status = this.#reachable()?.status();
     const migration = status?.migrations.find(({ migrationId }) => migrationId === this.migrationId);
     return (

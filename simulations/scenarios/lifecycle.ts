@@ -37,6 +37,15 @@ export const LIFECYCLE_STORIES: readonly NamedStory[] = [
       .neverDecides("SeedingCompleted"),
   },
   {
+    name: "checked-and-refused",
+    about: "an operator checks a plan while a server is down: the plan stays, is checked again and succeeds",
+    story: given({ checksFirst: true })
+      .when("planned", crashPostgres("pod-0"))
+      .thenHeal(1_500)
+      .expect("retaining")
+      .decides("PreflightStarted", "PreflightRefused", "PreflightStarted", "PreflightPassed"),
+  },
+  {
     name: "seeding",
     about: "the source loses power during base copies: they begin again, and the split goes on",
     story: given({ copyMs: 1_500 })

@@ -161,7 +161,7 @@ export const PEER_STORIES: readonly NamedStory[] = [
     name: "half-open-is-given-back",
     about: "an operator takes back a share whose target cannot open: one of the two words counts, never both",
     story: given({ promotionMs: 400 })
-      .when("activating", operatorRevokes(0))
+      .when("activating", operatorRevokes(0), { afterMs: 100 })
       .expect("retaining")
       .decides("AuthorityTransferred", "TransferRevoked"),
   },

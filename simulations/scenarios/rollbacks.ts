@@ -7,10 +7,13 @@ import {
   crashPostgres,
   cutPeers,
   operatorFinalizes,
+  operatorGivesUpTheWayBack,
   operatorPauses,
   operatorRollsBack,
   powerOff,
+  silence,
   stallReplay,
+  stopReports,
 } from "./happenings.ts";
 import { given, type NamedStory } from "./story.ts";
 
@@ -51,7 +54,8 @@ const neverDecided =
   (report: Report): string | null =>
     ofRollbacks(report).includes(type) ? `${type} was decided of a rollback` : null;
 
-const OPENED = ["RollbackPlanned", "FenceRaised", "AuthorityTransferred", "Opened"] as const;
+const FENCED_AND_OPENED = ["FenceRaised", "AuthorityTransferred", "Opened"] as const;
+const OPENED = ["RollbackPlanned", ...FENCED_AND_OPENED] as const;
 
 /** In each state of a rollback before its transfer, the event that it is entered by. */
 const ABORTABLE: readonly (readonly [state: string, on: EventType])[] = [
@@ -108,6 +112,16 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
       .thenHeal(400)
       .expect("retaining")
       .and(decided(...OPENED)),
+  },
+  {
+    name: "rollback-fenced-twice",
+    about: "one coordinator knows of the first fence that both sides match, and of the next one nothing: it does not count",
+    story: given({ ...rollingBack({ organizations: null }), clients: 16 })
+      .when("matching", stopReports("c2"), { of: "rollback", forMs: 1_600 })
+      .when("matching", silence("c1"), { of: "rollback", forMs: 1_500 })
+      .when("matching", stopReports("c1"), { of: "rollback", afterMs: 300, forMs: 5_000 })
+      .expect("retaining")
+      .and(decided("FenceRaised", "SourceDrained", "FenceLowered", ...FENCED_AND_OPENED)),
   },
   {
     name: "rollback-target-dies-in-activating",
@@ -186,6 +200,15 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
       .expect("retaining")
       .decides("WayBackGivenUp")
       .decidedBy("WayBackGivenUp", /^coordinator:/),
+  },
+  {
+    name: "way-back-given-up-while-another-opens",
+    about: "one new Pod is open and its way back given up before the other opens: that one keeps its own",
+    story: given({ wayBack: KEPT, clients: 8, settings: { openWithinMs: 12_000 }, calmAtMs: 30_000 })
+      .when("activating", powerOff("pod-101"), { forMs: 4_000 })
+      .when("retaining", operatorGivesUpTheWayBack(0), { afterMs: 200 })
+      .expect("retaining")
+      .decides("Opened", "WayBackGivenUp", "Opened"),
   },
   {
     name: "way-back-given-up-under-a-rollback",

@@ -2,7 +2,7 @@
  * One scheduler for everything: events ordered by (virtual time, sequence), and between two of them every microtask
  * that can run has run. Virtual time is in milliseconds from 0.
  */
-import { drained } from "./ambient.ts";
+import { eachTurn } from "./ambient.ts";
 import { Chance } from "./random.ts";
 import { Trace } from "./trace.ts";
 
@@ -56,6 +56,19 @@ export class World {
 
   /** Runs until `isDone` after an event, or the time or number of events is over. */
   async run(until: number, maxEvents: number, isDone: () => boolean): Promise<Stop> {
+    let stop: Stop | null = null;
+    let looked = true;
+    await eachTurn(() => {
+      // What the event before set going has come to its end now.
+      if (!looked) stop = isDone() ? "done" : this.events >= maxEvents ? "events" : null;
+      stop ??= this.#next(until);
+      looked = false;
+      return stop !== null;
+    });
+    return stop as unknown as Stop;
+  }
+
+  #next(until: number): "time" | null {
     for (;;) {
       const event = this.#pop();
       if (event === undefined || event.at > until) {
@@ -66,12 +79,10 @@ export class World {
       const { run } = event;
       if (run === null) continue;
       this.now = event.at;
+      this.events += 1;
       this.trace.mark(event.at, event.label);
       run();
-      await drained();
-      this.events += 1;
-      if (isDone()) return "done";
-      if (this.events >= maxEvents) return "events";
+      return null;
     }
   }
 

@@ -6,6 +6,7 @@
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Problem } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
+import { Pause } from "../../../protocol/pause.ts";
 import { tally } from "../../../protocol/telemetry/tally.ts";
 import type { GitContext } from "./context.ts";
 import type { InventoryView } from "./inventory-view.ts";
@@ -58,15 +59,16 @@ export class Replica {
   #complete = false;
   #connected = false;
   #problem: Problem | null = null;
-  #wakeWorkers: () => void = () => undefined;
-  #woken: Promise<void> = Promise.resolve();
+  /** One of each worker. */
+  readonly #pauses: readonly Pause[];
   /** In the window: short pauses, since it is for milliseconds. */
   urgent = false;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
-    this.#sleepWorkers();
-    const workers = Array.from({ length: options.concurrency }, () => this.#mirrorForever());
+    const { concurrency, context } = options;
+    this.#pauses = Array.from({ length: concurrency }, () => new Pause(context.clock));
+    const workers = this.#pauses.map((pause) => this.#mirrorForever(pause));
     this.#work = Promise.all([this.#listen(), ...workers]);
   }
 
@@ -264,13 +266,8 @@ export class Replica {
 
   // Mirroring -----------------------------------------------------------------------------------------------
 
-  #sleepWorkers(): void {
-    this.#woken = new Promise((resolve) => {
-      this.#wakeWorkers = () => {
-        resolve();
-        this.#sleepWorkers();
-      };
-    });
+  #wakeWorkers(): void {
+    for (const pause of this.#pauses) pause.wake();
   }
 
   /** The next one to do, or in how many milliseconds there will be one. */
@@ -287,20 +284,13 @@ export class Replica {
     return other ?? soonest;
   }
 
-  async #mirrorForever(): Promise<void> {
+  async #mirrorForever(pause: Pause): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const woken = this.#woken;
+      pause.look();
       const next = this.#pick();
       if (typeof next === "string") await this.#mirror(next);
-      else {
-        const pause = new AbortController();
-        await Promise.race([
-          woken,
-          this.#options.context.clock.sleep(next, pause.signal).catch(() => undefined),
-        ]);
-        pause.abort();
-      }
+      else await pause.wait(next);
     }
   }
 

@@ -4,6 +4,7 @@
  */
 import type { Assignments } from "../../../protocol/assignments.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
+import { Pause } from "../../../protocol/pause.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Run } from "../host.ts";
 import type { Network } from "../network.ts";
@@ -77,7 +78,7 @@ export class Replica {
   readonly #onChange: () => void;
   readonly #stopping = new AbortController();
   readonly #waiting = new Set<() => void>();
-  #wake: () => void = () => undefined;
+  readonly #pause: Pause;
   #incarnation: Run | null = null;
   #since = 0;
   #feed: Feed | null = null;
@@ -94,6 +95,7 @@ export class Replica {
     this.#parts = parts;
     this.#following = following;
     this.#onChange = onChange;
+    this.#pause = new Pause(parts.run.clock);
   }
 
   start(): void {
@@ -103,7 +105,7 @@ export class Replica {
   stop(): void {
     this.#stopping.abort(new CleaveError("COMMAND_NOT_POSSIBLE", "not followed any more"));
     this.#unlisten();
-    this.#wake();
+    this.#pause.wake();
   }
 
   pendingOf(assignments: Assignments): number {
@@ -133,7 +135,7 @@ export class Replica {
   resync(): void {
     this.#incarnation = null;
     this.complete = false;
-    this.#wake();
+    this.#pause.wake();
   }
 
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
@@ -160,9 +162,7 @@ export class Replica {
         await run.clock.sleep(HELD_LOOK_MS, signal).catch(() => undefined);
         continue;
       }
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      this.#pause.look();
       const peer = network.connected(source, own.podId) ? peerOf(source) : null;
       this.#feed = peer?.feed(this.#following.migrationId) ?? null;
       if (peer && this.#feed) this.#hear(peer, this.#feed);
@@ -173,13 +173,7 @@ export class Replica {
           await this.#copySome(signal);
           continue;
         }
-        const pause = new AbortController();
-        await Promise.race([
-          woken,
-          run.clock.sleep(this.connected ? POLL_MS : 100, pause.signal).catch(() => undefined),
-        ]);
-        // With a reason, for without one an exception is made of every pause.
-        pause.abort("woken");
+        await this.#pause.wait(this.connected ? POLL_MS : 100);
         await run.clock.sleep(network.delayMs(source, own.podId), signal);
       } catch {
         // Only the end of following, which the loop looks at.
@@ -196,7 +190,7 @@ export class Replica {
       this.pending.clear();
       this.#unlisten();
       this.#unlisten = peer.onNews(() => {
-        if (run.alive) this.#wake();
+        if (run.alive) this.#pause.wake();
       });
       for (const [key, { organization }] of [...own.items])
         if (this.#following.isMeant(organization) && !feed.entries.has(key)) own.delete(key);

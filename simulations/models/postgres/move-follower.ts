@@ -3,6 +3,7 @@
  * of a way back on the source.
  */
 import { CleaveError, type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";
+import { Pause } from "../../../protocol/pause.ts";
 import { copied } from "./move-copy.ts";
 import type { StreamSession } from "./move-session.ts";
 import type { Change, SnapshotId, WalRecord } from "./state.ts";
@@ -104,12 +105,15 @@ export class MoveFollower {
     const confirmed = await this.#session.ask(signal, ({ logical }) => logical.slots.get(slot)?.confirmed);
     // A server streams nothing that was confirmed to it.
     let from = Math.max(origin, confirmed ?? 0);
-    let wake: () => void = () => undefined;
+    const pause = new Pause(parts.run.clock);
+    const wake = () => pause.wake();
+    signal.addEventListener("abort", wake);
     const stopListening = source.onChange(() => {
       if (parts.run.alive) wake();
     });
     try {
       for (;;) {
+        pause.look();
         const records = await this.#session.ask(signal, ({ logical }) => {
           const at = logical.slots.get(slot);
           if (at === undefined || at.lost)
@@ -122,14 +126,12 @@ export class MoveFollower {
         if (records.length > 0) from = await this.#applyAll(records, signal);
         this.#confirm(from);
         if (source.position > from) continue;
-        const pause = new AbortController();
-        wake = () => pause.abort();
-        const over = AbortSignal.any([pause.signal, signal]);
-        await parts.run.clock.sleep(RETRY_MS, over).catch(() => undefined);
+        await pause.wait(RETRY_MS);
         signal.throwIfAborted();
       }
     } finally {
       stopListening();
+      signal.removeEventListener("abort", wake);
     }
   }
 
