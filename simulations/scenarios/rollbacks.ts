@@ -115,7 +115,8 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
   },
   {
     name: "rollback-fenced-twice",
-    about: "one coordinator knows of the first fence that both sides match, and of the next one nothing: it does not count",
+    about:
+      "one coordinator knows of the first fence that both sides match, and of the next one nothing: it does not count",
     story: given({ ...rollingBack({ organizations: null }), clients: 16 })
       .when("matching", stopReports("c2"), { of: "rollback", forMs: 1_600 })
       .when("matching", silence("c1"), { of: "rollback", forMs: 1_500 })
