@@ -100,7 +100,7 @@ async function main(): Promise<number> {
     shrinking: !values["no-shrink"],
     coverage: covering,
   });
-  if (!covering) return exitCode;
+  if (!covering || coverage === null) return exitCode;
   const stories = await runScenarios("all", null, ({ coverage: more }) => {
     if (more) addCoverage(coverage, more);
   });

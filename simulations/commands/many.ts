@@ -1,11 +1,13 @@
 /** Many seeds on all cores: totals, and every sort of failure explained. */
 import { writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import { addCoverage, type Coverage, noCoverage } from "../coverage/coverage.ts";
 import { describeFault } from "../faults/fault.ts";
 import { simulateMany } from "../pool.ts";
 import { EXIT_CODES, type Report, type Verdict } from "../run.ts";
 import { shrink } from "../shrink.ts";
 import { realNow } from "../world/ambient.ts";
+import { showProgress } from "./progress.ts";
 
 const WORST: readonly Verdict[] = ["pass", "inconclusive", "liveness", "safety", "crash"];
 const SHOWN_FAILURES = 5;
@@ -22,7 +24,8 @@ export interface ManyOptions {
 
 export interface Many {
   readonly exitCode: number;
-  readonly coverage: Coverage;
+  /** Null: it was interrupted, so what was not reached says nothing. */
+  readonly coverage: Coverage | null;
 }
 
 export async function runMany({
@@ -53,10 +56,28 @@ export async function runMany({
   const note = (verdict: Verdict) => {
     if (WORST.indexOf(verdict) > WORST.indexOf(worst)) worst = verdict;
   };
+  // What runs comes to its end, and what it found is told.
+  let interruptedBy: NodeJS.Signals | null = null;
+  const interrupt = (signal: NodeJS.Signals) => {
+    if (interruptedBy !== null) process.exit(128 + constants.signals[signal]);
+    interruptedBy = signal;
+  };
+  const signals = ["SIGINT", "SIGTERM"] as const;
+  for (const signal of signals) process.on(signal, interrupt);
+  const hide = showProgress(
+    () => ({
+      runs: totals.runs,
+      failed: failures.length,
+      seeds,
+      endsAfterMs: minutes === null ? null : minutes * 60_000,
+    }),
+    () => realNow() - startedAt,
+  );
   await simulateMany({
     faults: !calm,
     coverage: collecting,
-    next: () => (next < from + count && realNow() < endsAt ? { seed: next++ } : null),
+    next: () =>
+      next < from + count && realNow() < endsAt && interruptedBy === null ? { seed: next++ } : null,
     onReport: (report) => {
       totals.runs += 1;
       totals.migrations += report.migrations;
@@ -79,6 +100,8 @@ export async function runMany({
       console.log(`seed ${seed}: the simulator's thread broke: ${error.message}`);
     },
   });
+  hide();
+  for (const signal of signals) process.off(signal, interrupt);
   const realMs = realNow() - startedAt;
   for (const failure of distinct(failures).slice(0, SHOWN_FAILURES)) await explain(failure, shrinking);
   const perMinute = Math.round((totals.migrations / realMs) * 60_000);
@@ -88,7 +111,10 @@ export async function runMany({
   console.log(
     `${totals.migrations} migrations completed, ${perMinute} per minute; virtual to real time ${Math.round(totals.virtualMs / realMs)} to 1; ${(realMs / 1000).toFixed(1)} s`,
   );
-  return { exitCode: EXIT_CODES[worst], coverage };
+  if (interruptedBy === null) return { exitCode: EXIT_CODES[worst], coverage };
+  const rest = seeds === null ? "" : ` --seeds ${from + seeds - next}`;
+  console.log(`interrupted; go on with: npm run simulate -- --from ${next}${rest}`);
+  return { exitCode: EXIT_CODES[worst] || 128 + constants.signals[interruptedBy], coverage: null };
 }
 
 /** One failure of each sort: the same invariant with the same words. */
