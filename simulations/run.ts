@@ -180,7 +180,7 @@ class OneRun {
       },
     });
     this.#operator = new Operator(this.#cluster, scenario);
-    this.#faults = new Faults(this.#cluster, scenario.faults);
+    this.#faults = new Faults(this.#cluster, scenario.faults, (id) => this.#isNeeded(id));
     const { past } = this.#cluster;
     if (past !== null) this.#truth.append(past, log.store(past));
     log.onAppended = (record, sequence) => {
@@ -263,6 +263,15 @@ class OneRun {
       ...this.#operator.wants(),
       ...this.#checkers.flatMap((checker) => checker.waitsFor?.() ?? []),
     ];
+  }
+
+  /** A Pod that serves somebody, or has opened for them; and the last one that could. */
+  #isNeeded(podId: string): boolean {
+    if (!this.#cluster.pods.has(podId)) return false;
+    return (
+      this.#cluster.destinations.length < 2 ||
+      this.#cluster.organizations.some((one) => this.#truth.authority(one).podId === podId)
+    );
   }
 
   /** Everybody is served again: every organization, every store, read and written. */

@@ -31,10 +31,15 @@ export function wholeOrganizations({ truth, cluster, violated }: Facts): Checker
   };
 }
 
-/** What each process that runs would tell a router. */
+/** What each process that runs, and is not cut off for good, would tell a router. */
 function routesOf(cluster: Cluster, organization: string): [id: string, podId: string | undefined][] {
-  const pods = [...cluster.pods.values()].map(({ id, current }) => [id, current?.agent] as const);
-  const coordinators = cluster.coordinators.map(({ id, current }) => [id, current?.coordinator] as const);
+  const isIn = ({ id }: { readonly id: string }) => !cluster.outOfCore.has(id);
+  const pods = [...cluster.pods.values()]
+    .filter(isIn)
+    .map(({ id, current }) => [id, current?.agent] as const);
+  const coordinators = cluster.coordinators
+    .filter(isIn)
+    .map(({ id, current }) => [id, current?.coordinator] as const);
   return [...pods, ...coordinators].flatMap(([id, process]): [string, string | undefined][] =>
     process === undefined ? [] : [[id, process.route(organization as never)?.podId]],
   );

@@ -11,7 +11,7 @@ export function exits({ truth, cluster }: Facts): Checker {
       for (const { migrationId, lifecycle, context } of truth.migrations()) {
         if (isOver(lifecycle) || lifecycle === "retaining") continue;
         const status = cluster.coordinators
-          .find((process) => process.current !== null)
+          .find(({ id, current }) => current !== null && !cluster.outOfCore.has(id))
           ?.current?.coordinator.status()
           .migrations.find((m) => m.migrationId === migrationId);
         const why = JSON.stringify(status?.waitingFor ?? context.reason);
@@ -19,7 +19,7 @@ export function exits({ truth, cluster }: Facts): Checker {
       }
       const last = cluster.servers.log.records.length;
       for (const process of cluster.pods.values()) {
-        if (process.isLost) continue;
+        if (process.isLost || cluster.outOfCore.has(process.id)) continue;
         const sequence = process.current?.agent.health().sequence;
         if (sequence !== last) waits.push(`${process.id} to fold the log (${sequence ?? "down"} of ${last})`);
       }

@@ -15,7 +15,7 @@ export function nothingLeft({ truth, cluster, violated }: Facts): Checker {
         for (const podId of [sourcePodId, ...context.targetPodIds]) {
           const { postgres, git, objects, isLost } = cluster.pod(podId);
           // A replica of a split that gave its share back is the operator's to wipe.
-          if (isLost || context.shares[podId] === "revoked") continue;
+          if (isLost || cluster.outOfCore.has(podId) || context.shares[podId] === "revoked") continue;
           const name = backSlotName(migrationId, podId);
           if (!kept.includes(podId) && postgres.logical.slots.has(name))
             violated("leftovers", `${podId} keeps the slot ${name}, which nobody follows any more`);

@@ -1,4 +1,4 @@
-/** Brings faults about, and ends all of them when calm is to come. */
+/** Brings faults about, and ends them when calm is to come: all but those for good, whose targets are no part of the core. */
 import type { ReadRecord } from "../../protocol/events.ts";
 import { LOG } from "../models/log.ts";
 import { type Cluster, SOURCE } from "../processes/cluster.ts";
@@ -8,12 +8,15 @@ export class Faults {
   readonly #cluster: Cluster;
   readonly #pending: Fault[];
   readonly #seen = new Map<string, number>();
+  readonly #isNeeded: (podId: string) => boolean;
   #calm = false;
   readonly applied: Fault[] = [];
   onBegin: (fault: Fault) => void = () => undefined;
 
-  constructor(cluster: Cluster, faults: readonly Fault[]) {
+  /** @param isNeeded somebody is served by that Pod, or will be */
+  constructor(cluster: Cluster, faults: readonly Fault[], isNeeded: (podId: string) => boolean) {
     this.#cluster = cluster;
+    this.#isNeeded = isNeeded;
     this.#pending = [...faults];
   }
 
@@ -37,12 +40,16 @@ export class Faults {
     }
   }
 
-  /** No more faults; what is down starts, what is cut heals. Damage that was done stays done. */
+  /** No more faults; what is down starts, what is cut heals. Damage that was done stays done, and who is gone for good. */
   calm(): void {
     this.#calm = true;
     const { world, network, log, bus, blobs } = this.#cluster.servers;
-    world.say("world", "faults are over");
+    const forGood = this.applied.filter((fault) => fault.forGood && !this.#isNeeded(fault.target));
+    const out = new Set(forGood.map(({ target }) => target));
+    this.#cluster.outOfCore = out;
+    world.say("world", `faults are over${out.size > 0 ? `, but for ${[...out].join(", ")}` : ""}`);
     network.heal();
+    for (const fault of forGood) this.#bring(fault);
     log.stalledUntil = log.staleUntil = blobs.unavailableUntil = 0;
     log.lostAnswers = log.redelivery = bus.loss = bus.doubling = bus.shuffleMs = 0;
     for (const host of this.#cluster.hosts.values()) {
@@ -53,7 +60,7 @@ export class Faults {
       host.skewMs = Math.max(-50, Math.min(50, host.skewMs));
     }
     for (const pod of this.#cluster.pods.values()) {
-      if (pod.isLost) continue;
+      if (pod.isLost || out.has(pod.id)) continue;
       pod.disk.failsUntil = pod.storesFailUntil = pod.downUntil = pod.postgres.replayStallsUntil = 0;
       pod.git.lateMs = pod.objects.lateMs = 0;
       pod.git.rotten = pod.objects.rotten = null;
@@ -65,11 +72,12 @@ export class Faults {
       pod.startAgent();
     }
     for (const coordinator of this.#cluster.coordinators) {
+      if (out.has(coordinator.id)) continue;
       coordinator.downUntil = 0;
       coordinator.start();
     }
     for (const [id, { olderWithout }] of this.#cluster.hosts)
-      if (olderWithout !== null) this.#cluster.upgrade(id);
+      if (olderWithout !== null && !out.has(id)) this.#cluster.upgrade(id);
   }
 
   /** The one that decided says nothing more and hears nothing: not even the answer to its append. */
@@ -86,7 +94,7 @@ export class Faults {
     this.applied.push(fault);
     this.onBegin(fault);
     const end = this.#bring(fault);
-    if (end && fault.forMs > 0)
+    if (end && fault.forMs > 0 && !fault.forGood)
       world.after(fault.forMs, `fault ${fault.kind} ends`, () => {
         if (!this.#calm) end();
       });
@@ -108,7 +116,7 @@ export class Faults {
   #bring(fault: Fault): (() => void) | null {
     const { world, network, log, bus, blobs } = this.#cluster.servers;
     const { target, amount, forMs } = fault;
-    const until = world.now + forMs;
+    const until = fault.forGood ? Number.POSITIVE_INFINITY : world.now + forMs;
     const host = this.#cluster.hosts.get(target);
     const pod = this.#cluster.pods.get(target);
     const cuts = (...list: [from: string, to: string][]) => {

@@ -6,6 +6,7 @@ import type { Fault } from "./fault.ts";
 const SHARE = 0.25;
 const DELIVERY_SHARE = 0.08;
 const REPORTS_SHARE = 0.08;
+const FOR_GOOD_SHARE = 0.1;
 
 /** Some more often than the others, because less of what they do is seen. */
 const KINDS = [
@@ -56,6 +57,7 @@ export function drawRare(
     ...drawOne(chance, hosts, whenOf),
     ...drawDelivery(chance.fork("delivery"), hosts, whenOf),
     ...drawReports(chance.fork("reports"), hosts, whenOf),
+    ...drawForGood(chance.fork("for good"), hosts, whenOf),
   ];
 }
 
@@ -80,6 +82,19 @@ function drawReports(
     { ...mute, target: "c2" },
     { ...fault, target: chance.pick(["c1", "c2"]), when: { ...begin, afterMs: chance.whole(40, 400) } },
   ];
+}
+
+/** Somebody whom the others have to do without: a coordinator, or a target that nobody is served by. */
+function drawForGood(
+  chance: Chance,
+  hosts: readonly string[],
+  whenOf: (chance: Chance) => Fault["when"],
+): Fault[] {
+  if (!chance.chance(FOR_GOOD_SHARE)) return [];
+  const target = chance.pick(hosts.filter((host) => host !== "pod-0"));
+  const dead = target.startsWith("pod") ? "machine-crash" : "crash";
+  const kind = chance.pick([dead, dead, "isolate"] as const);
+  return [{ kind, target, when: whenOf(chance.fork("when")), forMs: 0, amount: 0, forGood: true }];
 }
 
 /** Mostly the source, just when it gives organizations away: what it does not hear of, it must not deny. */

@@ -94,14 +94,16 @@ export interface Fault {
   readonly amount: number;
   /** Of an older version: the event that it does not know. */
   readonly event?: EventType;
+  /** It has no end, not even when the others are over; unless somebody is served by its target. */
+  readonly forGood?: true;
 }
 
 export function describeFault(fault: Fault): string {
-  const { kind, target, when, forMs, amount, event } = fault;
+  const { kind, target, when, forMs, amount, event, forGood } = fault;
   const at =
     "at" in when
       ? `at ${(when.at / 1000).toFixed(1)} s`
       : `${when.afterMs.toFixed(1)} ms after ${when.on}${when.nth > 1 ? ` no. ${when.nth}` : ""}`;
   const what = event === undefined ? kind : `${kind} without ${event}`;
-  return `${what} ${target} ${at} for ${Math.round(forMs)} ms${amount ? ` (${amount.toFixed(2)})` : ""}`;
+  return `${what} ${target} ${at} ${forGood ? "for good" : `for ${Math.round(forMs)} ms`}${amount ? ` (${amount.toFixed(2)})` : ""}`;
 }

@@ -308,6 +308,17 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: "waits-for-a-share-that-went-back",
+    says: "A target that gave its share back, most often because it is gone, is waited for in the removal.",
+    edits: [
+      {
+        file: CONSENSUS,
+        find: 'migration.kind !== "split" || shares[podId] !== "revoked"',
+        replace: "true",
+      },
+    ],
+  },
+  {
     name: "cleans-while-retained",
     says: "The source removes what it left behind as soon as everything is open elsewhere, and not when the retention is over.",
     edits: [

@@ -32,6 +32,8 @@ export class Cluster {
   readonly destinations: readonly PodId[];
   /** Of the organizations: those that other Pods than the source serve from the beginning. */
   readonly residents: ReadonlyMap<string, PodId>;
+  /** When faults are over: hosts that stay down or cut off all the same, and that nobody counts on. */
+  outOfCore: ReadonlySet<string> = new Set();
   /** What the log holds before anything runs. */
   readonly past: ReadRecord | null;
 

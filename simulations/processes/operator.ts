@@ -103,11 +103,7 @@ export class Operator {
     if (!migration) {
       this.#ask("plan", (coordinator) => {
         const plan = this.#plan();
-        return coordinator.createPlan(
-          plan,
-          this.#cluster.assignments as ReadonlyMap<OrganizationId, never>,
-          "operator:sim",
-        );
+        return coordinator.createPlan(plan, new Map(this.#assignments()), "operator:sim");
       });
       return;
     }
@@ -124,6 +120,7 @@ export class Operator {
     if (lifecycle === "planned") command(this.#checks(migration) ? "check" : "start");
     else if (approvesEarly && context.approvedBy === null) command("approve");
     else if (this.#isBeyondHelp(lifecycle)) this.#abort("a target can never catch up");
+    else if (this.#waitsForNobody(migration)) this.#abort("a target is gone for good");
     else if (lifecycle === "ready" && context.approvedBy === null) {
       const { approval, attempts } = migration.settings.cutover;
       if (approval === "manual" || context.attempts >= attempts) command("approve");
@@ -180,6 +177,18 @@ export class Operator {
     );
   }
 
+  /** Of a target that does not come back, before anything is its own: after the transfer the program gives it back. */
+  #waitsForNobody({ lifecycle, context }: Migration): boolean {
+    if (isOver(lifecycle) || context.transfer !== null) return false;
+    return context.targetPodIds.some((podId) => this.#cluster.outOfCore.has(podId));
+  }
+
+  /** Without those that would go to a Pod that is gone for good. */
+  #assignments(): [OrganizationId, PodId][] {
+    const all = [...this.#cluster.assignments] as [OrganizationId, PodId][];
+    return all.filter(([, podId]) => !this.#cluster.outOfCore.has(podId));
+  }
+
   #abort(reason: string): void {
     this.#ask("abort", (coordinator) =>
       coordinator.command(this.migrationId, { type: "abort", reason }, "operator:sim"),
@@ -193,9 +202,9 @@ export class Operator {
       migration: this.migrationId,
       kind: this.#scenario.move ? "move" : "split",
       source: SOURCE,
-      assignments: this.#cluster.destinations.map((pod) => ({
+      assignments: [...Map.groupBy(this.#assignments(), ([, podId]) => podId)].map(([pod, theirs]) => ({
         pod,
-        organizations: [...this.#cluster.assignments].filter(([, at]) => at === pod).map(([id]) => id),
+        organizations: theirs.map(([id]) => id),
       })),
       settings: {
         settlingMs,

@@ -1,3 +1,4 @@
+import { FOR_GOOD_STORIES } from "./for-good.ts";
 import { LIFECYCLE_STORIES } from "./lifecycle.ts";
 import { MOVE_STORIES } from "./moves.ts";
 import { PEER_STORIES, VERSION_STORIES } from "./peers.ts";
@@ -12,6 +13,7 @@ export const SCENARIOS: readonly NamedStory[] = [
   ...MOVE_STORIES,
   ...RETENTION_STORIES,
   ...ROLLBACK_STORIES,
+  ...FOR_GOOD_STORIES,
 ];
 
 /** @throws Error naming all of them when there is none of that name. */

@@ -13,6 +13,9 @@ export const crash = to("crash");
 /** The whole machine: agent, servers, writers. */
 export const powerOff = to("machine-crash");
 export const crashPostgres = to("postgres-crash");
+/** It is never over, also when all other faults are. */
+export const forGood = (happening: Happening): Happening =>
+  "command" in happening ? happening : { ...happening, forGood: true };
 /** It stands still and does not know it. */
 export const pause = to("pause");
 export const isolate = to("isolate");
