@@ -3,9 +3,10 @@
  * timers, no guards. Guards live in `decide` (coordinator/domain), so that folding is total: an event that
  * has no transition in a state leaves the state as it is.
  */
-import { assign, createActor, initialTransition, setup } from "xstate";
+import { assign, initialTransition, setup } from "xstate";
 import type { EvidenceTable, MigrationEvent } from "./events.ts";
 import type { Finding } from "./evidence.ts";
+import { idleScope } from "./idle-scope.ts";
 import type { Epoch, PodId, RouteVersion } from "./ids.ts";
 
 /** What the machine sees of a log record: the event, when and by whom it was decided, and at which sequence. */
@@ -369,23 +370,7 @@ export const LIFECYCLES = [
 ] as const;
 export type Lifecycle = (typeof LIFECYCLES)[number];
 
-/**
- * What a transition may use of an actor: nothing here does. XState's own `transition` makes an actor for each call, which
- * is half of what folding costs.
- */
-const idleActor = createActor(migrationMachine, { input: { targetPodIds: [] } });
-const nothing = () => undefined;
-const idleScope: Parameters<typeof migrationMachine.transition>[2] = {
-  self: idleActor,
-  system: idleActor.system,
-  id: "",
-  sessionId: "",
-  logger: nothing,
-  defer: nothing,
-  emit: nothing,
-  stopChild: nothing,
-  actionExecutor: nothing,
-};
+const scope = idleScope(migrationMachine, { targetPodIds: [] });
 
 /** Plain data: what a checkpoint holds of the machine. */
 export interface MigrationSnapshot {
@@ -401,7 +386,7 @@ export function initialSnapshot(targetPodIds: readonly PodId[]): MigrationSnapsh
 /** Total and pure: an event without a transition in this state returns the snapshot unchanged. */
 export function advance(snapshot: MigrationSnapshot, event: MachineEvent): MigrationSnapshot {
   const from = migrationMachine.resolveState({ value: snapshot.lifecycle, context: snapshot.context });
-  const to = migrationMachine.transition(from, event, idleScope);
+  const to = migrationMachine.transition(from, event, scope);
   return { lifecycle: to.value as Lifecycle, context: to.context };
 }
 
