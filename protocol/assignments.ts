@@ -40,7 +40,7 @@ export function digestOf(bytes: Uint8Array): Digest {
 export function decodeAssignments(bytes: Uint8Array, digest: Digest): Assignments {
   if (digestOf(bytes) !== digest)
     throw new CleaveError("BLOB_CORRUPT", `assignments ${digest} have another digest`);
-  const parsed = Wire.safeParse(decode(bytes));
+  const parsed = Wire.safeParse(decode(bytes, { keyDecoder: null }));
   if (!parsed.success)
     throw new CleaveError("BLOB_CORRUPT", `assignments ${digest}: ${z.prettifyError(parsed.error)}`);
   const result = new Map<OrganizationId, PodId>();

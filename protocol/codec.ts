@@ -18,6 +18,7 @@ export const MAX_MESSAGE_BYTES = 512 * 1024;
 // Made once: each has a buffer of its own. They know by themselves when they are called again while they work.
 const encoder = new Encoder({ ignoreUndefined: true });
 const decoder = new Decoder({
+  // The shared one draws by chance what it forgets.
   keyDecoder: null,
   maxStrLength: MAX_MESSAGE_BYTES,
   maxArrayLength: 20_000,

@@ -1,11 +1,12 @@
 /** I8: folding the log from zero, from any checkpoint, and on every process gives the same state. */
-import { decode, Encoder } from "@msgpack/msgpack";
+import { Decoder, Encoder } from "@msgpack/msgpack";
 import { type ClusterState, emptyCluster } from "../../protocol/cluster.ts";
 import { evolve } from "../../protocol/evolve.ts";
 import type { Checker } from "../observer.ts";
 import type { Facts } from "./facts.ts";
 
 const encoder = new Encoder({ sortKeys: true });
+const decoder = new Decoder({ keyDecoder: null });
 
 /** Equal for equal states. */
 export const bytesOf = (state: ClusterState): string =>
@@ -27,7 +28,8 @@ export function replay({ truth, cluster, violated }: Facts): Checker {
       const { records } = cluster.servers.log;
       const end = bytesOf(truth.state);
       for (let from = 0; from < records.length; from += 3) {
-        let state = from === 0 ? emptyCluster : (decode(encoder.encode(truth.states[from])) as ClusterState);
+        let state =
+          from === 0 ? emptyCluster : (decoder.decode(encoder.encode(truth.states[from])) as ClusterState);
         for (let i = from; i < records.length; i++) state = evolve(state, records[i] as never, i + 1);
         if (bytesOf(state) !== end) violated("I8", `the log folded from record ${from} gives another state`);
       }

@@ -5,11 +5,15 @@
  */
 import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
+import type { Run } from "../models/host.ts";
 import { backSlotName } from "../models/postgres/back-session.ts";
 import type { PostgresServer } from "../models/postgres/server.ts";
 import type { Checker } from "../observer.ts";
 import type { Facts } from "./facts.ts";
 import { isRolledBack } from "./rolled-back.ts";
+
+/** A write that was begun before its agent knew better. */
+const IN_FLIGHT_MS = 500;
 
 /** What was written on a server, by organization, up to a position of its WAL; of copies, others' WAL tells. */
 class Past {
@@ -48,9 +52,10 @@ class Past {
 }
 
 export function wayBackCopies({ truth, cluster, violated }: Facts): Checker {
+  const { world } = cluster;
   const pasts = new Map<string, Past>();
   const looked = new Map<string, { version: number; origin: number }>();
-  const held = new Map<string, number>();
+  const held = new Map<string, { origin: number; run: Run | undefined; since: number }>();
 
   const look = (migration: Migration, podId: PodId) => {
     const { migrationId, sourcePodId } = migration;
@@ -85,16 +90,27 @@ export function wayBackCopies({ truth, cluster, violated }: Facts): Checker {
     }
   };
 
-  /** From when the source's own database knows of the transfer. */
+  /**
+   * From when the source's own database knows of the transfer. An agent that began anew with an older fold goes on until
+   * it has read of the transfer: what it may write then is others', as the gate sees to.
+   */
   const checkHeld = (migration: Migration, podId: PodId, source: PostgresServer, origin: number) => {
     for (const rollback of truth.migrations()) {
       if (rollback.of !== migration.migrationId || rollback.sourcePodId !== podId) continue;
       const id = rollback.migrationId;
       const phase = source.state.shares.get(id)?.get(migration.sourcePodId)?.phase;
       const isOpening = rollback.lifecycle === "activating" && phase === "transferred";
+      const current = cluster.pod(migration.sourcePodId).current;
+      const known = held.get(id);
       if (!isOpening) held.delete(id);
-      else if (!held.has(id)) held.set(id, origin);
-      else if (held.get(id) !== origin)
+      else if (known === undefined) held.set(id, { origin, run: current?.run, since: world.now });
+      else if (known.run !== current?.run)
+        held.set(id, { origin, run: current?.run, since: Number.POSITIVE_INFINITY });
+      else if (known.since === Number.POSITIVE_INFINITY) {
+        const knows = current?.agent.state.migrations[rollback.migrationId]?.context.transfer != null;
+        held.set(id, { ...known, origin, since: knows ? world.now + IN_FLIGHT_MS : known.since });
+      } else if (world.now < known.since) held.set(id, { ...known, origin });
+      else if (known.origin !== origin)
         violated("way back", `${podId} flowed back to ${origin} while ${id} was opening`);
     }
   };

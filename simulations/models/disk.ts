@@ -1,5 +1,5 @@
 /** What a process finds again after a crash: only what was synced. A save in flight at a crash happened or did not. */
-import { decode, Encoder } from "@msgpack/msgpack";
+import { Decoder, Encoder } from "@msgpack/msgpack";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { AgentFacts, AgentMemory } from "../../protocol/ports/agent-memory.ts";
 import type { Checkpoints } from "../../protocol/ports/checkpoints.ts";
@@ -7,6 +7,7 @@ import type { Chance } from "../world/random.ts";
 import type { Run } from "./host.ts";
 
 const encoder = new Encoder();
+const decoder = new Decoder({ keyDecoder: null });
 
 export class Disk {
   checkpoint: Uint8Array | null = null;
@@ -34,7 +35,7 @@ export class DiskClient implements Checkpoints {
   }
 
   async load(): Promise<ClusterState | null> {
-    return this.#disk.checkpoint === null ? null : (decode(this.#disk.checkpoint) as ClusterState);
+    return this.#disk.checkpoint === null ? null : (decoder.decode(this.#disk.checkpoint) as ClusterState);
   }
 
   async save(state: ClusterState): Promise<void> {

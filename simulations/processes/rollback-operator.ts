@@ -3,6 +3,7 @@ import type { Coordinator } from "../../coordinator/coordinator.ts";
 import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
+import { isOver } from "../../protocol/migration-machine.ts";
 import type { PlannedRollback, WayBackScenario } from "../scenario-way-back.ts";
 import type { Cluster } from "./cluster.ts";
 
@@ -141,9 +142,14 @@ export class RollbackOperator {
     }
     if (this.#failedAt !== null && this.#cluster.world.now - this.#failedAt < AGAIN_AFTER_MS) return;
     const { migrationId } = migration;
-    const as = `${migrationId}-back-${this.#step + 1}-${this.#attempts + 1}` as MigrationId;
-    if (coordinator.state().migrations[as] !== undefined) {
-      this.#newest = as;
+    const name = `${migrationId}-back-${this.#step + 1}-`;
+    const as = `${name}${this.#attempts + 1}` as MigrationId;
+    // Also an earlier one, which was given up for lost and was decided after all.
+    const known = Object.values(coordinator.state().migrations).find(
+      (other) => other.migrationId === as || (other.migrationId.startsWith(name) && !isOver(other.lifecycle)),
+    );
+    if (known !== undefined) {
+      this.#newest = known.migrationId;
       return;
     }
     const organizations = step.organizations === null ? null : theirs.slice(0, step.organizations);

@@ -167,8 +167,10 @@ export class ModelFileStore extends ModelStore implements Source {
   async #setShares(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId, sourcePodId, shares, assignments } = duty;
     await this.run.clock.sleep(0.8, signal);
+    // A duty may come once more to a Pod that is done with it (its removal is paused, say): nothing is brought back.
+    if (duty.removal !== null && !this.#own.shares.has(migrationId)) return;
     this.#own.shares.set(migrationId, { source: sourcePodId, phases: shares });
-    if (this.#own.routes.has(migrationId)) return;
+    if (duty.removal !== null || this.#own.routes.has(migrationId)) return;
     await this.run.clock.sleep(2, signal);
     this.#own.routes.set(migrationId, assignments);
   }

@@ -82,7 +82,12 @@ export const copied = ({ organization, write }: RowId): Change => ({
 
 /** Every row of the organizations that is here, and what is remembered of the copy. @returns how many rows */
 export async function removeCopied(session: MoveSession, signal: AbortSignal): Promise<number> {
-  const { own, slot } = session;
+  const { own, slot, parts, duty } = session;
+  // What a connection that was given up has sent comes still, and has to be there to be removed.
+  while (own.hasHolders(duty.migrationId)) {
+    await parts.run.clock.sleep(1, signal);
+    own.requirePrimary("removal");
+  }
   let count = 0;
   for (;;) {
     const rows = session.rows(own).slice(0, REMOVED_AT_ONCE);

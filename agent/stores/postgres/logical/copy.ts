@@ -32,6 +32,7 @@ import {
   type ApplySession,
   atTheGate,
   beginApplying,
+  beginRemoving,
   NO_TIMEOUTS,
   settingsSql,
 } from "./session.ts";
@@ -321,7 +322,7 @@ export async function removeRows(
   try {
     await db.query(APPLY_SETTINGS);
     if (session) await db.query(session.setup);
-    await db.query(beginApplying(session));
+    await db.query(beginRemoving(session));
     for (const table of [...moving.tables].sort((a, b) => b.depth - a.depth)) {
       const result = await db.query(
         `DELETE FROM ${table.quoted} AS "row" WHERE ${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)}`,

@@ -34,12 +34,25 @@ export interface ApplySession {
   readonly setup: string;
   /** SQL at the beginning of every transaction that writes: it fails (CL409) when this copy may not write any more. */
   readonly gate: string;
+  /**
+   * SQL at the beginning of a transaction that removes what such transactions wrote: from then on all of them are over. A
+   * server goes on with a commit whose connection was given up, and its rows would come after the removal.
+   */
+  readonly alone?: string;
 }
 
 /** SQL that begins a transaction that writes to the target. */
 export function beginApplying(session: ApplySession | undefined): string {
   const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
   return session === undefined ? begin : `${begin}; ${session.gate}`;
+}
+
+/** The same, when nobody else is writing any more. */
+export function beginRemoving(session: ApplySession | undefined): string {
+  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+  if (session === undefined) return begin;
+  // Locks first: what the gate reads, and what is removed, has to be as they left it.
+  return [begin, ...(session.alone === undefined ? [] : [session.alone]), session.gate].join("; ");
 }
 
 /** What the gate says is no fault of the server. */

@@ -29,6 +29,7 @@ export function applySession(migrationId: MigrationId, podId: PodId): ApplySessi
   const migration = quoteLiteral(migrationId);
   return {
     setup: `SET SESSION AUTHORIZATION ${quoteIdentifier(APPLY_ROLE)}`,
+    alone: `SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(migration)})`,
     gate: `SELECT pg_catalog.pg_advisory_xact_lock_shared(${lockKeys(migration)});
 DO LANGUAGE plpgsql ${quoteLiteral(`BEGIN
   IF NOT EXISTS (SELECT FROM cleave.share WHERE share.migration_id = ${migration} AND share.target_pod_id = ${quoteLiteral(podId)}
