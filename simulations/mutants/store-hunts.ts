@@ -84,6 +84,18 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     tests: bounds("an abort removes nothing"),
   },
   {
+    name: "a-late-commit-survives-the-abort",
+    says: "An abort does not wait for what a copy that was given up has still to commit.",
+    edits: [
+      {
+        file: `${LOGICAL}/session.ts`,
+        find: "...(session.alone === undefined ? [] : [session.alone]), ",
+        replace: "",
+      },
+    ],
+    tests: bounds("an abort removes what a copy"),
+  },
+  {
     name: "comparison-reads-one-side",
     says: "The comparison holds the source's rows against the source's rows.",
     edits: [

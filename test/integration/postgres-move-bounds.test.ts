@@ -81,3 +81,26 @@ it("the gate is closed to a late copy once the target is activated", async () =>
   await expect(late.query(`BEGIN; ${gate}`)).rejects.toMatchObject({ code: "CL409" });
   await late.query("ROLLBACK");
 });
+
+it("an abort removes what a copy that was given up had still to commit", async () => {
+  await pods.follow();
+  const late = await client("target");
+  const { setup, gate } = applySession(pods.migrationId, TO);
+  await late.query(setup);
+  await late.query(`BEGIN; ${gate}; INSERT INTO projects VALUES (999, 2, 'late')`);
+  await pods.reach(FROM, "release");
+  let isOver = false;
+  const released = pods.reach(TO, "release").then(() => {
+    isOver = true;
+  });
+  await eventually(async () => {
+    const waiting = await pods.target.query(
+      "SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted",
+    );
+    expect(waiting).toHaveLength(1);
+  });
+  expect(isOver).toBe(false);
+  await late.query("COMMIT");
+  await released;
+  expect(await pods.target.query("SELECT FROM projects WHERE org_id = 2")).toEqual([]);
+});
