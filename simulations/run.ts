@@ -1,6 +1,7 @@
 /** One seed, one run, one report. The same seed and scenario give the same trace hash, always. */
 
-import type { Lifecycle } from "../protocol/migration-machine.ts";
+import type { PodId } from "../protocol/ids.ts";
+import { isOver, type Lifecycle } from "../protocol/migration-machine.ts";
 import { allCheckers } from "./checkers/all.ts";
 import { Collector } from "./coverage/collector.ts";
 import type { Coverage } from "./coverage/coverage.ts";
@@ -265,11 +266,17 @@ class OneRun {
     ];
   }
 
-  /** A Pod that serves somebody, or has opened for them; and the last one that could. */
+  /** A Pod that serves somebody, or has to remove what it served; and the last one that could. */
   #isNeeded(podId: string): boolean {
     if (!this.#cluster.pods.has(podId)) return false;
     return (
       this.#cluster.destinations.length < 2 ||
+      this.#truth
+        .migrations()
+        .some(
+          ({ lifecycle, sourcePodId, context }) =>
+            !isOver(lifecycle) && (sourcePodId === podId || context.shares[podId as PodId] === "opened"),
+        ) ||
       this.#cluster.organizations.some((one) => this.#truth.authority(one).podId === podId)
     );
   }
