@@ -283,6 +283,7 @@ export class Agent {
   /** Rule 7, in order: everything promoted and durable, the source silent, then `Opened`, and only then writable. */
   async #open(part: Participation): Promise<void> {
     if (part.opening || !this.#allReached(part) || part.transferSeenAt === null) return;
+    if (!this.#remembersTransfer(part)) return;
     const { migrationId } = part.duty;
     const epoch = part.duty.epoch as Epoch;
     part.opening = true;
@@ -318,6 +319,17 @@ export class Agent {
     } finally {
       part.opening = false;
     }
+  }
+
+  /**
+   * It is on this Pod's disk: an agent that opened and forgot it would follow the former authority again, into copies that
+   * are written to here by then. Being saved calls `#changed`.
+   */
+  #remembersTransfer({ duty: { migrationId } }: Participation): boolean {
+    const transfer = this.#follower.state.migrations[migrationId]?.context.transfer;
+    const remembers = transfer != null && transfer.sequence <= this.#durable.sequence;
+    if (!remembers) mark("opening-waits-for-the-disk");
+    return remembers;
   }
 
   async #forget(part: Participation): Promise<void> {

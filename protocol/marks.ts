@@ -46,6 +46,8 @@ export const MARKS = {
   "report-overtaken": "a report older than a known one is refused",
   // agent/
   "opening-came-too-late": "a target wants to open what is no longer its to open",
+  "opening-waits-for-the-disk":
+    "the stores are ready, and the transfer is not yet where a crash cannot take it",
   "opening-tried-again": "an opening could not be appended and is tried again",
   "fence-lowered-by-an-agent": "no coordinator lowered the fence after its deadline; an agent does",
   "source-said-dormant": "a target opens because the source said that it serves nothing any more",

@@ -116,6 +116,18 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: "opens-what-it-could-forget",
+    says: "A Pod opens although the transfer is not on its disk yet.",
+    waysBack: true,
+    edits: [
+      {
+        file: "agent/agent.ts",
+        find: "transfer.sequence <= this.#durable.sequence",
+        replace: "transfer.sequence > 0",
+      },
+    ],
+  },
+  {
     name: "rollback-waits-for-what-was-given-up",
     says: "A rollback goes on although the way back that it needs was given up.",
     waysBack: true,

@@ -135,12 +135,6 @@ export class RollbackOperator {
     const theirs = [...this.#cluster.assignments].flatMap(([id, at]) =>
       at === podId && coordinator.route(id as OrganizationId)?.podId === podId ? [id as OrganizationId] : [],
     );
-    const flows = migration.context.shares[podId] === "opened" && wayBackOf(migration).includes(podId);
-    if (!flows || theirs.length === 0) {
-      this.#next();
-      return;
-    }
-    if (this.#failedAt !== null && this.#cluster.world.now - this.#failedAt < AGAIN_AFTER_MS) return;
     const { migrationId } = migration;
     const name = `${migrationId}-back-${this.#step + 1}-`;
     const as = `${name}${this.#attempts + 1}` as MigrationId;
@@ -152,6 +146,12 @@ export class RollbackOperator {
       this.#newest = known.migrationId;
       return;
     }
+    const flows = migration.context.shares[podId] === "opened" && wayBackOf(migration).includes(podId);
+    if (!flows || theirs.length === 0) {
+      this.#next();
+      return;
+    }
+    if (this.#failedAt !== null && this.#cluster.world.now - this.#failedAt < AGAIN_AFTER_MS) return;
     const organizations = step.organizations === null ? null : theirs.slice(0, step.organizations);
     const { approval } = step;
     const request = { of: migrationId, as, organizations, podId, approval, acceptLoss: null };

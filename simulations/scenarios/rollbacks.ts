@@ -6,6 +6,7 @@ import {
   crash,
   crashPostgres,
   cutPeers,
+  fillDisk,
   operatorFinalizes,
   operatorGivesUpTheWayBack,
   operatorPauses,
@@ -123,6 +124,16 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
       .when("matching", stopReports("c1"), { of: "rollback", afterMs: 300, forMs: 5_000 })
       .expect("retaining")
       .and(decided("FenceRaised", "SourceDrained", "FenceLowered", ...FENCED_AND_OPENED)),
+  },
+  {
+    name: "rollback-target-forgets-nothing",
+    about:
+      "the disk is full at the transfer, and the agent dies as soon as it has opened: what is written then stays",
+    story: given({ ...rollingBack({ organizations: null }), clients: 16 })
+      .when("matching", fillDisk("pod-0"), { of: "rollback", forMs: 1_500 })
+      .when("retaining", crash("pod-0"), { of: "rollback", afterMs: 20, forMs: 1_500 })
+      .expect("retaining")
+      .and(decided(...OPENED)),
   },
   {
     name: "rollback-target-dies-in-activating",

@@ -43,7 +43,8 @@ export class FileWaysBack {
         known.get(podId)?.replica.stop();
         known.delete(podId);
       } else if (duty.shares[podId] === "opened") {
-        const way = known.get(podId) ?? this.#start(duty, podId);
+        const running = known.get(podId);
+        const way = running ?? this.#make(duty, podId);
         known.set(podId, way);
         way.duty = duty;
         way.heldBy.clear();
@@ -51,11 +52,13 @@ export class FileWaysBack {
           if (rollback.podId === podId && rollback.phase === "transferred")
             way.heldBy.add(rollback.migrationId);
         way.replica.forgetOthers();
+        // Not before it knows what holds it.
+        if (running === undefined) way.replica.start();
       }
     }
   }
 
-  #start(duty: Duty, podId: PodId): Way {
+  #make(duty: Duty, podId: PodId): Way {
     const following = {
       migrationId: duty.migrationId,
       sourcePodId: podId,
@@ -65,7 +68,6 @@ export class FileWaysBack {
     const replica: Replica = new Replica(this.#parts, following, this.#onChange);
     const way: Way = { replica, duty, heldBy: new Set() };
     replica.held = () => way.heldBy.size > 0;
-    replica.start();
     return way;
   }
 
