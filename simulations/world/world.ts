@@ -57,12 +57,12 @@ export class World {
   /** Runs until `isDone` after an event, or the time or number of events is over. */
   async run(until: number, maxEvents: number, isDone: () => boolean): Promise<Stop> {
     let stop: Stop | null = null;
-    let looked = true;
+    let isFirst = true;
     await eachTurn(() => {
       // What the event before set going has come to its end now.
-      if (!looked) stop = isDone() ? "done" : this.events >= maxEvents ? "events" : null;
+      if (!isFirst) stop = isDone() ? "done" : this.events >= maxEvents ? "events" : null;
+      isFirst = false;
       stop ??= this.#next(until);
-      looked = false;
       return stop !== null;
     });
     return stop as unknown as Stop;

@@ -41,18 +41,18 @@ export interface ApplySession {
   readonly alone?: string;
 }
 
+const BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /** SQL that begins a transaction that writes to the target. */
 export function beginApplying(session: ApplySession | undefined): string {
-  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
-  return session === undefined ? begin : `${begin}; ${session.gate}`;
+  return session === undefined ? BEGIN : `${BEGIN}; ${session.gate}`;
 }
 
 /** The same, when nobody else is writing any more. */
 export function beginRemoving(session: ApplySession | undefined): string {
-  const begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
-  if (session === undefined) return begin;
+  if (session === undefined) return BEGIN;
   // Locks first: what the gate reads, and what is removed, has to be as they left it.
-  return [begin, ...(session.alone === undefined ? [] : [session.alone]), session.gate].join("; ");
+  return [BEGIN, ...(session.alone === undefined ? [] : [session.alone]), session.gate].join("; ");
 }
 
 /** What the gate says is no fault of the server. */
