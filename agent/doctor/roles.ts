@@ -14,6 +14,7 @@ interface Role {
   readonly replication: boolean;
   readonly makesDatabases: boolean;
   readonly makesRoles: boolean;
+  readonly bypassesRls: boolean;
   readonly connections: number;
   readonly readsAll: boolean;
   readonly monitors: boolean;
@@ -50,7 +51,8 @@ export async function checkRoles(config: PostgresConfig): Promise<Finding[]> {
 async function roleOf(db: Database, name: string): Promise<Role | null> {
   const { rows } = await db.query<Role>(
     `SELECT r.oid::int AS oid, rolsuper AS super, rolreplication AS replication,
-       rolcreatedb AS "makesDatabases", rolcreaterole AS "makesRoles", rolconnlimit AS connections,
+       rolcreatedb AS "makesDatabases", rolcreaterole AS "makesRoles", rolbypassrls AS "bypassesRls",
+       rolconnlimit AS connections,
        pg_has_role(r.oid, 'pg_read_all_data', 'member') AS "readsAll",
        pg_has_role(r.oid, 'pg_monitor', 'member') AS monitors,
        COALESCE((SELECT setconfig FROM pg_db_role_setting WHERE setrole = r.oid AND setdatabase = 0), '{}') AS settings
@@ -78,6 +80,7 @@ function readerFaults(role: Role): string[] {
     ...(role.replication ? ["REPLICATION"] : []),
     ...(role.makesDatabases ? ["CREATEDB"] : []),
     ...(role.makesRoles ? ["CREATEROLE"] : []),
+    ...(role.bypassesRls ? ["BYPASSRLS"] : []),
   ];
   const readOnly = role.settings.some((setting) => setting === "default_transaction_read_only=on");
   return [

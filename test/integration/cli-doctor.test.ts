@@ -198,7 +198,7 @@ it("of PostgreSQL's roles: as roles.sql leaves them, or what is more or less", a
     }),
   ]);
   await cluster.query(`ALTER ROLE keeper CREATEDB NOREPLICATION CONNECTION LIMIT -1;
-    ALTER ROLE cleave_reader CREATEROLE; ALTER ROLE cleave_reader RESET default_transaction_read_only;
+    ALTER ROLE cleave_reader CREATEROLE CONNECTION LIMIT -1; ALTER ROLE cleave_reader RESET default_transaction_read_only;
     REVOKE pg_monitor FROM cleave_reader`);
   await appendFile(join(cluster.dataDirectory, "pg_hba.conf"), "host all all 10.0.0.0/8 trust\n");
   const worse = (await asAgent()).map(({ message, severity }) => `${severity}: ${message}`).join("\n");
@@ -206,12 +206,17 @@ it("of PostgreSQL's roles: as roles.sql leaves them, or what is more or less", a
     /warning: keeper has no REPLICATION/,
     /keeper has CREATEDB or CREATEROLE/,
     /keeper may open any number/,
-    /cleave_reader has CREATEROLE/,
+    /cleave_reader has CREATEROLE, and is only to read/,
+    /cleave_reader may open any number/,
     /cleave_reader lacks pg_read_all_data or pg_monitor/,
     /cleave_reader does not begin its transactions read-only/,
     /pg_hba.conf, line \d+, asks for no password: host all all 10.0.0.0 255.0.0.0 trust/,
   ])
     expect(worse).toMatch(fault);
+  await cluster.query("ALTER ROLE cleave_reader SUPERUSER REPLICATION CREATEDB BYPASSRLS");
+  expect((await asAgent()).map(({ message }) => message)).toContain(
+    "cleave_reader has SUPERUSER, REPLICATION, CREATEDB, CREATEROLE, BYPASSRLS, and is only to read",
+  );
 });
 
 it("of a machine as a command: exit code 3, and a configuration that cannot be read", async () => {
