@@ -34,6 +34,7 @@ import {
   leaseEndMs,
   leaseWanted,
   mayForget,
+  mayOpen,
   sourceIsSilent,
 } from "./domain/own-decisions.ts";
 import { checkedDuty, dutiesOf, isOpen } from "./domain/react.ts";
@@ -283,8 +284,10 @@ export class Agent {
   /** Rule 7, in order: everything promoted and durable, the source silent, then `Opened`, and only then writable. */
   async #open(part: Participation): Promise<void> {
     if (part.opening || !this.#allReached(part) || part.transferSeenAt === null) return;
-    if (!this.#remembersTransfer(part)) return;
     const { migrationId } = part.duty;
+    const migration = this.#follower.state.migrations[migrationId];
+    // Being saved calls `#changed`.
+    if (migration === undefined || !mayOpen(migration, this.#durable.sequence)) return;
     const epoch = part.duty.epoch as Epoch;
     part.opening = true;
     try {
@@ -319,17 +322,6 @@ export class Agent {
     } finally {
       part.opening = false;
     }
-  }
-
-  /**
-   * It is on this Pod's disk: an agent that opened and forgot it would follow the former authority again, into copies that
-   * are written to here by then. Being saved calls `#changed`.
-   */
-  #remembersTransfer({ duty: { migrationId } }: Participation): boolean {
-    const transfer = this.#follower.state.migrations[migrationId]?.context.transfer;
-    const remembers = transfer != null && transfer.sequence <= this.#durable.sequence;
-    if (!remembers) mark("opening-waits-for-the-disk");
-    return remembers;
   }
 
   async #forget(part: Participation): Promise<void> {

@@ -77,9 +77,23 @@ export function sourceIsSilent(
  * was cut off confirms the old end of the log.
  */
 export function dormantEpochOf(migration: Migration, self: PodId, durableSequence: number): number {
-  const { transfer } = migration.context;
-  if (migration.sourcePodId !== self || transfer === null) return 0;
-  return transfer.sequence <= durableSequence ? transfer.epoch : 0;
+  if (migration.sourcePodId !== self) return 0;
+  return durableTransfer(migration, durableSequence)?.epoch ?? 0;
+}
+
+/**
+ * May a target open what the transfer gave it? Only once the transfer is on its disk: an agent that opened and forgot
+ * it would follow the former authority again, into copies that are written to here by then.
+ */
+export function mayOpen(migration: Migration, durableSequence: number): boolean {
+  const isDurable = durableTransfer(migration, durableSequence) !== null;
+  if (!isDurable) mark("opening-waits-for-the-disk");
+  return isDurable;
+}
+
+/** The transfer, once a crash cannot take it from this Pod; null before. */
+function durableTransfer({ context: { transfer } }: Migration, durableSequence: number) {
+  return transfer !== null && transfer.sequence <= durableSequence ? transfer : null;
 }
 
 /**

@@ -121,9 +121,9 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
     waysBack: true,
     edits: [
       {
-        file: "agent/agent.ts",
-        find: "transfer.sequence <= this.#durable.sequence",
-        replace: "transfer.sequence > 0",
+        file: "agent/domain/own-decisions.ts",
+        find: 'if (!isDurable) mark("opening-waits-for-the-disk");\n  return isDurable;',
+        replace: "return true;",
       },
     ],
   },

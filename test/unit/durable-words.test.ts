@@ -1,6 +1,6 @@
 /** What an agent may say or settle only when a crash cannot make it forget why. */
 import { describe, expect, it } from "vitest";
-import { dormantEpochOf, mayForget } from "../../agent/domain/own-decisions.ts";
+import { dormantEpochOf, mayForget, mayOpen } from "../../agent/domain/own-decisions.ts";
 import { fold, pod, say, theMigration, until } from "../support/story.ts";
 
 const source = pod("pod-0");
@@ -20,6 +20,14 @@ describe("the source's word that it is dormant", () => {
     const fenced = fold(until.fencing());
     expect(dormantEpochOf(theMigration(fenced), source, fenced.sequence)).toBe(0);
   });
+});
+
+it("a target opens only when the transfer is on its disk, and never without one", () => {
+  const state = fold(until.activating());
+  expect(mayOpen(theMigration(state), state.sequence - 1)).toBe(false);
+  expect(mayOpen(theMigration(state), state.sequence)).toBe(true);
+  const fenced = fold(until.fencing());
+  expect(mayOpen(theMigration(fenced), fenced.sequence)).toBe(false);
 });
 
 describe("an aborted migration", () => {
