@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { HOLES_EXIT_CODE, reportCoverage } from "./commands/coverage.ts";
+import { writeHashes } from "./commands/hashes.ts";
 import { runMany } from "./commands/many.ts";
 import { type MutantTable, reportMutants } from "./commands/mutants.ts";
 import { show } from "./commands/one.ts";
@@ -14,8 +15,10 @@ import { MUTANTS, mutantNamed } from "./mutants/all.ts";
 import { EXIT_CODES, type Report, simulate } from "./run.ts";
 import { SCENARIOS } from "./scenarios/all.ts";
 
+const DEFAULT_SEEDS = 500;
+
 const USAGE = `usage: npm run simulate -- [options]
-  --seeds N          N seeds on all cores (default 500)
+  --seeds N          N seeds on all cores (default ${DEFAULT_SEEDS})
   --from N           the first of them (default 1)
   --minutes M        fresh seeds for so long
   --seed N           this one, with its story
@@ -26,6 +29,7 @@ const USAGE = `usage: npm run simulate -- [options]
   --calm             without faults
   --no-shrink        report failures as they came
   --coverage         what these seeds and all scenarios reach: faults × states × messages, transitions, marks
+  --hashes FILE      the trace of every kept seed and of these as one line each; equal files are equal behaviour
   --html FILE        with --coverage: one page of it, to be read without a network
   --mutant-table FILE  with --html: the results that --mutants --json left, for the same page
   --mutants          break the program in every known way; which checker finds it, after how many seeds
@@ -56,6 +60,7 @@ async function main(): Promise<number> {
       calm: { type: "boolean", default: false },
       "no-shrink": { type: "boolean", default: false },
       coverage: { type: "boolean", default: false },
+      hashes: { type: "string" },
       html: { type: "string" },
       "mutant-table": { type: "string" },
       mutants: { type: "boolean", default: false },
@@ -90,11 +95,13 @@ async function main(): Promise<number> {
       await simulate({ seed: Number(values.seed), faults: !values.calm, ...tracing }),
       values.trace,
     );
+  if (values.hashes !== undefined)
+    return writeHashes(values.hashes, Number(values.from), Number(values.seeds ?? DEFAULT_SEEDS));
   const minutes = values.minutes === undefined ? null : Number(values.minutes);
   const covering = values.coverage || values.html !== undefined;
   const { exitCode, coverage } = await runMany({
     from: Number(values.from),
-    seeds: values.seeds === undefined ? (minutes === null ? 500 : null) : Number(values.seeds),
+    seeds: values.seeds === undefined ? (minutes === null ? DEFAULT_SEEDS : null) : Number(values.seeds),
     minutes,
     calm: values.calm,
     shrinking: !values["no-shrink"],
