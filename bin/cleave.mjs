@@ -10,9 +10,9 @@ const path = (name) => fileURLToPath(new URL(name, root));
 const ENTRIES = {
   agent: "agent/main.ts",
   coordinator: "coordinator/main.ts",
-  checksum: "agent/cli-checksum.ts",
-  analyze: "agent/cli-analyze.ts",
-  measure: "agent/cli-measure.ts",
+  checksum: "agent/commands/checksum.ts",
+  analyze: "agent/commands/analyze.ts",
+  measure: "agent/commands/measure/main.ts",
 };
 
 /** The daemons and tools have command lines of their own; everything else is the operator's command. */
@@ -22,7 +22,7 @@ function entryOf([command, ...rest]) {
   if (Object.hasOwn(ENTRIES, command ?? "")) return [ENTRIES[command], ...rest];
   // What a Pod's machine is asked is the agent's part of the doctor.
   const ofPod = rest.some((one) => one === "--agent-config" || one.startsWith("--agent-config="));
-  if (command === "doctor" && ofPod) return ["agent/doctor/main.ts", ...rest];
+  if (command === "doctor" && ofPod) return ["agent/commands/doctor/main.ts", ...rest];
   return ["coordinator/cli/main.ts", ...(command === undefined ? [] : [command]), ...rest];
 }
 

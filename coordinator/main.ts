@@ -18,7 +18,7 @@ import { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
-import { Coordinator } from "./coordinator.ts";
+import { Coordinator } from "./loop/coordinator.ts";
 import { measureCoordinator, measureProcess } from "./telemetry/measure.ts";
 import { WebhookNotifier } from "./webhooks/notifier.ts";
 import { FilePositions } from "./webhooks/positions.ts";

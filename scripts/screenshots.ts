@@ -2,8 +2,8 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { BrowserContextOptions, Page } from "playwright-core";
-import { startChromium } from "../test/support/chromium.ts";
-import { startDashboard, TARGETS } from "../test/support/dashboard.ts";
+import { startChromium } from "../test/support/coordinator/chromium.ts";
+import { startDashboard, TARGETS } from "../test/support/coordinator/dashboard.ts";
 
 const FOLDER = join(resolve(import.meta.dirname, ".."), "docs/images");
 const ID = "split-2026-11";

@@ -97,7 +97,7 @@ describe("imports", () => {
     const PAGE = "coordinator/dashboard/page/";
     const pure = /^(protocol\/(?!adapters)|coordinator\/domain\/|coordinator\/dashboard\/page\/)/;
     const packages = ["preact", "preact/hooks", "@preact/signals"];
-    const typesOnly = ["coordinator/ports.ts", "coordinator/api/problem.ts"];
+    const typesOnly = ["coordinator/api/ports.ts", "coordinator/api/problem.ts"];
     expect(
       violations(
         (file, name) =>
@@ -136,13 +136,13 @@ describe("domain code", () => {
   );
   // The loops run in the simulator too: their time comes from the clock port.
   const loops = [
-    "coordinator/coordinator.ts",
-    "agent/agent.ts",
-    "agent/durable-fold.ts",
-    "agent/store-worker.ts",
-    "agent/read-lease.ts",
-    "agent/reporter.ts",
-    "agent/preflight-runner.ts",
+    "coordinator/loop/coordinator.ts",
+    "agent/loop/agent.ts",
+    "agent/loop/durable-fold.ts",
+    "agent/loop/store-worker.ts",
+    "agent/loop/read-lease.ts",
+    "agent/loop/reporter.ts",
+    "agent/loop/preflight-runner.ts",
   ];
 
   it.each([...pure, ...loops])("%s uses no ambient time or chance", (file) => {

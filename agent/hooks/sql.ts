@@ -1,7 +1,7 @@
 /** An operator's SQL in this Pod's database: read-only, bounded in time, on a connection of its own. */
 
 import type { Endpoint } from "../stores/postgres/config.ts";
-import { connect, cutWhenAborted, discard } from "../stores/postgres/connection.ts";
+import { connect, cutWhenAborted, discard } from "../stores/postgres/server/connection.ts";
 import type { Query } from "./checks.ts";
 
 /** @throws CleaveError POSTGRES_UNREACHABLE or POSTGRES_AUTHENTICATION, or what the server says of the query. */

@@ -16,7 +16,7 @@ import { FileFence } from "./file-fence/file-fence.ts";
 import { createGitStore } from "./git/store.ts";
 import { createObjectsStore } from "./objects/store.ts";
 import { passwordOf } from "./postgres/config.ts";
-import { postgresOwnerLookup } from "./postgres/owner-lookup.ts";
+import { postgresOwnerLookup } from "./postgres/inventory/owner-lookup.ts";
 import { createPostgresStore } from "./postgres/store.ts";
 
 export interface Stores {

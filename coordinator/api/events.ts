@@ -2,8 +2,8 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { CoordinatorService } from "../ports.ts";
 import { EVENT_STREAM, PAGE_LIMIT, viewer } from "./paging.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { RecordPage } from "./schemas.ts";
 import { stream } from "./stream.ts";

@@ -7,8 +7,8 @@ import { MigrationId, OrganizationId, type StoreName } from "../../protocol/ids.
 import { isOver } from "../../protocol/migration-machine.ts";
 import { findMigration } from "../domain/commands.ts";
 import { historyOf } from "../domain/history.ts";
-import type { CoordinatorService, MigrationStatus, StoreView } from "../ports.ts";
 import { PAGE_LIMIT, viewer } from "./paging.ts";
+import type { CoordinatorService, MigrationStatus, StoreView } from "./ports.ts";
 import { problems } from "./problem.ts";
 import {
   EvidenceAnswers,

@@ -4,8 +4,8 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { MigrationId, PodId } from "../../protocol/ids.ts";
 import { findMigration } from "../domain/commands.ts";
-import type { Command, CoordinatorService } from "../ports.ts";
 import { type Caller, requireRole } from "./access.ts";
+import type { Command, CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { Accepted } from "./schemas.ts";
 

@@ -4,9 +4,9 @@ import { validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-z
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import { Plan } from "../../protocol/plan.ts";
-import { assignmentsOfPlan, parsePlan } from "../plan-file.ts";
-import type { CoordinatorService } from "../ports.ts";
+import { assignmentsOfPlan, parsePlan } from "../plans/plan-file.ts";
 import { accepted, REFUSALS } from "./migrations.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { Accepted } from "./schemas.ts";
 

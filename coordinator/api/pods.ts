@@ -4,8 +4,8 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import { PodId } from "../../protocol/ids.ts";
-import type { ClusterStatus, CoordinatorService } from "../ports.ts";
 import { viewer } from "./paging.ts";
+import type { ClusterStatus, CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { OnePodAnswer, PodsAnswer } from "./schemas.ts";
 

@@ -3,9 +3,9 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
-import type { CoordinatorService } from "../ports.ts";
 import { requireRole } from "./access.ts";
 import { accepted, REFUSALS } from "./migrations.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { Accepted } from "./schemas.ts";
 

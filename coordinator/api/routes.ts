@@ -4,8 +4,8 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
 import { OrganizationId } from "../../protocol/ids.ts";
-import type { CoordinatorService } from "../ports.ts";
 import { PAGE_LIMIT, viewer } from "./paging.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { RouteAnswer, RoutePage } from "./schemas.ts";
 

@@ -5,7 +5,7 @@ import { Evidence, Finding, StoreStatus, Timestamp, WayBackStatus } from "../../
 import { Epoch, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "../../protocol/ids.ts";
 import { LIFECYCLES } from "../../protocol/migration-machine.ts";
 import type { HistoryEntry } from "../domain/history.ts";
-import type { ClusterStatus, MigrationStatus, PodStatus, StoredRecord, StoreView } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus, PodStatus, StoredRecord, StoreView } from "./ports.ts";
 
 const Lifecycle = z.enum(LIFECYCLES).meta({ id: "Lifecycle" });
 const Count = z.number().int().nonnegative();

@@ -5,7 +5,6 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fas
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import { registerDashboard } from "../dashboard/serve.ts";
-import type { CoordinatorService } from "../ports.ts";
 import { guardRoutes } from "./access.ts";
 import { DESCRIPTION } from "./description.ts";
 import { registerEventRoutes } from "./events.ts";
@@ -16,6 +15,7 @@ import { registerMigrationReads } from "./migration-reads.ts";
 import { registerMigrationRoutes } from "./migrations.ts";
 import { registerPlanRoutes } from "./plans.ts";
 import { registerPodRoutes } from "./pods.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { toProblem } from "./problem.ts";
 import type { AccessToken } from "./roles.ts";
 import { registerRollbackRoutes } from "./rollback.ts";

@@ -1,8 +1,8 @@
 /** Everything at a glance: from memory, streamed where somebody watches. */
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { CoordinatorService } from "../ports.ts";
 import { EVENT_STREAM, viewer } from "./paging.ts";
+import type { CoordinatorService } from "./ports.ts";
 import { problems } from "./problem.ts";
 import { StatusAnswer } from "./schemas.ts";
 import { stream } from "./stream.ts";

@@ -1,6 +1,6 @@
 /** Server-sent events: everything new, soon, to listeners of any speed. */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { CoordinatorService } from "../ports.ts";
+import type { CoordinatorService } from "./ports.ts";
 
 /** Enough for an eye, and little enough for a busy coordinator. */
 const AT_MOST_EVERY_MS = 100;

@@ -1,7 +1,7 @@
 /** What the assistant proposes, side by side. */
 import Table from "cli-table3";
 import { counted, formatAmount } from "../../protocol/wording.ts";
-import type { Figure, Proposal, Way } from "../assistant/proposal.ts";
+import type { Figure, Proposal, Way } from "../plans/proposal.ts";
 import pc from "./colors.ts";
 import { duration, plain, wrapped } from "./format.ts";
 import { PLAIN } from "./view.ts";

@@ -6,7 +6,7 @@ import { CleaveError } from "../../protocol/errors.ts";
 import { type MigrationId, PodId } from "../../protocol/ids.ts";
 import { Plan, type PlanInput } from "../../protocol/plan.ts";
 import { Sizes } from "../../protocol/sizes.ts";
-import { type PodShare, type Proposal, propose, type Wishes } from "../assistant/proposal.ts";
+import { type PodShare, type Proposal, propose, type Wishes } from "../plans/proposal.ts";
 import { proposalView } from "./assistant-view.ts";
 import type { ApiClient } from "./client.ts";
 import type { Context } from "./context.ts";

@@ -1,7 +1,7 @@
 /** A dry run: asks for checks, waits until every Pod has made them, and says what they found. */
 
 import { CleaveError } from "../../protocol/errors.ts";
-import type { ClusterStatus, MigrationStatus } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus } from "../api/ports.ts";
 import type { CommandBody, CommandName } from "./client.ts";
 import pc from "./colors.ts";
 import type { Context } from "./context.ts";

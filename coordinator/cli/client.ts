@@ -5,7 +5,7 @@ import createClient, { type Client } from "openapi-fetch";
 import { Agent } from "undici";
 import { CleaveError, ERRORS, type ErrorCode } from "../../protocol/errors.ts";
 import type { PlanInput } from "../../protocol/plan.ts";
-import type { ClusterStatus, MigrationStatus, StoredRecord } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus, StoredRecord } from "../api/ports.ts";
 import type { components, paths } from "./api-types.ts";
 
 type Schemas = components["schemas"];
@@ -70,7 +70,7 @@ export class ApiClient {
     });
   }
 
-  // Answers are taken as what the code that made them says; test/unit/api-types.test.ts compares the two.
+  // Answers are taken as what the code that made them says; test/coordinator/cli/api-types.test.ts compares the two.
   async status(): Promise<ClusterStatus> {
     const answer = await this.#ask((options) => this.#api.GET("/v1/status", options));
     return answer as unknown as ClusterStatus;

@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { RootCommand, script } from "@bomb.sh/tab";
 import { Argument, type Command } from "commander";
-import type { ClusterStatus } from "../ports.ts";
+import type { ClusterStatus } from "../api/ports.ts";
 import { type Context, examples } from "./context.ts";
 import { TOOLS } from "./tools.ts";
 import { STATES } from "./wait.ts";

@@ -5,7 +5,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Assignments } from "../../protocol/assignments.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { Plan } from "../../protocol/plan.ts";
-import { assignmentsOfPlan, parsePlan, withFiles } from "../plan-file.ts";
+import { assignmentsOfPlan, parsePlan, withFiles } from "../plans/plan-file.ts";
 import { assist, type BalanceFlags } from "./assistant.ts";
 import { checked, START } from "./checked.ts";
 import pc from "./colors.ts";

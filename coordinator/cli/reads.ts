@@ -1,7 +1,7 @@
 /** `status`, `watch`, `routes`, `events`: looking, without deciding anything. */
 import type { Command } from "commander";
 import { CleaveError } from "../../protocol/errors.ts";
-import type { StoredRecord } from "../ports.ts";
+import type { StoredRecord } from "../api/ports.ts";
 import { EVENTS_PAGE, type RouteRow } from "./client.ts";
 import pc from "./colors.ts";
 import { type Context, examples, sequence } from "./context.ts";

@@ -1,6 +1,6 @@
 /** The log through the API, page by page. */
 import { CleaveError } from "../../protocol/errors.ts";
-import type { StoredRecord } from "../ports.ts";
+import type { StoredRecord } from "../api/ports.ts";
 import { type ApiClient, EVENTS_PAGE } from "./client.ts";
 
 /** @throws CleaveError HISTORY_INCOMPLETE when the coordinator no longer has the log's beginning at hand. */

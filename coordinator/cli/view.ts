@@ -3,8 +3,8 @@ import { stripVTControlCharacters } from "node:util";
 import Table from "cli-table3";
 import type { Finding } from "../../protocol/evidence.ts";
 import { counted, formatAmount } from "../../protocol/wording.ts";
+import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../api/ports.ts";
 import { storeLabel } from "../domain/wording.ts";
-import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../ports.ts";
 import pc from "./colors.ts";
 import { duration, plain, wrapped } from "./format.ts";
 

@@ -1,7 +1,7 @@
 /** `--wait[=STATE]` and `cleave wait`: until a migration is where it was to go, with an exit code that says how it ended. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { CleaveError } from "../../protocol/errors.ts";
-import type { ClusterStatus, MigrationStatus } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus } from "../api/ports.ts";
 import type { Accepted, ApiClient } from "./client.ts";
 import { errorColors as pc } from "./colors.ts";
 import { type Context, examples } from "./context.ts";

@@ -1,7 +1,7 @@
 /** Follows one migration until it ends or waits for a person: a live screen on a terminal, plain lines elsewhere. */
 import logUpdate from "log-update";
 import { CleaveError } from "../../protocol/errors.ts";
-import type { ClusterStatus, MigrationStatus } from "../ports.ts";
+import type { ClusterStatus, MigrationStatus } from "../api/ports.ts";
 import { type ApiClient, EVENTS_PAGE } from "./client.ts";
 import pc from "./colors.ts";
 import { EXIT } from "./exit.ts";

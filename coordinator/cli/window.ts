@@ -1,5 +1,5 @@
 /** How long organizations were read-only, by the log's own times. */
-import type { StoredRecord } from "../ports.ts";
+import type { StoredRecord } from "../api/ports.ts";
 
 export interface Window {
   readonly raisedAt: number;

@@ -4,8 +4,8 @@ import type { MigrationId } from "../../protocol/ids.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Meters } from "../../protocol/telemetry/meters.ts";
 import type { WatchedCheckpoints } from "../../protocol/telemetry/watched-ports.ts";
+import type { CoordinatorService } from "../api/ports.ts";
 import type { MigrationStatus } from "../domain/status.ts";
-import type { CoordinatorService } from "../ports.ts";
 
 export interface Measured {
   readonly service: CoordinatorService;

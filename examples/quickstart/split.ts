@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
-import type { MigrationStatus } from "../../coordinator/ports.ts";
+import type { MigrationStatus } from "../../coordinator/api/ports.ts";
 import type { PlanInput } from "../../protocol/plan.ts";
 import type { Coordinator } from "./cluster/coordinator.ts";
 import type { Progress } from "./progress.ts";

@@ -2,7 +2,7 @@
  * Writers and readers behind a router. A router keeps the last known Pod of an organization, asks the guard of that
  * Pod's agent, and follows 421 and 503. Some writers pass by the guard: the stores themselves refuse them.
  */
-import type { Agent } from "../../agent/agent.ts";
+import type { Agent } from "../../agent/loop/agent.ts";
 import type { StoreName } from "../../protocol/ids.ts";
 import type { Seen } from "../observer.ts";
 import type { Chance } from "../world/random.ts";

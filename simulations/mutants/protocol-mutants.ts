@@ -2,7 +2,7 @@
 import type { Mutant } from "./mutant.ts";
 
 const CONSENSUS = "coordinator/domain/consensus.ts";
-const AGENT = "agent/agent.ts";
+const AGENT = "agent/loop/agent.ts";
 const REACT = "agent/domain/react.ts";
 const CLUSTER = "protocol/cluster.ts";
 
@@ -124,7 +124,7 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     says: "A source that is cut off from the log goes on answering reads.",
     edits: [
       {
-        file: "agent/read-lease.ts",
+        file: "agent/loop/read-lease.ts",
         find: "return this.#clock.monotonic() - this.#askedAt < this.#leaseMs;",
         replace: "return this.#askedAt > Number.NEGATIVE_INFINITY;",
       },
@@ -135,7 +135,7 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     says: "A read lease is renewed by an answer of the log, although what is in the log is not folded.",
     edits: [
       {
-        file: "agent/read-lease.ts",
+        file: "agent/loop/read-lease.ts",
         find: "if (this.#follower.state.sequence >= last)",
         replace: "if (last >= 0)",
       },
@@ -256,7 +256,7 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     says: "What a store has reached for an earlier duty counts for the present one.",
     edits: [
       {
-        file: "agent/store-worker.ts",
+        file: "agent/loop/store-worker.ts",
         find: "return this.#reachedKey === dutyKey(duty);",
         replace: "return this.#reachedKey !== null || dutyKey(duty) === null;",
       },

@@ -11,16 +11,16 @@ export interface StoreMutant extends Mutant {
   readonly tests: { readonly file: string; readonly name: string };
 }
 
-const LOGICAL = "agent/stores/postgres/logical";
+const REPLICATION = "agent/stores/postgres/replication";
 const MOVE = "agent/stores/postgres/move";
 const PROPERTY = {
-  file: "test/integration/postgres-move-property.test.ts",
+  file: "test/agent/stores/postgres/move/property.test.ts",
   name: "schema and workload of seed [12]$",
 };
-const whole = (name: string) => ({ file: "test/integration/logical-move.test.ts", name });
-const pods = (name: string) => ({ file: "test/integration/postgres-move.test.ts", name });
-const back = (name: string) => ({ file: "test/integration/postgres-way-back.test.ts", name });
-const bounds = (name: string) => ({ file: "test/integration/postgres-move-bounds.test.ts", name });
+const whole = (name: string) => ({ file: "test/agent/stores/postgres/replication/follow.test.ts", name });
+const pods = (name: string) => ({ file: "test/agent/stores/postgres/move/move.test.ts", name });
+const back = (name: string) => ({ file: "test/agent/stores/postgres/reverse/split.test.ts", name });
+const bounds = (name: string) => ({ file: "test/agent/stores/postgres/move/bounds.test.ts", name });
 
 export const STORE_HUNTS: readonly StoreMutant[] = [
   {
@@ -28,7 +28,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "A large value that did not change is written as NULL.",
     edits: [
       {
-        file: `${LOGICAL}/pgoutput.ts`,
+        file: `${REPLICATION}/pgoutput.ts`,
         find: "return undefined;",
         replace: "return null;",
       },
@@ -40,7 +40,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "Changes are committed without the position up to which they go.",
     edits: [
       {
-        file: `${LOGICAL}/apply.ts`,
+        file: `${REPLICATION}/apply.ts`,
         find: "`SELECT pg_catalog.pg_replication_origin_xact_setup(${quoteLiteral(endLsn)}, ${quoteLiteral(time)}); COMMIT`",
         replace: "`SELECT ${quoteLiteral(endLsn)}, ${quoteLiteral(time)}; COMMIT`",
       },
@@ -52,7 +52,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "Rows of any organization are inserted that names itself in a column.",
     edits: [
       {
-        file: `${LOGICAL}/apply.ts`,
+        file: `${REPLICATION}/apply.ts`,
         find: "    if (told.own >= 0 && !this.#isTheirs(values[told.own])) return null;\n",
         replace: "",
       },
@@ -64,7 +64,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "The base copy reads what is there now, and not what the snapshot of its slot has.",
     edits: [
       {
-        file: `${LOGICAL}/snapshot.ts`,
+        file: `${REPLICATION}/snapshot.ts`,
         find: "await db.query(`SET TRANSACTION SNAPSHOT ${quoteLiteral(name)}`);",
         replace: "await db.query(`SELECT ${quoteLiteral(name)}`);",
       },
@@ -76,7 +76,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "What an abort removes from the target is every row of the tables.",
     edits: [
       {
-        file: `${LOGICAL}/copy.ts`,
+        file: `${REPLICATION}/copy.ts`,
         find: ` AS "row" WHERE \${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)}\``,
         replace: ` AS "row" WHERE \${ownedCondition(moving.ownership, table.name, '"row"', moving.keys)} OR true\``,
       },
@@ -88,7 +88,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "An abort does not wait for what a copy that was given up has still to commit.",
     edits: [
       {
-        file: `${LOGICAL}/session.ts`,
+        file: `${REPLICATION}/session.ts`,
         find: "...(session.alone === undefined ? [] : [session.alone]), ",
         replace: "",
       },
@@ -100,7 +100,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "The comparison holds the source's rows against the source's rows.",
     edits: [
       {
-        file: `${MOVE}/comparison.ts`,
+        file: `agent/stores/postgres/verification/comparison.ts`,
         find: "    bucketDigests(target, moving, table, buckets),",
         replace: "    bucketDigests(source, moving, table, buckets),",
       },
@@ -124,7 +124,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "How far the comparison came is remembered although a fence is up.",
     edits: [
       {
-        file: `${MOVE}/touched.ts`,
+        file: `agent/stores/postgres/verification/touched.ts`,
         find: "AND (share.phase = 'source' OR (share.phase",
         replace: "AND (true OR (share.phase",
       },
@@ -136,7 +136,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "A split's target makes the slot of the way back when it is open, and not before.",
     edits: [
       {
-        file: "agent/stores/postgres/target.ts",
+        file: "agent/stores/postgres/split/target.ts",
         find: "if (duty.wayBack.includes(duty.podId))\n      await server.fast.use((db) => armWayBack",
         replace: 'if (duty.goal === "open")\n      await server.fast.use((db) => armWayBack',
       },
@@ -148,13 +148,13 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     says: "What a move's copy wrote on the target flows back to the source that it came from.",
     edits: [
       {
-        file: `${LOGICAL}/apply.ts`,
+        file: `${REPLICATION}/apply.ts`,
         find: "this.#passing = message.name === this.#options.without;",
         replace: "this.#passing = false;",
       },
     ],
     tests: {
-      file: "test/integration/postgres-move-way-back.test.ts",
+      file: "test/agent/stores/postgres/reverse/move.test.ts",
       name: "the way back of a move carries what the target wrote",
     },
   },

@@ -1,6 +1,6 @@
 /**
  * Defects of the stores. The simulator runs models of PostgreSQL, Git and objects, so these are made in the models, where
- * they follow the drivers in agent/stores; the drivers' own tests are under test/integration.
+ * they follow the drivers in agent/stores; the drivers' own tests are under test/agent/stores.
  */
 import type { Mutant } from "./mutant.ts";
 

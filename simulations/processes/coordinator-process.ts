@@ -1,5 +1,5 @@
 /** One coordinator process: started, killed, started again. */
-import { Coordinator } from "../../coordinator/coordinator.ts";
+import { Coordinator } from "../../coordinator/loop/coordinator.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import { BlobClient } from "../models/blobs.ts";

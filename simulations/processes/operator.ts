@@ -1,5 +1,5 @@
 /** The person: plans, starts, approves; sometimes aborts or revokes; plans again after a failure. */
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/loop/coordinator.ts";
 import type { Migration } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";

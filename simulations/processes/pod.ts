@@ -1,5 +1,5 @@
 /** One Pod: its machine, its stores' servers, and the agent that runs on it now. */
-import { Agent } from "../../agent/agent.ts";
+import { Agent } from "../../agent/loop/agent.ts";
 import type { Assignments } from "../../protocol/assignments.ts";
 import type { ClusterState } from "../../protocol/cluster.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";

@@ -1,5 +1,5 @@
 /** The person, while a migration retains: rolls organizations back, one step after another; gives a way back up. */
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/loop/coordinator.ts";
 import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";

@@ -9,13 +9,13 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { Command } from "commander";
-import { program } from "../../agent/stores/postgres/binaries.ts";
-import { installGuard, removeGuard } from "../../agent/stores/postgres/guard/install.ts";
-import { stageRoutes } from "../../agent/stores/postgres/guard/staging.ts";
+import { installGuard, removeGuard } from "../../agent/stores/postgres/fence/install.ts";
+import { stageRoutes } from "../../agent/stores/postgres/fence/staging.ts";
+import { program } from "../../agent/stores/postgres/server/binaries.ts";
 import { percentile } from "../../examples/quickstart/traffic/windows.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { Ownership } from "../../protocol/ownership.ts";
-import { Cluster, DATABASE, PASSWORD, postgresEnvironment, USER } from "../support/postgres.ts";
+import { Cluster, DATABASE, PASSWORD, postgresEnvironment, USER } from "../support/postgres/postgres.ts";
 import { BenchReport } from "./report.ts";
 
 const flags = new Command("npm run bench:guard --")

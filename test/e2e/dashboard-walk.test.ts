@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import { ROLLBACK } from "../../examples/quickstart/run-rollback.ts";
 import { MIGRATION } from "../../examples/quickstart/split.ts";
-import { hasChromium, startChromium } from "../support/chromium.ts";
-import { openPage, type WatchedPage } from "../support/page.ts";
+import { hasChromium, startChromium } from "../support/coordinator/chromium.ts";
+import { openPage, type WatchedPage } from "../support/coordinator/page.ts";
 import { smallRollback } from "../support/small-split.ts";
 
 /** Copies are made meanwhile. */

@@ -1,9 +1,13 @@
 /** What the organizations' rows amount to, table by table, computed inside the database and independent of any order. */
 
-import type { Database } from "../../agent/stores/postgres/connection.ts";
-import { quoteLiteral } from "../../agent/stores/postgres/guard/queryable.ts";
-import { type MovedTable, type Moving, rowsOf } from "../../agent/stores/postgres/logical/moved-tables.ts";
-import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/logical/wal-stream.ts";
+import { quoteLiteral } from "../../agent/stores/postgres/fence/queryable.ts";
+import {
+  type MovedTable,
+  type Moving,
+  rowsOf,
+} from "../../agent/stores/postgres/replication/moved-tables.ts";
+import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/replication/wal-stream.ts";
+import type { Database } from "../../agent/stores/postgres/server/connection.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 
 export interface TableDigest {

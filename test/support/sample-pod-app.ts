@@ -4,18 +4,18 @@ import { join } from "node:path";
 import { request } from "undici";
 import { loadOwnership } from "../../agent/stores/create-stores.ts";
 import { FileFence } from "../../agent/stores/file-fence/file-fence.ts";
-import { installHook, writeHook } from "../../agent/stores/git/hook-install.ts";
-import { lowerFence, raiseFence } from "../../agent/stores/postgres/guard/fence.ts";
-import { installGuard } from "../../agent/stores/postgres/guard/install.ts";
-import { setShares, stageRoutes } from "../../agent/stores/postgres/guard/staging.ts";
+import { installHook, writeHook } from "../../agent/stores/git/backend/folder/hook-install.ts";
+import { lowerFence, raiseFence } from "../../agent/stores/postgres/fence/fence.ts";
+import { installGuard } from "../../agent/stores/postgres/fence/install.ts";
+import { setShares, stageRoutes } from "../../agent/stores/postgres/fence/staging.ts";
 import { repositoryPath } from "../../examples/quickstart/pod-app/git.ts";
 import { type PodApp, startPodApp } from "../../examples/quickstart/pod-app/server.ts";
 import { generateSamplePod } from "../../examples/quickstart/sample-pod/generate/generate.ts";
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { OrganizationId, PodId } from "../../protocol/ids.ts";
-import { Cluster } from "./postgres.ts";
-import { epoch, lendFrom, POD_0, POD_1, SPLIT } from "./scratch-postgres.ts";
+import { Cluster } from "./postgres/postgres.ts";
+import { epoch, lendFrom, POD_0, POD_1, SPLIT } from "./postgres/scratch.ts";
 
 export const OWNERSHIP_FILE = join(
   import.meta.dirname,

@@ -3,7 +3,7 @@ import { readdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
-import type { Owner } from "../owner-lookup.ts";
+import type { Owner } from "../common/inventory/owner-lookup.ts";
 import { readIfPresent } from "./durable-files.ts";
 import {
   type FencedStore,

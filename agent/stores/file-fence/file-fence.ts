@@ -8,7 +8,7 @@ import type { SharePhase } from "../../../protocol/cluster.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
-import type { Owner } from "../owner-lookup.ts";
+import type { Owner } from "../common/inventory/owner-lookup.ts";
 import { type DrainOptions, drainWriters } from "./drain.ts";
 import { readIfPresent, replaceFile, syncFolder } from "./durable-files.ts";
 import {

@@ -5,13 +5,13 @@ import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
+import { type Claims, stageOf } from "../common/reverse/claims.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
-import type { OwnerLookup } from "../owner-lookup.ts";
-import { type Claims, stageOf } from "../way-back.ts";
+import type { GitOptions } from "./backend/folder/run-git.ts";
 import type { GitConfig, Peer } from "./config.ts";
-import type { Inventory } from "./inventory.ts";
-import { ownerText } from "./repository-entry.ts";
-import type { GitOptions } from "./run-git.ts";
+import type { Inventory } from "./inventory/inventory.ts";
+import { ownerText } from "./inventory/repository-entry.ts";
 
 export interface GitContext {
   readonly podId: PodId;

@@ -4,13 +4,13 @@ import { dirname } from "node:path";
 import { type CleaveError, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { repositoryChecksum } from "./checksum.ts";
+import { Limiter } from "../common/limiter.ts";
+import { repositoryChecksum } from "./backend/folder/checksum.ts";
+import { readRepositoryFiles } from "./backend/folder/repository-files.ts";
+import { fileExists, ignoring, scanRoot } from "./backend/folder/repository-path.ts";
+import { type GitOptions, runGit } from "./backend/folder/run-git.ts";
 import type { GitContext } from "./context.ts";
-import { Limiter } from "./limiter.ts";
-import { readRepositoryFiles } from "./repository-files.ts";
-import { fileExists, ignoring, scanRoot } from "./repository-path.ts";
-import { type GitOptions, runGit } from "./run-git.ts";
-import { SourceFeed } from "./source-feed.ts";
+import { SourceFeed } from "./replication/source-feed.ts";
 
 export const OLDEST_GIT = [2, 31] as const;
 /** From here on the hook sees changes of symbolic references. */

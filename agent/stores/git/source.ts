@@ -3,15 +3,15 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { Followers } from "../followers.ts";
-import { wentBack } from "../way-back.ts";
+import { wentBack } from "../common/reverse/claims.ts";
+import type { Followers } from "../common/reverse/followers.ts";
+import type { HeadLocks } from "./backend/folder/head-locks.ts";
 import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
-import type { HeadLocks } from "./head-locks.ts";
-import type { InventoryView } from "./inventory-view.ts";
-import { GitRemoval } from "./removal.ts";
-import { ownerText } from "./repository-entry.ts";
-import type { Tracker } from "./tracker.ts";
-import { gitFollowers } from "./way-back.ts";
+import { ownerText } from "./inventory/repository-entry.ts";
+import type { Tracker } from "./inventory/tracker.ts";
+import { GitRemoval } from "./removal/remove.ts";
+import { gitFollowers } from "./reverse/followers.ts";
+import type { InventoryView } from "./verification/inventory-view.ts";
 
 export interface SourceFinal {
   readonly epoch: number;

@@ -4,8 +4,11 @@ import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { orAborted } from "../or-aborted.ts";
-import { endOf, givesBack } from "../way-back.ts";
+import { orAborted } from "../common/or-aborted.ts";
+import { endOf, givesBack } from "../common/reverse/claims.ts";
+import type { HeadLocks } from "./backend/folder/head-locks.ts";
+import { writeHook } from "./backend/folder/hook-install.ts";
+import { foldersOf, ignoring, scanRoot } from "./backend/folder/repository-path.ts";
 import {
   assignedOwners,
   emptyRecord,
@@ -15,15 +18,12 @@ import {
   type Role,
   stageRoutes,
 } from "./context.ts";
-import type { HeadLocks } from "./head-locks.ts";
-import { writeHook } from "./hook-install.ts";
-import type { InventoryView } from "./inventory-view.ts";
-import { isMirrorOf, Mirror, removeUnfinished } from "./mirror.ts";
-import { GitRemoval } from "./removal.ts";
-import { Replica } from "./replica.ts";
-import { foldersOf, ignoring, scanRoot } from "./repository-path.ts";
-import { SourceFeed } from "./source-feed.ts";
-import { dormantMirror, mirrorName } from "./way-back.ts";
+import { GitRemoval } from "./removal/remove.ts";
+import { isMirrorOf, Mirror, removeUnfinished } from "./replication/mirror.ts";
+import { Replica } from "./replication/replica.ts";
+import { SourceFeed } from "./replication/source-feed.ts";
+import { dormantMirror, mirrorName } from "./reverse/followers.ts";
+import type { InventoryView } from "./verification/inventory-view.ts";
 
 /** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
 const SERVE_AFTER_MS = 5_000;

@@ -4,12 +4,12 @@ import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
+import { type Claims, stageOf } from "../common/reverse/claims.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
-import type { OwnerLookup } from "../owner-lookup.ts";
-import { type Claims, stageOf } from "../way-back.ts";
-import type { ObjectBackend } from "./backend.ts";
+import type { ObjectBackend } from "./backend/backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
-import type { Inventory } from "./inventory.ts";
+import type { Inventory } from "./inventory/inventory.ts";
 
 export interface ObjectsContext {
   readonly podId: PodId;

@@ -3,9 +3,9 @@ import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { type ObjectsContext, scopeOf } from "./context.ts";
-import { quoteKey } from "./keys.ts";
-import { PeerClient } from "./peer-client.ts";
-import type { SummaryAnswer } from "./peer-protocol.ts";
+import { quoteKey } from "./inventory/keys.ts";
+import type { SummaryAnswer } from "./replication/peer-protocol.ts";
+import { PeerClient } from "./replication/source-feed.ts";
 
 const MAX_NAMED = 5;
 /** What a copy needs beyond the objects' own bytes: blocks, folders, the inventory. */

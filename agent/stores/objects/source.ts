@@ -3,14 +3,14 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Evidence, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { Followers } from "../followers.ts";
-import type { InventoryDigest } from "../inventory-digest.ts";
-import { orAborted } from "../or-aborted.ts";
+import { orAborted } from "../common/or-aborted.ts";
+import type { Followers } from "../common/reverse/followers.ts";
+import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
 import { enforce, type ObjectsContext, type Role, scopeOf } from "./context.ts";
-import type { Inventory } from "./inventory.ts";
-import { ObjectsRemoval } from "./removal.ts";
-import type { SourceTracker } from "./source-tracker.ts";
-import { objectFollowers } from "./way-back.ts";
+import type { Inventory } from "./inventory/inventory.ts";
+import type { SourceTracker } from "./inventory/tracker.ts";
+import { ObjectsRemoval } from "./removal/remove.ts";
+import { objectFollowers } from "./reverse/followers.ts";
 
 /** What the source held of the fenced organizations when their writers had ended. */
 export interface SourceFinal {

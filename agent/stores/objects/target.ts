@@ -2,22 +2,22 @@
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence, Problem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { InventoryDigest } from "../inventory-digest.ts";
-import { orAborted } from "../or-aborted.ts";
-import { endOf, givesBack } from "../way-back.ts";
+import { orAborted } from "../common/or-aborted.ts";
+import { RateLimit } from "../common/rate-limit.ts";
+import { endOf, givesBack } from "../common/reverse/claims.ts";
+import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
+import { hashObject } from "./backend/hashing.ts";
 import { enforce, isShared, type ObjectsContext, ownedBy, type Role, scopeOf, sharedBy } from "./context.ts";
-import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./copy-record.ts";
-import { hashObject } from "./hashing.ts";
-import type { Inventory } from "./inventory.ts";
-import { PeerClient } from "./peer-client.ts";
+import type { Inventory } from "./inventory/inventory.ts";
+import { scanInto } from "./inventory/scan.ts";
+import type { SourceTracker } from "./inventory/tracker.ts";
 import { targetIsEmpty } from "./preflight.ts";
-import { RateLimit } from "./rate-limit.ts";
-import { ObjectsRemoval } from "./removal.ts";
-import { Replica } from "./replica.ts";
-import { scanInto } from "./scan.ts";
+import { ObjectsRemoval } from "./removal/remove.ts";
+import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./replication/copy-record.ts";
+import { Replica } from "./replication/replica.ts";
+import { PeerClient } from "./replication/source-feed.ts";
 import type { PeerView } from "./source.ts";
-import type { SourceTracker } from "./source-tracker.ts";
-import { Verification } from "./verification.ts";
+import { Verification } from "./verification/rereading.ts";
 
 interface Copying {
   readonly replica: Replica;

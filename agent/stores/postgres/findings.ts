@@ -2,7 +2,7 @@
 import { type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Endpoint } from "./config.ts";
-import { connect, type Database, describeEndpoint, discard, toPostgresError } from "./connection.ts";
+import { connect, type Database, describeEndpoint, discard, toPostgresError } from "./server/connection.ts";
 
 /** Each check ends, also when a server hangs. */
 const CHECK_TIMEOUT_MS = 15_000;

@@ -5,10 +5,9 @@ import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
-import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./connection.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
-import { raiseFence } from "./guard/fence.ts";
-import { installGuard, isGuarded, removeGuard, verifyGuard } from "./guard/install.ts";
+import { raiseFence } from "./fence/fence.ts";
+import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
 import {
   isStaged,
   releaseRoutes,
@@ -16,20 +15,21 @@ import {
   setShares,
   stageAtOnce,
   stageRoutes,
-} from "./guard/staging.ts";
-import { readPosition, type ServerPosition } from "./lineage.ts";
+} from "./fence/staging.ts";
 import { dropPublication } from "./move/publication.ts";
 import { logicalReplication } from "./move/replication.ts";
-import { boundNumbers, layOutNumbers, numbersApart } from "./numbering.ts";
-import { rehearseFence } from "./rehearsal.ts";
 import { removeDormant } from "./removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "./removal/settle.ts";
-import { physicalReplication, type SourceReplication, slotsOf } from "./replication.ts";
-import { backPublication, readSlots, type SlotState } from "./slots.ts";
+import { physicalReplication, type SourceReplication, slotsOf } from "./replication/source-replication.ts";
+import type { Carriers } from "./reverse/carriers.ts";
+import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./reverse/decided.ts";
+import { rollbackReplication } from "./reverse/replication.ts";
+import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./server/connection.ts";
+import { readPosition, type ServerPosition } from "./split/lineage.ts";
+import { boundNumbers, layOutNumbers, numbersApart } from "./split/numbering.ts";
+import { rehearseFence } from "./split/rehearsal.ts";
+import { backPublication, readSlots, type SlotState } from "./split/slots.ts";
 import type { StatusBoard } from "./status-board.ts";
-import type { Carriers } from "./way-back/carriers.ts";
-import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./way-back/decided.ts";
-import { rollbackReplication } from "./way-back/replication.ts";
 
 const LOOK_EVERY_MS = 500;
 /** Verifying the guard reads the catalog, so it is done less often. */

@@ -2,15 +2,15 @@
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
-import { cutWhenAborted, toPostgresError } from "./connection.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { MoveTarget } from "./move/target.ts";
 import { preflight } from "./preflight.ts";
+import { Carriers } from "./reverse/carriers.ts";
+import { RollbackTarget } from "./reverse/target.ts";
+import { cutWhenAborted, toPostgresError } from "./server/connection.ts";
 import { SourcePart } from "./source.ts";
+import { TargetPart } from "./split/target.ts";
 import { StatusBoard } from "./status-board.ts";
-import { TargetPart } from "./target.ts";
-import { Carriers } from "./way-back/carriers.ts";
-import { RollbackTarget } from "./way-back/target.ts";
 
 interface Part {
   readonly board: StatusBoard;

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { request } from "undici";
+import type { ClusterStatus, MigrationStatus } from "../../../coordinator/api/ports.ts";
 import { EXIT } from "../../../coordinator/cli/exit.ts";
-import type { ClusterStatus, MigrationStatus } from "../../../coordinator/ports.ts";
 import type { ReadRecord } from "../../../protocol/events.ts";
 import type { Layout } from "./layout.ts";
 

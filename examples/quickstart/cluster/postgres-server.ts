@@ -2,14 +2,14 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { locateBinaries, program } from "../../../agent/stores/postgres/binaries.ts";
+import { locateBinaries, program } from "../../../agent/stores/postgres/server/binaries.ts";
 import {
   giveTo,
   resolveRunAs,
   type SystemUser,
   spawnIdentity,
-} from "../../../agent/stores/postgres/run-as.ts";
-import { startServer } from "../../../agent/stores/postgres/server.ts";
+} from "../../../agent/stores/postgres/server/run-as.ts";
+import { startServer } from "../../../agent/stores/postgres/server/server.ts";
 
 export interface PostgresAddress {
   readonly host: string;

@@ -1,5 +1,5 @@
 /**
- * The change stream of a move on its target, kept running: as agent/stores/postgres/logical/follow.ts applies it; and that
+ * The change stream of a move on its target, kept running: as agent/stores/postgres/replication/follow.ts applies it; and that
  * of a way back on the source.
  */
 import { CleaveError, type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";

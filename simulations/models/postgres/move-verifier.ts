@@ -1,6 +1,6 @@
 /**
  * Compares a move's target with its source all the time: every row, again and again, and soon each row that a writer
- * noted. As agent/stores/postgres/move/verifier.ts does it, and independently of the change stream.
+ * noted. As agent/stores/postgres/verification/verifier.ts does it, and independently of the change stream.
  */
 import { hash32 } from "../../world/random.ts";
 import type { MoveFollower } from "./move-follower.ts";

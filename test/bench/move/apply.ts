@@ -1,9 +1,9 @@
 /** Applying a backlog of changes, against the apply worker of a subscription that has the same backlog. */
-import { quoteLiteral } from "../../../agent/stores/postgres/guard/queryable.ts";
-import { BaseCopy } from "../../../agent/stores/postgres/logical/base-copy.ts";
-import { createOrigin, follow } from "../../../agent/stores/postgres/logical/follow.ts";
+import { quoteLiteral } from "../../../agent/stores/postgres/fence/queryable.ts";
+import { BaseCopy } from "../../../agent/stores/postgres/replication/base-copy.ts";
+import { createOrigin, follow } from "../../../agent/stores/postgres/replication/follow.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
-import { DATABASE } from "../../support/postgres.ts";
+import { DATABASE } from "../../support/postgres/postgres.ts";
 import { type BenchPods, OURS, secondsOf, TABLES } from "./pods.ts";
 
 /** A third each of inserts, updates and deletes, of random rows; `share` of them of the organization that moves. */

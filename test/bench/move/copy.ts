@@ -1,10 +1,10 @@
 /** The base copy against `pg_dump --data-only | psql` and against the initial copy of a subscription. */
 import { spawn } from "node:child_process";
-import { program } from "../../../agent/stores/postgres/binaries.ts";
-import { quoteLiteral } from "../../../agent/stores/postgres/guard/queryable.ts";
-import { BaseCopy } from "../../../agent/stores/postgres/logical/base-copy.ts";
+import { quoteLiteral } from "../../../agent/stores/postgres/fence/queryable.ts";
+import { BaseCopy } from "../../../agent/stores/postgres/replication/base-copy.ts";
+import { program } from "../../../agent/stores/postgres/server/binaries.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
-import { PASSWORD, postgresEnvironment, USER } from "../../support/postgres.ts";
+import { PASSWORD, postgresEnvironment, USER } from "../../support/postgres/postgres.ts";
 import { type BenchPods, type Contender, secondsOf } from "./pods.ts";
 
 export interface CopyRound {

@@ -11,7 +11,7 @@
  */
 import { loadavg } from "node:os";
 import { Command, Option } from "commander";
-import { DATABASE } from "../../support/postgres.ts";
+import { DATABASE } from "../../support/postgres/postgres.ts";
 import { BenchReport, percentile } from "../report.ts";
 import { ApplyBench, type ApplyRound } from "./apply.ts";
 import { copyRound } from "./copy.ts";

@@ -5,12 +5,12 @@
  * The target has a database for each contender, so that they meet the same server in the same state.
  */
 import type pg from "pg";
-import { readSchema } from "../../../agent/stores/postgres/analysis/schema.ts";
 import type { Endpoint } from "../../../agent/stores/postgres/config.ts";
-import { type Moving, planMove } from "../../../agent/stores/postgres/logical/moved-tables.ts";
+import { readSchema } from "../../../agent/stores/postgres/inventory/schema.ts";
+import { type Moving, planMove } from "../../../agent/stores/postgres/replication/moved-tables.ts";
 import type { OrganizationId } from "../../../protocol/ids.ts";
 import { Ownership } from "../../../protocol/ownership.ts";
-import { Cluster, DATABASE, PASSWORD, USER } from "../../support/postgres.ts";
+import { Cluster, DATABASE, PASSWORD, USER } from "../../support/postgres/postgres.ts";
 
 export const OURS = "1" as OrganizationId;
 export const TABLES = ["projects", "items", "events"] as const;

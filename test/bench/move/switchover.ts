@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import pg from "pg";
-import { locateBinaries } from "../../../agent/stores/postgres/binaries.ts";
-import { Cluster } from "../../support/postgres.ts";
+import { locateBinaries } from "../../../agent/stores/postgres/server/binaries.ts";
+import { Cluster } from "../../support/postgres/postgres.ts";
 
 const run = promisify(execFile);
 const MOVED = 1;

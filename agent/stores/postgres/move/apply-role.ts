@@ -1,9 +1,9 @@
 /** Who writes a moving organization's rows to the Pod that they go to, and until when. */
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
-import type { Database } from "../connection.ts";
-import { APPLY_ROLE, lockKeys } from "../guard/names.ts";
-import { quoteIdentifier, quoteLiteral, sqlStateOf } from "../guard/queryable.ts";
-import type { ApplySession } from "../logical/copy.ts";
+import { APPLY_ROLE, lockKeys } from "../fence/names.ts";
+import { quoteIdentifier, quoteLiteral, sqlStateOf } from "../fence/queryable.ts";
+import type { ApplySession } from "../replication/copy.ts";
+import type { Database } from "../server/connection.ts";
 
 /** Cluster-wide, like every role, so that of two databases of one server both may be targets. */
 export async function ensureApplyRole(db: Database): Promise<void> {

@@ -1,10 +1,11 @@
 /** What on two Pods would get in each other's way: rows that are there already, equal keys, rows that refer across. */
-import type { Schema } from "../analysis/schema.ts";
-import type { Database } from "../connection.ts";
-import { ownerExpression } from "../guard/owner-sql.ts";
-import { quoteIdentifier } from "../guard/queryable.ts";
-import { keyTypes, type MovedTable, type Moving, rowsOf } from "../logical/moved-tables.ts";
-import { asTexts, isGiven, parameters } from "./keys.ts";
+
+import { ownerExpression } from "../fence/owner-sql.ts";
+import { quoteIdentifier } from "../fence/queryable.ts";
+import type { Schema } from "../inventory/schema.ts";
+import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
+import type { Database } from "../server/connection.ts";
+import { asTexts, isGiven, parameters } from "../verification/keys.ts";
 
 const BATCH = 10_000;
 const NAMED = 5;

@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
-import { type FollowOptions, follow } from "../logical/follow.ts";
-import { parseLsn } from "../logical/pgoutput.ts";
+import { type FollowOptions, follow } from "../replication/follow.ts";
+import { parseLsn } from "../replication/pgoutput.ts";
 
 const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */

@@ -1,6 +1,6 @@
 /** Waiting for the marker that a fence has written on the source of a stream. */
 import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
-import type { WarmConnection } from "../connection.ts";
+import type { WarmConnection } from "../server/connection.ts";
 import type { Follower, Marker } from "./follower.ts";
 
 /** For a marker that does not come by the stream. */

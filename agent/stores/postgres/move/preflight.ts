@@ -1,19 +1,19 @@
 /** What a Pod has to be to take organizations in while it serves others. Changes nothing. */
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import { readSchema, type Schema } from "../analysis/schema.ts";
-import { checkCatalog } from "../catalog-checks.ts";
-import type { Database } from "../connection.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
+import { isGuarded, verifyGuard } from "../fence/install.ts";
+import { rulesOf } from "../fence/owner-sql.ts";
+import { quoteIdentifier } from "../fence/queryable.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
-import { isGuarded, verifyGuard } from "../guard/install.ts";
-import { rulesOf } from "../guard/owner-sql.ts";
-import { quoteIdentifier } from "../guard/queryable.ts";
-import { type Moving, planMove } from "../logical/moved-tables.ts";
-import { checkReplication } from "../preflight-target.ts";
-import { checkWayBackThere } from "../way-back/preflight.ts";
+import { checkCatalog } from "../inventory/catalog-checks.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
+import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { checkWayBackThere } from "../reverse/preflight.ts";
+import type { Database } from "../server/connection.ts";
+import { checkReplication } from "../split/preflight-target.ts";
+import { conflictingReferences } from "../verification/references.ts";
 import { findCollisions, findCrossings, findRows } from "./collisions.ts";
-import { conflictingReferences } from "./references.ts";
 import { overlappingSequences } from "./sequences.ts";
 
 /** Of what could be many, how many a message names. */

@@ -1,9 +1,9 @@
 /** What a move's target subscribes to: the changes of every owned table, and the markers of fences. */
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readSchema } from "../analysis/schema.ts";
-import type { Database } from "../connection.ts";
-import { isOwned, rulesOf } from "../guard/owner-sql.ts";
-import { quoteIdentifier } from "../guard/queryable.ts";
+import { isOwned, rulesOf } from "../fence/owner-sql.ts";
+import { quoteIdentifier } from "../fence/queryable.ts";
+import { readSchema } from "../inventory/schema.ts";
+import type { Database } from "../server/connection.ts";
 
 /**
  * Creates or completes the publication. It has to be there before the slot, for a stream looks it up as it was at each

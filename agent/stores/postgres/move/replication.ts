@@ -2,16 +2,16 @@
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import { readSchema } from "../analysis/schema.ts";
-import type { Database } from "../connection.ts";
-import { type Moving, planMove } from "../logical/moved-tables.ts";
-import { settingsSql } from "../logical/session.ts";
-import { type SourceReplication, slotsOf } from "../replication.ts";
-import { dropSlots } from "../slots.ts";
-import { moveEvidence } from "./evidence.ts";
+import { readSchema } from "../inventory/schema.ts";
+import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { settingsSql } from "../replication/session.ts";
+import { type SourceReplication, slotsOf } from "../replication/source-replication.ts";
+import type { Database } from "../server/connection.ts";
+import { dropSlots } from "../split/slots.ts";
+import { moveEvidence } from "../verification/evidence.ts";
+import { HASHING } from "../verification/rows.ts";
+import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
-import { HASHING } from "./rows.ts";
-import { readTouched } from "./touched.ts";
 
 export function logicalReplication(ownership: Ownership): SourceReplication {
   /** Read while nothing is fenced, since reading a catalog takes as long as there are tables. */

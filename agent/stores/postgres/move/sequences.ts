@@ -1,7 +1,7 @@
 /** Do two Pods give out the same keys? Their sequences are compared as what they can still give, now or ever. */
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import type { Database } from "../connection.ts";
-import type { Moving } from "../logical/moved-tables.ts";
+import type { Moving } from "../replication/moved-tables.ts";
+import type { Database } from "../server/connection.ts";
 
 interface Sequence {
   readonly table: string;

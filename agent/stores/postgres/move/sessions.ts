@@ -1,10 +1,10 @@
 /** What connections of a target are made to be before anything is done on them. */
 import { CleaveError } from "../../../../protocol/errors.ts";
-import type { Database } from "../connection.ts";
 import type { PostgresStoreOptions } from "../context.ts";
-import { readPosition } from "../lineage.ts";
-import { settingsSql } from "../logical/session.ts";
-import { HASHING } from "./rows.ts";
+import { settingsSql } from "../replication/session.ts";
+import type { Database } from "../server/connection.ts";
+import { readPosition } from "../split/lineage.ts";
+import { HASHING } from "../verification/rows.ts";
 
 /** @throws CleaveError POSTGRES_IDENTITY when the server is not the Pod's primary. */
 export async function greetOwn({ podId, config }: PostgresStoreOptions, db: Database): Promise<void> {

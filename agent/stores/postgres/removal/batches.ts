@@ -5,9 +5,9 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
-import type { Database } from "../connection.ts";
-import type { KeyText } from "../logical/ranges.ts";
-import { asTexts, columnsOf, isGiven, parameters } from "../move/keys.ts";
+import type { KeyText } from "../replication/ranges.ts";
+import type { Database } from "../server/connection.ts";
+import { asTexts, columnsOf, isGiven, parameters } from "../verification/keys.ts";
 import { type DormantTable, type KeyColumn, type Leaf, leavesOf, type Organizations } from "./tables.ts";
 
 export interface BatchHooks {

@@ -4,10 +4,10 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import type { Schema } from "../analysis/schema.ts";
-import type { Database } from "../connection.ts";
-import { isOwned, ownerExpression, rulesOf } from "../guard/owner-sql.ts";
-import { columnsOf } from "../move/keys.ts";
+import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
+import type { Schema } from "../inventory/schema.ts";
+import type { Database } from "../server/connection.ts";
+import { columnsOf } from "../verification/keys.ts";
 import type { DormantTable, Organizations } from "./tables.ts";
 
 /** Tables up to this size are looked at row by row; of larger ones about so many. */

@@ -1,7 +1,7 @@
 /** How fast rows may go: at most half the load, and never faster than replicas of this server can follow. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
-import type { Database } from "../connection.ts";
+import type { Database } from "../server/connection.ts";
 import type { StatusBoard } from "../status-board.ts";
 
 export interface Pace {

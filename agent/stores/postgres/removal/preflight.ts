@@ -2,7 +2,11 @@
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { counted, formatAmount } from "../../../../protocol/wording.ts";
-import { readSchema } from "../analysis/schema.ts";
+import type { PostgresStoreOptions } from "../context.ts";
+import { finding } from "../findings.ts";
+import { readSchema } from "../inventory/schema.ts";
+import { NO_TIMEOUTS, settingsSql } from "../replication/session.ts";
+import { CANONICAL_SETTINGS } from "../replication/wal-stream.ts";
 import {
   connect,
   cutWhenAborted,
@@ -10,12 +14,8 @@ import {
   describeEndpoint,
   discard,
   toPostgresError,
-} from "../connection.ts";
-import type { PostgresStoreOptions } from "../context.ts";
-import { finding } from "../findings.ts";
-import { readPosition } from "../lineage.ts";
-import { NO_TIMEOUTS, settingsSql } from "../logical/session.ts";
-import { CANONICAL_SETTINGS } from "../logical/wal-stream.ts";
+} from "../server/connection.ts";
+import { readPosition } from "../split/lineage.ts";
 import { ambiguousParents, type Measured, measure } from "./measure.ts";
 import { findReferences } from "./references.ts";
 import { findDormant, keepsItsOwn, notAllowed } from "./scope.ts";

@@ -1,14 +1,14 @@
 /** Removes what is dormant on this Pod (rule 10): checked first, group by group, child before parent, checked again. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import { readSchema, type Schema } from "../analysis/schema.ts";
-import { connect, cutWhenAborted, type Database, discard } from "../connection.ts";
 import type { PostgresStoreOptions } from "../context.ts";
-import { APPLY_ROLE } from "../guard/names.ts";
-import { quoteIdentifier } from "../guard/queryable.ts";
-import { readPosition } from "../lineage.ts";
-import { APPLY_SETTINGS } from "../logical/session.ts";
+import { APPLY_ROLE } from "../fence/names.ts";
+import { quoteIdentifier } from "../fence/queryable.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
 import { ensureApplyRole } from "../move/apply-role.ts";
+import { APPLY_SETTINGS } from "../replication/session.ts";
+import { connect, cutWhenAborted, type Database, discard } from "../server/connection.ts";
+import { readPosition } from "../split/lineage.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { removeFromTable } from "./batches.ts";
 import { ambiguousParents, type Measured, measure, requireGone } from "./measure.ts";

@@ -6,12 +6,12 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import type { Database } from "../connection.ts";
-import { isGuarded } from "../guard/install.ts";
-import { quoteIdentifier, quoteTable } from "../guard/queryable.ts";
-import { begunCopy } from "../logical/copy-journal.ts";
-import { originPosition } from "../logical/follow.ts";
-import { slotName } from "../slots.ts";
+import { isGuarded } from "../fence/install.ts";
+import { quoteIdentifier, quoteTable } from "../fence/queryable.ts";
+import { begunCopy } from "../replication/copy-journal.ts";
+import { originPosition } from "../replication/follow.ts";
+import type { Database } from "../server/connection.ts";
+import { slotName } from "../split/slots.ts";
 import type { Organizations } from "./tables.ts";
 
 /** Of many organizations, how many are asked for at once, and how many a message names. */

@@ -2,10 +2,10 @@
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import type { Database } from "../connection.ts";
-import { isGuarded, removeGuard } from "../guard/install.ts";
-import { isStaged, releaseRoutes, returnRoutes, setShares } from "../guard/staging.ts";
-import { boundNumbers, numbersApart } from "../numbering.ts";
+import { isGuarded, removeGuard } from "../fence/install.ts";
+import { isStaged, releaseRoutes, returnRoutes, setShares } from "../fence/staging.ts";
+import type { Database } from "../server/connection.ts";
+import { boundNumbers, numbersApart } from "../split/numbering.ts";
 import { keepsItsOwn, requireAllowed, requireDecided } from "./scope.ts";
 
 /**

@@ -2,13 +2,13 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { identityOf, type Schema, type Table } from "../analysis/schema.ts";
-import { ownedCondition } from "../analysis/selection.ts";
-import type { Database } from "../connection.ts";
-import { isOwned, ownerExpression, rulesOf } from "../guard/owner-sql.ts";
-import { depthOf, rootKeyType, whole } from "../logical/moved-tables.ts";
-import { ORDERED } from "../logical/ranges.ts";
-import { asTexts } from "../move/keys.ts";
+import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
+import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
+import { ownedCondition } from "../inventory/selection.ts";
+import { depthOf, rootKeyType, whole } from "../replication/moved-tables.ts";
+import { ORDERED } from "../replication/ranges.ts";
+import type { Database } from "../server/connection.ts";
+import { asTexts } from "../verification/keys.ts";
 
 export interface KeyColumn {
   readonly name: string;

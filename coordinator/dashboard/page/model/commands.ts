@@ -1,5 +1,5 @@
 /** What an operator may do, in words, and how carefully they are asked first. Pure. */
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 
 type CommandName = MigrationStatus["possibleCommands"][number];
 

@@ -1,6 +1,6 @@
 /** What was measured of each store while the page was open: kept in memory, bounded, never asked for again. Pure. */
 import type { StoreName } from "../../../../protocol/ids.ts";
-import type { ClusterStatus } from "../../../ports.ts";
+import type { ClusterStatus } from "../../../api/ports.ts";
 
 export interface Point {
   readonly at: number;

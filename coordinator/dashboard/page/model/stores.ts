@@ -1,7 +1,7 @@
 /** The stores that a migration's Pods have, in the order of the protocol, and what they are called. Pure. */
 import type { StoreName } from "../../../../protocol/ids.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { storeLabel } from "../../../domain/wording.ts";
-import type { MigrationStatus } from "../../../ports.ts";
 
 const ORDER: readonly StoreName[] = ["postgres", "git", "objects"];
 

@@ -1,7 +1,7 @@
 /** Numbers and states in words. Pure. */
 import type { Finding, WayBackStatus } from "../../../../protocol/evidence.ts";
 import { formatAmount } from "../../../../protocol/wording.ts";
-import type { MigrationStatus, PodStatus, StoreView } from "../../../ports.ts";
+import type { MigrationStatus, PodStatus, StoreView } from "../../../api/ports.ts";
 
 /** `950 ms`, `12.3 s`, `4 min 5 s`, `2 h 3 min`, `3 d 4 h`. */
 export function duration(ms: number): string {

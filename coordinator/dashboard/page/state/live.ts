@@ -1,6 +1,6 @@
 /** What the coordinator says now: the status stream, what was measured from it, and the time by its clock. */
 import { computed, effect, signal } from "@preact/signals";
-import type { ClusterStatus } from "../../../ports.ts";
+import type { ClusterStatus } from "../../../api/ports.ts";
 import { Measured } from "../model/series.ts";
 import type { Refused } from "./client.ts";
 import { listen } from "./event-stream.ts";

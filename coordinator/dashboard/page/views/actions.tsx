@@ -1,5 +1,5 @@
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { type Action, actionsOf, bodyOf, type Filled } from "../model/commands.ts";
 import { announce } from "../state/announcements.ts";
 import { askJson, newKey, Refused } from "../state/client.ts";

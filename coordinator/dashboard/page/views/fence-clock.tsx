@@ -1,4 +1,4 @@
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { duration } from "../model/words.ts";
 import { now } from "../state/live.ts";
 

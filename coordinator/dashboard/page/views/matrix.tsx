@@ -1,5 +1,5 @@
 import type { StoreName } from "../../../../protocol/ids.ts";
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { labelOf, storesOf } from "../model/stores.ts";
 import { type Cell, cellOf, shareWord } from "../model/words.ts";
 import { Badge } from "./badge.tsx";

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { counted, formatAmount } from "../../../../protocol/wording.ts";
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { duration, toneOf, worstFirst } from "../model/words.ts";
 import { now, status } from "../state/live.ts";
 import { foldedOf, foldedUntil } from "../state/log.ts";

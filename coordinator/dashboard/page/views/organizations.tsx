@@ -1,5 +1,5 @@
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import type { CoordinatorService, MigratedOrganization } from "../../../ports.ts";
+import type { CoordinatorService, MigratedOrganization } from "../../../api/ports.ts";
 import { type Page, Rows, rowsInSight } from "../model/rows.ts";
 import { askJson, Refused } from "../state/client.ts";
 import { routesChanged } from "../state/live.ts";

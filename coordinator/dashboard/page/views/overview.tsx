@@ -1,6 +1,6 @@
 import { isOver } from "../../../../protocol/migration-machine.ts";
 import { counted } from "../../../../protocol/wording.ts";
-import type { MigrationStatus } from "../../../ports.ts";
+import type { MigrationStatus } from "../../../api/ports.ts";
 import { age, toneOf } from "../model/words.ts";
 import { now, status } from "../state/live.ts";
 import { hrefOf } from "../state/route.ts";

@@ -1,0 +1,181 @@
+/**
+ * The `reference-transaction` hook: what every ref update by git asks before it may commit. Two files:
+ *
+ * - the stub, a copy in each repository, which only sources the script. Sourcing a missing file ends a POSIX shell
+ *   with an error, so a lost state directory refuses writes; a dangling symbolic link would be no hook at all.
+ * - the script, once, in the fence's `control` folder. Shell builtins alone until the answer is known: git runs it
+ *   two times per transaction, and each process costs about a millisecond.
+ */
+import { type FencedStore, fencePaths } from "../../../file-fence/layout.ts";
+
+export const HOOK_NAME = "reference-transaction";
+/** An earlier hook of that name; it keeps being run. */
+export const EARLIER_HOOK_NAME = `${HOOK_NAME}.before-cleave`;
+/** How long a writer waits for the agent to find out who owns a new repository. */
+const OWNER_WAIT_MS = 10_000;
+const OWNER_POLL_MS = 50;
+
+const quote = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+export function stubText(scriptPath: string): string {
+  return `#!/bin/sh
+# Cleave: asks whether this Pod may change this repository's refs. Do not edit; the agent puts it back.
+. ${quote(scriptPath)}
+exit 1
+`;
+}
+
+/** `root` and `control` are real paths (no symbolic links), since the hook compares with its physical folder. */
+export function scriptText(root: string, control: string): string {
+  const store: FencedStore = "git";
+  const paths = fencePaths(control);
+  return `# Sourced by hooks/${HOOK_NAME} of each repository. Written by Cleave's agent; do not edit.
+# $1 is prepared (refs are locked, nothing is changed), committed or aborted. A non-zero end of "prepared" refuses.
+cleave_state=$1
+cleave_root=${quote(root)}
+cleave_control=${quote(control)}
+cleave_inflight=${quote(paths.inflight(store))}
+cleave_dirty=${quote(paths.dirty(store))}
+
+cleave_refuse() {
+  printf 'cleave: %s\\n' "$1" >&2
+  exit 1
+}
+
+# The repository is where this hook lies, also for git processes with a work tree's own GIT_DIR.
+cleave_here=$PWD
+case $0 in
+  */*) cleave_hooks=\${0%/*} ;;
+  *) cleave_hooks=. ;;
+esac
+cd "$cleave_hooks/.." && cd -P . || cleave_refuse 'the repository of this hook cannot be entered'
+cleave_repository=\${PWD#"$cleave_root"/}
+cleave_earlier=$PWD/hooks/${EARLIER_HOOK_NAME}
+[ "$cleave_repository" != "$PWD" ] || cleave_refuse "$PWD is outside of this Pod's Git root"
+cd "$cleave_here" || cleave_refuse 'the working directory cannot be entered'
+
+# Git (the parent) as the fence knows it: process id and start time. One process may have transactions within
+# transactions, so each gets a number, and the last one begun is the first one to end.
+cleave_stat=
+read -r cleave_stat 2>/dev/null </proc/$PPID/stat
+set -- \${cleave_stat##*) }
+cleave_writer="$PPID \${20}"
+cleave_id=$PPID-\${20}
+[ -n "\${20}" ] || [ "$cleave_state" != prepared ] || cleave_refuse 'the writing process cannot be identified'
+
+cleave_register() { # a number
+  set -C
+  printf '%s\\n%s\\n' "$cleave_writer" "$cleave_repository" 2>/dev/null >"$cleave_inflight/$cleave_id.$1"
+  cleave_code=$?
+  set +C
+  return $cleave_code
+}
+
+# Where a change goes when its writer is done: a name that no other transaction ever had.
+cleave_own_stat=
+read -r cleave_own_stat 2>/dev/null </proc/$$/stat
+set -- \${cleave_own_stat##*) }
+cleave_change=$cleave_dirty/$cleave_id-$$-\${20}
+
+case $cleave_state in
+  prepared) ;;
+  committed | aborted)
+    if [ -x "$cleave_earlier" ]; then "$cleave_earlier" "$cleave_state"; fi
+    cleave_number=0
+    while [ -e "$cleave_inflight/$cleave_id.$((cleave_number + 1))" ]; do
+      cleave_number=$((cleave_number + 1))
+    done
+    if [ $cleave_number = 0 ]; then
+      # The hook came while the transaction ran.
+      [ "$cleave_state" = committed ] || exit 0
+      cleave_number=1
+      cleave_register 1 || exit 1
+    fi
+    exec mv -f "$cleave_inflight/$cleave_id.$cleave_number" "$cleave_change"
+    ;;
+  *) exit 0 ;;
+esac
+
+# In this order: registered first, and only then the share is read. So the fence sees every writer that may pass it.
+cleave_number=1
+until cleave_register $cleave_number; do
+  cleave_number=$((cleave_number + 1))
+  [ $cleave_number -lt 100 ] || cleave_refuse 'this repository is read-only: its fence cannot be asked'
+done
+
+cleave_self= cleave_default= cleave_owner=
+read -r cleave_self 2>/dev/null <"$cleave_control/self"
+read -r cleave_default 2>/dev/null <"$cleave_control/default"
+[ -n "$cleave_self" ] && [ -n "$cleave_default" ] ||
+  cleave_refuse 'this repository is read-only: the identity of this Pod is not established'
+
+cleave_waited=0
+until read -r cleave_owner 2>/dev/null <"$cleave_control/owners/git/$cleave_repository" && [ -n "$cleave_owner" ]; do
+  if [ $cleave_waited = 0 ]; then
+    # The agent looks at everything dirty, and so learns of a repository that is new to it.
+    cp "$cleave_inflight/$cleave_id.$cleave_number" "$cleave_control/tmp/$cleave_id-$$" 2>/dev/null &&
+      mv -f "$cleave_control/tmp/$cleave_id-$$" "$cleave_change" 2>/dev/null
+  fi
+  [ $cleave_waited -lt ${OWNER_WAIT_MS} ] ||
+    cleave_refuse 'this repository is read-only: nobody knows yet who owns it; push again'
+  sleep 0.0${OWNER_POLL_MS} 2>/dev/null || sleep 1
+  cleave_waited=$((cleave_waited + ${OWNER_POLL_MS}))
+done
+
+cleave_pass() {
+  if [ -x "$cleave_earlier" ]; then exec "$cleave_earlier" prepared; fi
+  exit 0
+}
+cleave_wrong() {
+  cleave_refuse "$1 is authoritative for this repository"
+}
+
+[ "$cleave_owner" != shared ] || cleave_pass
+cleave_folder=$cleave_control/routes/\${cleave_owner%"\${cleave_owner#??}"}
+# A folder that cannot be searched looks like one without the file: unknown is no.
+[ -d "$cleave_control/routes" ] && [ -x "$cleave_control/routes" ] ||
+  cleave_refuse 'this repository is read-only: its route cannot be read'
+[ ! -e "$cleave_folder" ] || [ -x "$cleave_folder" ] ||
+  cleave_refuse 'this repository is read-only: its route cannot be read'
+
+# A migration's routes are rewritten before its share goes, so a missing share means: read the route again.
+for cleave_attempt in 1 2 3; do
+  cleave_base=$cleave_default cleave_migration=- cleave_to=-
+  if [ -e "$cleave_folder/$cleave_owner" ]; then
+    cleave_base=
+    read -r cleave_base cleave_migration cleave_to 2>/dev/null <"$cleave_folder/$cleave_owner"
+    [ -n "$cleave_base" ] && [ -n "$cleave_to" ] ||
+      cleave_refuse 'this repository is read-only: its route cannot be read'
+  fi
+  if [ "$cleave_migration" = - ]; then
+    [ "$cleave_base" = "$cleave_self" ] || cleave_wrong "$cleave_base"
+    cleave_pass
+  fi
+  [ -r "$cleave_control/shares/$cleave_migration" ] || continue
+  # Not over stdin: that belongs to the earlier hook.
+  while read -r cleave_target cleave_source cleave_phase <&3; do
+    [ "$cleave_target" = "$cleave_to" ] || continue
+    case $cleave_phase in
+      source)
+        [ "$cleave_self" = "$cleave_source" ] || cleave_wrong "$cleave_source"
+        cleave_pass
+        ;;
+      fenced)
+        [ "$cleave_self" = "$cleave_source" ] || cleave_wrong "$cleave_source"
+        cleave_refuse 'this repository is read-only for a moment; push again'
+        ;;
+      transferred)
+        [ "$cleave_self" = "$cleave_target" ] || cleave_wrong "$cleave_target"
+        cleave_refuse 'this repository is read-only for a moment, while this Pod opens it; push again'
+        ;;
+      opened)
+        [ "$cleave_self" = "$cleave_target" ] || cleave_wrong "$cleave_target"
+        cleave_pass
+        ;;
+    esac
+  done 3<"$cleave_control/shares/$cleave_migration"
+  break
+done
+cleave_refuse 'this repository is read-only: its fence cannot be read'
+`;
+}

@@ -1,0 +1,126 @@
+/** Names of repositories: relative paths below the Git root. They come from disks, databases and other Pods: hostile. */
+import type { Dirent } from "node:fs";
+import { lstat, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import picomatch from "picomatch";
+import { CleaveError } from "../../../../../protocol/errors.ts";
+
+/** The agent's own folder in the root: repositories that are not complete yet. On the same file system by design. */
+export const INCOMING = "+cleave";
+const MAX_DEPTH = 12;
+
+/** Relative, `/` between segments, ends in `.git`, no `.` or `../../..`, no control characters, at most 900 bytes. */
+export function isRepositoryPath(path: string): boolean {
+  return (
+    Buffer.byteLength(path) <= 900 &&
+    path.isWellFormed() &&
+    !/[\u0000-\u001f\u007f\ufffd\\]/.test(path) &&
+    /[^/]\.git$/.test(path) &&
+    path.split("/").every((s) => s !== "" && s !== "." && s !== "../../.." && Buffer.byteLength(s) <= 255) &&
+    !path
+      .split("/")
+      .slice(0, -1)
+      .some((segment) => segment.endsWith(".git"))
+  );
+}
+
+/** @throws CleaveError REPOSITORY_UNREADABLE when it is not one. */
+export function checkRepositoryPath(path: string): string {
+  if (isRepositoryPath(path)) return path;
+  throw new CleaveError(
+    "REPOSITORY_UNREADABLE",
+    `not a repository path: ${JSON.stringify(path.slice(0, 200))}`,
+  );
+}
+
+export type Ignored = (path: string) => boolean;
+
+export function ignoring(patterns: readonly string[]): Ignored {
+  const matches = patterns.map((pattern) => picomatch(pattern, { dot: true, nonegate: true }));
+  return (path) =>
+    path === INCOMING ||
+    path.startsWith(`${INCOMING}/`) ||
+    matches.some((match) => match(path) || match(`${path}/x`));
+}
+
+export interface FolderListing {
+  readonly repositories: string[];
+  /** Folders that are no repositories and may contain some. */
+  readonly folders: string[];
+  /** What cannot be handled and must not be overlooked: links, names that are not UTF-8, and the like. */
+  readonly problems: string[];
+}
+
+/** What is in one folder of the tree (`""` is the root). A folder that vanished has nothing in it. */
+export async function listFolder(root: string, folder: string, ignored: Ignored): Promise<FolderListing> {
+  const listing: FolderListing = { repositories: [], folders: [], problems: [] };
+  let entries: Dirent[];
+  try {
+    entries = await readdir(join(root, folder), { withFileTypes: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return listing;
+    throw error;
+  }
+  // A repository under another name would be overlooked, with everything that is in it.
+  if (entries.some((e) => e.name === "HEAD") && entries.some((e) => e.name === "objects")) {
+    listing.problems.push(
+      `${folder || "the root itself"} is a repository, but its name does not end in .git`,
+    );
+    return listing;
+  }
+  for (const entry of entries) {
+    const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
+    if (ignored(path)) continue;
+    if (entry.isSymbolicLink()) listing.problems.push(`${path} is a symbolic link, which is not followed`);
+    else if (!entry.isDirectory()) continue;
+    else if (entry.name.endsWith(".git")) {
+      if (isRepositoryPath(path)) listing.repositories.push(path);
+      else listing.problems.push(`${JSON.stringify(path)} is not a usable repository path`);
+    } else if (entry.name.includes("\ufffd") || path.split("/").length > MAX_DEPTH)
+      listing.problems.push(`${JSON.stringify(path)} is not UTF-8 or too deep`);
+    else listing.folders.push(path);
+  }
+  return listing;
+}
+
+/** All repositories below the root, folder by folder. */
+export async function scanRoot(
+  root: string,
+  ignored: Ignored,
+  signal?: AbortSignal,
+): Promise<{ repositories: string[]; folders: string[]; problems: string[] }> {
+  const found: FolderListing = { repositories: [], folders: [], problems: [] };
+  const pending = [""];
+  for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
+    signal?.throwIfAborted();
+    const listing = await listFolder(root, folder, ignored);
+    found.folders.push(folder);
+    found.repositories.push(...listing.repositories);
+    found.problems.push(...listing.problems);
+    pending.push(...listing.folders);
+  }
+  return found;
+}
+
+/** `a/b` and `a` of `a/b/c.git`. */
+export function foldersOf(path: string): string[] {
+  const folder = dirname(path);
+  return folder === "." ? [] : [folder, ...foldersOf(folder)];
+}
+
+export async function folderExists(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isDirectory();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return false;
+    throw error;
+  }
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,81 @@
+/** What the inventory knows of one repository, and what two Pods compare of it. */
+import { z } from "zod";
+import { OrganizationId } from "../../../../protocol/ids.ts";
+import type { Owner } from "../../common/inventory/owner-lookup.ts";
+import type { RepositoryChecksum } from "../backend/folder/checksum.ts";
+import type { FileDigests } from "../backend/folder/repository-files.ts";
+
+export const RepositoryEntry = z.strictObject({
+  path: z.string().max(1_000),
+  /** See `ownerText`; null when nobody knows, which never matches. */
+  owner: z
+    .string()
+    .regex(/^(shared$|organization:)/)
+    .max(300)
+    .nullable(),
+  deleted: z.boolean(),
+  reason: z.enum(["ok", "empty", "unreadable"]),
+  /** Gitaly's checksum. */
+  checksum: z.string().max(40),
+  /** Over all refs, also those that the checksum leaves out. */
+  refs: z.string().max(64),
+  head: z.string().max(4_096),
+  config: z.string().max(64),
+  attributes: z.string().max(64),
+  hooks: z.string().max(64),
+  /** Why it is unreadable; never compared. */
+  detail: z.string().max(1_000),
+});
+export type RepositoryEntry = z.infer<typeof RepositoryEntry>;
+
+const ORGANIZATION = "organization:";
+
+/** An owner as one line of text: `shared` or `organization:ID`. */
+export function ownerText(owner: Owner): string {
+  return owner.kind === "shared" ? "shared" : `${ORGANIZATION}${owner.organizationId}`;
+}
+
+/** Null for a text that is none. */
+export function parseOwner(text: string | null): Owner | null {
+  if (text === "shared") return { kind: "shared" };
+  if (!text?.startsWith(ORGANIZATION)) return null;
+  const id = OrganizationId.safeParse(text.slice(ORGANIZATION.length));
+  return id.success ? { kind: "organization", organizationId: id.data } : null;
+}
+
+export function readableEntry(
+  path: string,
+  owner: string | null,
+  sum: RepositoryChecksum,
+  files: FileDigests,
+): RepositoryEntry {
+  const { reason, checksum, refsDigest: refs, detail } = sum;
+  const { head, config, attributes, hooks } = files;
+  return { path, owner, deleted: false, reason, checksum, refs, head, config, attributes, hooks, detail };
+}
+
+const nothing = { checksum: "", refs: "", head: "", config: "", attributes: "", hooks: "" };
+
+export function unreadableEntry(path: string, owner: string | null, detail: string): RepositoryEntry {
+  return { ...nothing, path, owner, deleted: false, reason: "unreadable", detail: detail.slice(0, 1_000) };
+}
+
+export function deletedEntry(path: string, owner: string | null): RepositoryEntry {
+  return { ...nothing, path, owner, deleted: true, reason: "empty", detail: "" };
+}
+
+/** The text that has to be equal on both sides; null for what never equals anything (rule 11). */
+export function comparable(entry: RepositoryEntry): string | null {
+  if (entry.deleted || entry.reason === "unreadable" || entry.owner === null) return null;
+  const { owner, reason, checksum, refs, head, config, attributes, hooks } = entry;
+  return JSON.stringify([owner, reason, checksum, refs, head, config, attributes, hooks]);
+}
+
+/** A deleted repository equals one that is not there. */
+export function sameRepository(a: RepositoryEntry | undefined, b: RepositoryEntry | undefined): boolean {
+  const goneA = a === undefined || a.deleted;
+  const goneB = b === undefined || b.deleted;
+  if (goneA || goneB) return goneA && goneB;
+  const text = comparable(a);
+  return text !== null && text === comparable(b);
+}

@@ -1,0 +1,270 @@
+/**
+ * Keeps the inventory of a source true: hooks and owners in every repository, changes that the hook announces,
+ * new and deleted repositories, and a sweep for what bypasses the hook. One per Pod, whatever the migrations.
+ */
+import { join } from "node:path";
+import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { Finding, OwnProblem } from "../../../../protocol/evidence.ts";
+import type { OrganizationId } from "../../../../protocol/ids.ts";
+import { Limiter } from "../../common/limiter.ts";
+import { type Hook, installHook, isHookInForce, writeHook } from "../backend/folder/hook-install.ts";
+import { fileExists, folderExists, ignoring, isRepositoryPath } from "../backend/folder/repository-path.ts";
+import { TreeWatch } from "../backend/folder/tree-watch.ts";
+import type { GitContext } from "../context.ts";
+import type { InventoryView } from "../verification/inventory-view.ts";
+import { ownerText } from "./repository-entry.ts";
+
+const ADOPT_CONCURRENCY = 4;
+/** How long a new folder may take to become a repository before it counts as broken. */
+const MAKING_MS = 500;
+
+export class Tracker {
+  readonly #context: GitContext;
+  readonly #tree: TreeWatch;
+  readonly #limiter = new Limiter(ADOPT_CONCURRENCY);
+  readonly #stopping = new AbortController();
+  /** Path → what keeps the repository from being tracked. */
+  readonly #problems = new Map<string, { readonly problem: OwnProblem; readonly owner: string | null }>();
+  readonly #adopted = new Set<string>();
+  readonly #adopting = new Map<string, Promise<void>>();
+  #owners: ReadonlyMap<string, OrganizationId> = new Map();
+  #hook: Hook | null = null;
+  #started: Promise<void> | null = null;
+  #complete = false;
+  #stopWatching: () => void = () => undefined;
+  #sweeping: Promise<void> = Promise.resolve();
+
+  constructor(context: GitContext, barrierFolder: string) {
+    this.#context = context;
+    this.#tree = new TreeWatch({
+      root: context.config.root,
+      ignored: ignoring(context.config.ignore),
+      barrierFolder,
+      clock: context.clock,
+      onFound: (path) => this.#adopt(path),
+      onGone: async (path) => {
+        this.#adopted.delete(path);
+        this.#problems.delete(path);
+        await context.inventory.refresh(path);
+      },
+    });
+  }
+
+  /** Every repository has hook and owner and is in the inventory. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  get progress(): { done: number; total: number } {
+    return { done: this.#adopted.size, total: Math.max(this.#tree.repositories.size, this.#adopted.size) };
+  }
+
+  problems(): OwnProblem[] {
+    const tree = this.#tree.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
+    return [...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
+  }
+
+  /**
+   * Repositories that could not be tracked and are the view's, or may be: nobody knows what they hold, or their
+   * writers hear of no fence.
+   */
+  blocking(view: InventoryView): OwnProblem[] {
+    return [...this.#problems.values()]
+      .filter(({ owner }) => owner === null || view.owners.has(owner))
+      .map(({ problem }) => problem);
+  }
+
+  /** Resolves when complete. A failure is thrown, and the next call begins again. */
+  start(): Promise<void> {
+    this.#started ??= this.#start().catch((error: unknown) => {
+      this.#started = null;
+      throw error;
+    });
+    return this.#started;
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort(new Error("the Git store is closing"));
+    this.#stopWatching();
+    this.#tree.close();
+    await this.#sweeping;
+  }
+
+  /** Hooks that are missing, changed or not executable: such a repository would not hear of the fence. */
+  async checkHooks(signal: AbortSignal): Promise<Finding[]> {
+    const { inventory } = this.#context;
+    const findings: Finding[] = [];
+    const hook = this.#hook;
+    if (hook === null) return findings;
+    for (const path of [...inventory.paths()]) {
+      signal.throwIfAborted();
+      if (await isHookInForce(inventory.gitDirectory(path), hook).catch(() => false)) continue;
+      if (!(await folderExists(inventory.gitDirectory(path)))) continue;
+      const message = `the hook of ${path} is not in force`;
+      findings.push({ store: "git", severity: "error", code: "REPOSITORY_HOOK_DISABLED", message });
+    }
+    return findings;
+  }
+
+  /**
+   * At the fence, after the drain: everything that happened to the view's repositories is in the inventory when it
+   * resolves. Costs what is dirty, not what there is.
+   */
+  async settle(view: InventoryView, signal: AbortSignal): Promise<void> {
+    await this.#tree.settled(signal);
+    await Promise.all([...this.#problems.keys()].map((path) => this.#adopt(path)));
+    await this.#takeDirty((path) => {
+      const entry = this.#context.inventory.get(path);
+      return entry === undefined || view.covers(entry);
+    });
+  }
+
+  async #start(): Promise<void> {
+    const { config, fence, ownerLookup, changed } = this.#context;
+    this.#hook = await writeHook(config.root, fence.directory);
+    this.#owners = await ownerLookup.repositories();
+    await this.#tree.start();
+    this.#stopping.signal.throwIfAborted();
+    this.#stopWatching = fence.watchDirty("git", () => this.#takeDirty(() => true));
+    this.#complete = true;
+    this.#sweeping = this.#sweepForever();
+    changed();
+  }
+
+  /** Installs hook and owner first and reads afterwards, so that nothing happens unseen in between. */
+  #adopt(path: string): Promise<void> {
+    if (this.#adopted.has(path)) return Promise.resolve();
+    const running = this.#adopting.get(path);
+    if (running !== undefined) return running;
+    const adopting = this.#limiter
+      .run(() => this.#adoptNow(path), this.#complete)
+      .finally(() => this.#adopting.delete(path));
+    this.#adopting.set(path, adopting);
+    return adopting;
+  }
+
+  async #adoptNow(path: string): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
+    const { inventory, changed, clock } = this.#context;
+    let owner: string | null = null;
+    try {
+      await this.#untilMade(inventory.gitDirectory(path));
+      let unhooked: unknown = null;
+      if (this.#hook !== null)
+        await installHook(inventory.gitDirectory(path), this.#hook).catch((error: unknown) => {
+          unhooked = error;
+        });
+      owner = await this.#ownerOf(path);
+      await inventory.refresh(path, { owner, urgent: this.#complete });
+      if (unhooked !== null) throw unhooked;
+      // A writer that passed before the hook was there still holds its refs' locks, or has ended.
+      const until = clock.monotonic() + MAKING_MS;
+      while (inventory.locksOf(path).length > 0 && clock.monotonic() < until) {
+        await clock.sleep(5, this.#stopping.signal);
+        await inventory.refresh(path, { urgent: true });
+      }
+      if (owner === null)
+        this.#problem(path, null, "OWNER_UNKNOWN", `repository ${path} has no owner by the rules`);
+      else {
+        this.#problems.delete(path);
+        this.#adopted.add(path);
+      }
+    } catch (thrown) {
+      if (!(await folderExists(inventory.gitDirectory(path)))) {
+        this.#problems.delete(path);
+        await inventory.refresh(path);
+        return;
+      }
+      // Not complete yet, or not readable: tried again at the next look.
+      const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+      this.#problem(path, owner, error.code, `${path}: ${error.message}`);
+      // It is there, whatever else is known of it: who follows must not take it for deleted.
+      if (inventory.get(path) === undefined) await inventory.refresh(path);
+    }
+    changed();
+  }
+
+  /** `git init` makes its files one by one, HEAD among the last. */
+  async #untilMade(gitDirectory: string): Promise<void> {
+    for (let waitedMs = 0; waitedMs < MAKING_MS && this.#complete; waitedMs += 10) {
+      if (await fileExists(join(gitDirectory, "HEAD"))) return;
+      await this.#context.clock.sleep(10, this.#stopping.signal);
+    }
+  }
+
+  #problem(path: string, owner: string | null, code: OwnProblem["code"], message: string): void {
+    this.#problems.set(path, { owner, problem: { code, message: message.slice(0, 2_000) } });
+  }
+
+  async #ownerOf(path: string): Promise<string | null> {
+    const organizationId = this.#owners.get(path) ?? (await this.#context.ownerLookup.repository(path));
+    if (organizationId === null) return null;
+    const owner = { kind: "organization", organizationId } as const;
+    await this.#context.fence.setOwner(path, owner);
+    return ownerText(owner);
+  }
+
+  async #takeDirty(concerns: (path: string) => boolean): Promise<void> {
+    const { fence, inventory } = this.#context;
+    const byPath = new Map<string, string[]>();
+    for (const { id, key } of await fence.takeDirty("git")) {
+      const ids = byPath.get(key);
+      if (ids) ids.push(id);
+      else byPath.set(key, [id]);
+    }
+    const work = [...byPath].map(async ([path, ids]) => {
+      if (isRepositoryPath(path)) {
+        if (!concerns(path)) return;
+        if (inventory.get(path) === undefined || !this.#adopted.has(path)) await this.#adopt(path);
+        else await inventory.refresh(path, { urgent: true });
+      }
+      for (const id of ids) await fence.acknowledgeDirty("git", id);
+    });
+    await Promise.all(work);
+  }
+
+  async #sweepForever(): Promise<void> {
+    const { clock, config, log } = this.#context;
+    const { signal } = this.#stopping;
+    let sweptAt = clock.monotonic();
+    while (!signal.aborted) {
+      try {
+        await clock.sleep(Math.min(config.scanSeconds, config.sweepSeconds) * 1_000, signal);
+        const due = clock.monotonic() - sweptAt >= config.sweepSeconds * 1_000;
+        if (due || this.#tree.blind) await this.#tree.scan(signal);
+        // A repository may be there before its owner is, or before it is whole.
+        for (const path of [...this.#problems.keys()]) await this.#adopt(path);
+        if (!due) continue;
+        await this.#sweep(signal);
+        sweptAt = clock.monotonic();
+      } catch (error) {
+        if (!signal.aborted)
+          log.warn({ err: error }, "the sweep of the repositories failed; it is tried again");
+      }
+    }
+  }
+
+  async #sweep(signal: AbortSignal): Promise<void> {
+    const { inventory, ownerLookup, log } = this.#context;
+    this.#owners = await ownerLookup.repositories();
+    for (const path of [...inventory.paths()]) {
+      signal.throwIfAborted();
+      try {
+        const hook = this.#hook;
+        if (hook !== null && !(await isHookInForce(inventory.gitDirectory(path), hook))) {
+          log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and is put back");
+          await installHook(inventory.gitDirectory(path), hook);
+          await inventory.refresh(path);
+        }
+        inventory.setOwner(path, await this.#ownerOf(path));
+        if (await inventory.looksChanged(path)) await inventory.refresh(path);
+      } catch (thrown) {
+        signal.throwIfAborted();
+        const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+        // Taken on anew, which tries all of it again.
+        this.#adopted.delete(path);
+        this.#problem(path, inventory.get(path)?.owner ?? null, error.code, `${path}: ${error.message}`);
+      }
+    }
+  }
+}

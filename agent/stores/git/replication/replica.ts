@@ -1,0 +1,355 @@
+/**
+ * A target's running copy of its source: listens for news, mirrors what differs (assigned organizations first), and
+ * knows at every moment what is missing. Equal means: this Pod's own reading of its own repository equals the
+ * source's reading of its own.
+ */
+import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { Problem } from "../../../../protocol/evidence.ts";
+import type { MigrationId } from "../../../../protocol/ids.ts";
+import { Pause } from "../../../../protocol/pause.ts";
+import { tally } from "../../../../protocol/telemetry/tally.ts";
+import { isRepositoryPath } from "../backend/folder/repository-path.ts";
+import type { GitContext } from "../context.ts";
+import { parseOwner, type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
+import type { InventoryView } from "../verification/inventory-view.ts";
+import type { Mirror } from "./mirror.ts";
+import type { ChangesAnswer } from "./peer-protocol.ts";
+import type { SourceFeed } from "./source-feed.ts";
+
+const POLL_MS = 5_000;
+const OWN_ENTRIES = 1_000;
+const RETRY_MS = { first: 100, last: 5_000, urgent: 10 } as const;
+
+interface Pending {
+  attempts: number;
+  /** Monotonic time before which it is not tried again. */
+  notBefore: number;
+  running: boolean;
+  problem: Problem | null;
+}
+
+export interface ReplicaOptions {
+  readonly context: GitContext;
+  readonly feed: SourceFeed;
+  readonly mirror: Mirror;
+  readonly migrationId: MigrationId;
+  /** Only the view's repositories are copied; else all, and the view's first. */
+  readonly selective: boolean;
+  readonly view: InventoryView;
+  /** What is here is kept true by a tracker, and differs when somebody else changed it: then it is mirrored anew. */
+  readonly watchOwn: boolean;
+  readonly concurrency: number;
+  readonly onChange: () => void;
+}
+
+export class Replica {
+  readonly #options: ReplicaOptions;
+  readonly #stopping = new AbortController();
+  readonly #source = new Map<string, RepositoryEntry>();
+  readonly #pending = new Map<string, Pending>();
+  readonly #waiting = new Set<() => void>();
+  readonly #work: Promise<unknown>;
+  #incarnation = "";
+  #next = 0;
+  /** Of this Pod's own inventory: looked at up to here. */
+  #ownNext = 0;
+  #fencedEpoch: number | null = null;
+  #finalGeneration: number | null = null;
+  /** Everything of this incarnation has been heard at least once. */
+  #complete = false;
+  #connected = false;
+  #problem: Problem | null = null;
+  /** One of each worker. */
+  readonly #pauses: readonly Pause[];
+  /** In the window: short pauses, since it is for milliseconds. */
+  urgent = false;
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options;
+    const { concurrency, context } = options;
+    this.#pauses = Array.from({ length: concurrency }, () => new Pause(context.clock));
+    const workers = this.#pauses.map((pause) => this.#mirrorForever(pause));
+    this.#work = Promise.all([this.#listen(), ...workers]);
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort(new Error("the replica is closing"));
+    this.#wakeWorkers();
+    await this.#work;
+  }
+
+  /** Repositories of assigned organizations that are known to differ; null when news may have been missed. */
+  get lag(): number | null {
+    if (!this.#connected || !this.#complete) return null;
+    return this.#assignedPending();
+  }
+
+  get progress(): { done: number; total: number } {
+    return { done: this.#source.size - this.#pending.size, total: this.#source.size };
+  }
+
+  /** All that the source has is here, or (of organizations that stay) was tried. */
+  get seeded(): boolean {
+    if (!this.#complete || this.#assignedPending() > 0) return false;
+    for (const { attempts } of this.#pending.values()) if (attempts === 0) return false;
+    return true;
+  }
+
+  /** Every difference seen is one that a first attempt may still remove. */
+  get verified(): boolean {
+    if (!this.#complete) return false;
+    for (const [path, { attempts }] of this.#pending)
+      if (attempts > 1 && this.#isAssigned(path)) return false;
+    return this.#options.view.unreadable.size === 0;
+  }
+
+  /** Everything up to the end of the fence `epoch` is here. */
+  matched(epoch: number): boolean {
+    const heard =
+      this.#fencedEpoch === epoch && this.#finalGeneration !== null && this.#next >= this.#finalGeneration;
+    return heard && this.#connected && this.#complete && this.#assignedPending() === 0;
+  }
+
+  problems(): Problem[] {
+    const found = this.#problem === null ? [] : [this.#problem];
+    for (const { problem } of this.#pending.values()) if (problem !== null) found.push(problem);
+    return found.slice(0, 50);
+  }
+
+  /** Resolves when `condition` holds; looked at after every change. */
+  async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    while (!condition()) {
+      signal.throwIfAborted();
+      await new Promise<void>((resolve) => {
+        const go = () => {
+          this.#waiting.delete(go);
+          signal.removeEventListener("abort", go);
+          resolve();
+        };
+        this.#waiting.add(go);
+        signal.addEventListener("abort", go, { once: true });
+      });
+    }
+  }
+
+  #notice(): void {
+    for (const go of [...this.#waiting]) go();
+    this.#options.onChange();
+  }
+
+  #isAssigned(path: string): boolean {
+    const { view, context } = this.#options;
+    const [theirs, own] = [this.#source.get(path), context.inventory.get(path)];
+    return (theirs !== undefined && view.covers(theirs)) || (own !== undefined && view.covers(own));
+  }
+
+  #assignedPending(): number {
+    let count = 0;
+    for (const path of this.#pending.keys()) if (this.#isAssigned(path)) count += 1;
+    return count;
+  }
+
+  // News ----------------------------------------------------------------------------------------------------
+
+  async #listen(): Promise<void> {
+    const { context, feed, migrationId } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        const epoch = this.#fencedEpoch ?? 0;
+        // What is still being heard of is not waited for.
+        const waitMs = this.#connected ? POLL_MS : 0;
+        const query = {
+          migration: migrationId,
+          incarnation: this.#incarnation,
+          since: this.#next,
+          epoch,
+          waitMs,
+        };
+        const answer = await feed.changes(query, signal);
+        this.#problem = null;
+        if (answer !== null) {
+          await this.#hear(answer);
+          continue;
+        }
+        this.#connected = false;
+      } catch (thrown) {
+        if (signal.aborted) return;
+        const error = toCleaveError(thrown, "PEER_UNREACHABLE");
+        this.#connected = false;
+        this.#problem = { code: error.code, message: error.message.slice(0, 2_000) };
+      }
+      this.#notice();
+      await context.clock
+        .sleep(this.urgent ? RETRY_MS.urgent : RETRY_MS.first, signal)
+        .catch(() => undefined);
+    }
+  }
+
+  async #hear(answer: ChangesAnswer): Promise<void> {
+    const { inventory } = this.#options.context;
+    if (answer.incarnation !== this.#incarnation) {
+      this.#incarnation = answer.incarnation;
+      this.#complete = false;
+      this.#source.clear();
+    }
+    for (const entry of answer.entries) {
+      if (!isRepositoryPath(entry.path)) continue;
+      const heard = this.#ofInterest(entry);
+      if (heard === null) continue;
+      this.#source.set(entry.path, heard);
+      this.#consider(entry.path);
+    }
+    this.#next = answer.next;
+    const caughtUp = answer.next >= answer.generation;
+    if (caughtUp && !this.#complete) {
+      // What is here and was never heard of is not there any more.
+      for (const path of inventory.paths()) if (!this.#source.has(path)) await this.#goneAtSource(path);
+      for (const path of [...this.#pending.keys()]) this.#consider(path);
+    }
+    this.#complete ||= caughtUp;
+    this.#connected = caughtUp;
+    if (this.#complete && this.#options.watchOwn) await this.#lookAtOwn();
+    this.#fencedEpoch = answer.fencedEpoch;
+    this.#finalGeneration = answer.finalGeneration;
+    this.#wakeWorkers();
+    this.#notice();
+  }
+
+  async #lookAtOwn(): Promise<void> {
+    const { inventory } = this.#options.context;
+    for (;;) {
+      const { entries, generation } = inventory.changesSince(this.#ownNext, OWN_ENTRIES);
+      for (const { path } of entries)
+        if (this.#source.has(path)) this.#consider(path);
+        else if (inventory.get(path)?.deleted === false) await this.#goneAtSource(path);
+      this.#ownNext = generation;
+      if (entries.length < OWN_ENTRIES) return;
+    }
+  }
+
+  /** One that went to somebody else is gone as far as this migration is concerned. */
+  #ofInterest(entry: RepositoryEntry): RepositoryEntry | null {
+    const { selective, view, watchOwn, context } = this.#options;
+    const own = context.inventory.get(entry.path);
+    // Nobody knows whose it is there: no reason to give up what is known here (rule 11).
+    if (watchOwn && entry.owner === null && !entry.deleted && own !== undefined && view.covers(own))
+      return entry;
+    if (!selective || (view.covers(entry) && !entry.deleted)) return entry;
+    return this.#source.has(entry.path) ? { ...entry, deleted: true } : null;
+  }
+
+  async #goneAtSource(path: string): Promise<void> {
+    const { mirror, context, watchOwn, view } = this.#options;
+    const own = context.inventory.get(path);
+    if (watchOwn && (own === undefined || !view.covers(own))) return;
+    if (!(await mirror.isOwn(path))) return;
+    if (own !== undefined) this.#source.set(path, { ...own, deleted: true });
+    this.#consider(path);
+  }
+
+  #consider(path: string): void {
+    const { context, watchOwn, view } = this.#options;
+    const wanted = this.#source.get(path);
+    if (wanted === undefined) return;
+    const own = context.inventory.get(path);
+    const isOthers = watchOwn && own !== undefined && own.owner !== null && !view.covers(own);
+    // The owner is not read from the repository but told.
+    if (wanted.owner !== null && !isOthers) context.inventory.setOwner(path, wanted.owner);
+    const pending = this.#pending.get(path);
+    if (!sameRepository(context.inventory.get(path), wanted)) {
+      // News: the problem before was perhaps about something that is no more.
+      if (pending) pending.notBefore = 0;
+      else this.#pending.set(path, { attempts: 0, notBefore: 0, running: false, problem: null });
+    } else if (pending && !pending.running) this.#pending.delete(path);
+  }
+
+  // Mirroring -----------------------------------------------------------------------------------------------
+
+  #wakeWorkers(): void {
+    for (const pause of this.#pauses) pause.wake();
+  }
+
+  /** The next one to do, or in how many milliseconds there will be one. */
+  #pick(): string | number {
+    const now = this.#options.context.clock.monotonic();
+    let other: string | null = null;
+    let soonest: number = RETRY_MS.last;
+    for (const [path, pending] of this.#pending) {
+      if (pending.running) continue;
+      if (pending.notBefore > now) soonest = Math.min(soonest, pending.notBefore - now);
+      else if (this.#isAssigned(path)) return path;
+      else other ??= path;
+    }
+    return other ?? soonest;
+  }
+
+  async #mirrorForever(pause: Pause): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      pause.look();
+      const next = this.#pick();
+      if (typeof next === "string") await this.#mirror(next);
+      else await pause.wait(next);
+    }
+  }
+
+  async #mirror(path: string): Promise<void> {
+    const { context, mirror } = this.#options;
+    const { signal } = this.#stopping;
+    const pending = this.#pending.get(path);
+    const wanted = this.#source.get(path);
+    if (pending === undefined || wanted === undefined) return;
+    pending.running = true;
+    let problem: Problem | null = null;
+    try {
+      problem = unusable(wanted);
+      if (wanted.deleted || wanted.reason !== "unreadable") {
+        await mirror.sync(wanted, context.inventory.get(path), signal);
+        tally("git", "repositories", 1);
+      }
+      await context.inventory.refresh(path, { owner: wanted.owner, urgent: true });
+    } catch (thrown) {
+      if (signal.aborted) return;
+      const full = (thrown as NodeJS.ErrnoException).code === "ENOSPC";
+      const error = toCleaveError(thrown, full ? "DISK_FULL" : "REPOSITORY_UNREADABLE");
+      const message = error.message.startsWith(path) ? error.message : `${path}: ${error.message}`;
+      problem = { code: error.code, message: message.slice(0, 2_000) };
+    } finally {
+      pending.running = false;
+    }
+    const newest = this.#source.get(path);
+    pending.attempts += 1;
+    if (problem === null && sameRepository(context.inventory.get(path), newest)) {
+      this.#pending.delete(path);
+      if (newest?.deleted) this.#source.delete(path);
+    } else {
+      // The source was read before or after a change of it: its next word comes soon, and ends the pause.
+      const isNews = newest !== wanted;
+      const pauseMs = this.urgent
+        ? RETRY_MS.urgent
+        : Math.min(RETRY_MS.first * 2 ** Math.min(pending.attempts, 10), RETRY_MS.last);
+      pending.notBefore = isNews ? 0 : context.clock.monotonic() + pauseMs;
+      if (problem === null && pending.attempts >= 4 && !isNews)
+        problem = {
+          code: "MISMATCH",
+          message: `${path} differs from the source's after ${pending.attempts} attempts`,
+        };
+    }
+    pending.problem = problem;
+    this.#notice();
+  }
+}
+
+/** What can be mirrored at best in part: never equal, and here is why. */
+function unusable(wanted: RepositoryEntry): Problem | null {
+  if (wanted.deleted) return null;
+  if (wanted.reason === "unreadable")
+    return {
+      code: "REPOSITORY_UNREADABLE",
+      message: `${wanted.path} on the source: ${wanted.detail}`.slice(0, 2_000),
+    };
+  if (parseOwner(wanted.owner) === null)
+    return { code: "OWNER_UNKNOWN", message: `repository ${wanted.path} has no owner by the rules` };
+  return null;
+}

@@ -1,0 +1,90 @@
+/** On a source that yields: what its organizations' new Pods change comes into the copies that stay here dormant. */
+import type { OrganizationId, PodId } from "../../../../protocol/ids.ts";
+import type { Duty } from "../../../../protocol/ports/store.ts";
+import { Followers } from "../../common/reverse/followers.ts";
+import { organizationHash } from "../../file-fence/layout.ts";
+import type { HeadLocks } from "../backend/folder/head-locks.ts";
+import { type Hook, writeHook } from "../backend/folder/hook-install.ts";
+import { type GitContext, ownersOf } from "../context.ts";
+import { Mirror, type MirrorOptions } from "../replication/mirror.ts";
+import { Replica } from "../replication/replica.ts";
+import { SourceFeed } from "../replication/source-feed.ts";
+
+export interface WayBackParts {
+  /** Resolves when this Pod's own inventory is complete. */
+  readonly track: () => Promise<void>;
+  readonly locks: () => Promise<HeadLocks | null>;
+}
+
+/** No two mirrors of one Pod have the same. */
+export function mirrorName({ migrationId }: Duty, from?: PodId): string {
+  return from === undefined ? `copy-${migrationId}` : `back-${migrationId}-${from}`;
+}
+
+/**
+ * Mirrors into copies that this Pod had before: they carry no mark, so whose they are says what may be changed, by the
+ * fence's word (which is what writers go by) or else by the rules.
+ */
+export function dormantMirror(
+  context: GitContext,
+  feed: SourceFeed,
+  hook: Hook,
+  organizations: Iterable<OrganizationId>,
+  options: Pick<MirrorOptions, "name" | "locks">,
+): Mirror {
+  const { fence, ownerLookup } = context;
+  const ids = new Set(organizations);
+  const hashes = new Set([...ids].map((id) => organizationHash(id)));
+  const isOurs = async (path: string) => {
+    const hash = await fence.ownerOf(path);
+    if (hash !== null) return hashes.has(hash);
+    const organizationId = await ownerLookup.repository(path);
+    return organizationId !== null && ids.has(organizationId);
+  };
+  return new Mirror(context, feed, hook, { ...options, mark: null, isOurs });
+}
+
+export function gitFollowers(context: GitContext, parts: WayBackParts): Followers {
+  const { config, fence, inventory, peers, claims, clock, changed } = context;
+  return new Followers({
+    unit: "repositories",
+    clock,
+    claims,
+    changed,
+    track: parts.track,
+    follow: async ({ duty, podId, organizations }, signal) => {
+      const feed = new SourceFeed(podId, peers[podId]);
+      const hook = await writeHook(config.root, fence.directory);
+      const name = mirrorName(duty, podId);
+      const mirror = dormantMirror(context, feed, hook, organizations, { name, locks: await parts.locks() });
+      await mirror.prepare();
+      signal.throwIfAborted();
+      const view = inventory.view(ownersOf(organizations));
+      const replica = new Replica({
+        context,
+        feed,
+        mirror,
+        migrationId: duty.migrationId,
+        selective: true,
+        view,
+        watchOwn: true,
+        concurrency: duty.settings.rateLimits.gitConcurrency,
+        onChange: changed,
+      });
+      return {
+        get lag() {
+          return replica.lag;
+        },
+        get verified() {
+          return replica.verified;
+        },
+        problems: () => replica.problems(),
+        close: async () => {
+          await replica.close();
+          await mirror.prepare().catch(() => undefined);
+          inventory.dropView(view);
+        },
+      };
+    },
+  });
+}

@@ -1,0 +1,51 @@
+/** Proof, kept over restarts, of what a migration may remove from a target again: only what it brought itself. */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import writeFileAtomic from "write-file-atomic";
+import { z } from "zod";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import { MigrationId } from "../../../../protocol/ids.ts";
+import { readIfPresent } from "../../file-fence/durable-files.ts";
+
+const CopyRecord = z.object({
+  migrationId: MigrationId,
+  /** The root held nothing when the first object was copied. */
+  emptyBefore: z.literal(true),
+  /** From then on the copies are this Pod's own objects and are never removed. */
+  activated: z.boolean(),
+});
+export type CopyRecord = z.infer<typeof CopyRecord>;
+
+const pathOf = (stateDirectory: string, migrationId: MigrationId) =>
+  join(stateDirectory, "copies", `${migrationId}.json`);
+
+/** @throws CleaveError CONFIG_INVALID when it is damaged: then nothing is proved and nothing may be removed. */
+export async function readCopyRecord(
+  stateDirectory: string,
+  migrationId: MigrationId,
+): Promise<CopyRecord | null> {
+  const path = pathOf(stateDirectory, migrationId);
+  const text = await readIfPresent(path);
+  if (text === null) return null;
+  try {
+    const record = CopyRecord.parse(JSON.parse(text));
+    if (record.migrationId === migrationId) return record;
+  } catch {
+    // Answered below.
+  }
+  throw new CleaveError(
+    "CONFIG_INVALID",
+    `${path} is damaged; look at what the object store holds, then remove it`,
+  );
+}
+
+export async function writeCopyRecord(stateDirectory: string, record: CopyRecord): Promise<void> {
+  await mkdir(join(stateDirectory, "copies"), { recursive: true });
+  await writeFileAtomic(pathOf(stateDirectory, record.migrationId), `${JSON.stringify(record)}\n`, {
+    fsync: true,
+  });
+}
+
+export async function removeCopyRecord(stateDirectory: string, migrationId: MigrationId): Promise<void> {
+  await rm(pathOf(stateDirectory, migrationId), { force: true });
+}

@@ -1,0 +1,209 @@
+/** What flows back from one target: applied to the dormant copy here, and compared with it. Begun again after every failure. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import type { OwnProblem, WayBackStatus } from "../../../../protocol/evidence.ts";
+import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
+import { type PostgresStoreOptions, peerNamed } from "../context.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
+import { ensureApplyRole } from "../move/apply-role.ts";
+import { Follower } from "../move/follower.ts";
+import { createOrigin, originPosition } from "../replication/follow.ts";
+import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { connect, cutWhenAborted, type Database, discard, toPostgresError } from "../server/connection.ts";
+import { lagBytes, readPosition } from "../split/lineage.ts";
+import { backName, backPublication, slotName } from "../split/slots.ts";
+import { Verifier } from "../verification/verifier.ts";
+import { backSession } from "./session.ts";
+import { requireArmed } from "./slot.ts";
+
+const LOOK_EVERY_MS = 500;
+/** It may go on for weeks, and no fence waits for it: a rollback compares for itself. */
+const COMPARE_EVERY_MS = 500;
+const RETRY_MS = 500;
+const LASTING_RETRY_MS = 5_000;
+const HANGS_AFTER_MS = 5_000;
+
+export interface Cargo {
+  readonly migrationId: MigrationId;
+  /** The target from which it flows. */
+  readonly podId: PodId;
+  readonly organizations: readonly OrganizationId[];
+  /** Rollbacks that took the others back. */
+  readonly without: readonly MigrationId[];
+}
+
+interface Flow {
+  readonly follower: Follower;
+  readonly verifier: Verifier;
+}
+
+export class Carrier {
+  readonly cargo: Cargo;
+  readonly #options: PostgresStoreOptions;
+  readonly #onChange: () => void;
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | null = null;
+  #flow: Flow | null = null;
+  #lagBytes: number | null = null;
+  #problem: OwnProblem | null = null;
+
+  constructor(options: PostgresStoreOptions, cargo: Cargo, onChange: () => void) {
+    this.#options = options;
+    this.cargo = cargo;
+    this.#onChange = onChange;
+  }
+
+  start(): void {
+    this.#running ??= this.#forever();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error("the way back is stopped"));
+    await this.#running;
+  }
+
+  /** Null until it streams. */
+  get follower(): Follower | null {
+    return this.#flow?.follower ?? null;
+  }
+
+  get lagBytes(): number | null {
+    return this.#lagBytes;
+  }
+
+  /** Of the stream alone: what was compared is said with `status`. */
+  get problem(): OwnProblem | null {
+    return this.#flow?.follower.problem ?? this.#problem;
+  }
+
+  get status(): WayBackStatus {
+    const problem = this.problem ?? this.#flow?.verifier.problems()[0] ?? null;
+    return {
+      lag: { amount: this.#lagBytes, unit: "bytes" },
+      verified: problem === null && this.#flow?.verifier.verified === true,
+      problem: problem === null ? null : { code: problem.code, message: problem.message.slice(0, 2_000) },
+    };
+  }
+
+  async #forever(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await this.#attempt(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        const problem = toCleaveError(error);
+        if (this.#problem?.message !== problem.message)
+          this.#options.log.warn({ code: problem.code, err: error }, problem.message);
+        this.#problem = problem;
+        this.#lagBytes = null;
+        this.#onChange();
+        const pauseMs = problem.code === "POSTGRES_UNREACHABLE" ? RETRY_MS : LASTING_RETRY_MS;
+        await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  async #attempt(signal: AbortSignal): Promise<void> {
+    const { migrationId, podId } = this.cargo;
+    const opened: Database[] = [];
+    const cut = () => opened.forEach(discard);
+    const options = { applicationName: "cleave-way-back", queryTimeoutMs: HANGS_AFTER_MS };
+    try {
+      await cutWhenAborted(signal, cut, async () => {
+        const own = await connect(this.#options.config, options);
+        opened.push(own);
+        const peer = await connect(peerNamed(this.#options, podId), options);
+        opened.push(peer);
+        const { clusterName, inRecovery } = await readPosition(async (text) => (await peer.query(text)).rows);
+        if (clusterName !== podId || inRecovery)
+          throw new CleaveError(
+            "POSTGRES_IDENTITY",
+            `the server at peers.${podId}.postgres is ${clusterName || "nameless"}${inRecovery ? ", a standby" : ""}, and has to be the primary of ${podId}`,
+          );
+        await requireArmed(peer, migrationId, podId);
+        await ensureApplyRole(own);
+        await this.#begin(own, peer);
+        signal.throwIfAborted();
+        await this.#carry(own, peer, signal);
+      });
+    } catch (error) {
+      throw toPostgresError(error, `the way back from ${podId}`);
+    } finally {
+      cut();
+    }
+  }
+
+  /** Where the copy here is: at first where the target was armed, when both had the same. */
+  async #begin(own: Database, peer: Database): Promise<void> {
+    const name = backName(this.cargo.migrationId, this.cargo.podId);
+    if ((await originPosition(own, name)) !== null) return;
+    const { rows } = await peer.query<{ lsn: string }>(
+      "SELECT confirmed_flush_lsn::text AS lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+      [name],
+    );
+    await createOrigin(own, name, rows[0]?.lsn ?? "0/0");
+  }
+
+  async #carry(own: Database, peer: Database, signal: AbortSignal): Promise<void> {
+    const { ownership } = this.#options;
+    const [theirs, ours] = [await readSchema(peer), await readSchema(own)];
+    const flow = this.#flowOf(planMove(theirs, ours, ownership, this.cargo.organizations), ours);
+    flow.follower.start();
+    flow.verifier.start();
+    this.#flow = flow;
+    this.#problem = null;
+    try {
+      for (;;) {
+        const { rows } = await peer.query<{ lsn: string }>(
+          "SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn",
+        );
+        const { position, problem } = flow.follower;
+        const lsn = rows[0]?.lsn;
+        this.#lagBytes =
+          position === null || lsn === undefined ? null : lagBytes(position as never, lsn as never);
+        this.#onChange();
+        if (problem !== null) {
+          await requireArmed(peer, this.cargo.migrationId, this.cargo.podId);
+          // Whoever altered a table here too made the stream fit again, but not the plan by which it is applied.
+          if (problem.code === "SCHEMA_DIFFERS") throw problem;
+        }
+        await sleep(LOOK_EVERY_MS, undefined, { signal });
+      }
+    } finally {
+      this.#flow = null;
+      await Promise.all([flow.follower.stop(), flow.verifier.stop()]);
+    }
+  }
+
+  #flowOf(moving: Moving, schema: Schema): Flow {
+    const { config, log } = this.#options;
+    const { migrationId, podId, without } = this.cargo;
+    const source = peerNamed(this.#options, podId);
+    const session = backSession(migrationId, podId, without);
+    const follower = new Follower({
+      source,
+      target: config,
+      moving,
+      slot: backName(migrationId, podId),
+      publication: backPublication(migrationId),
+      session,
+      // What a move's copy wrote there came from here.
+      without: slotName(migrationId, podId),
+      log,
+    });
+    const verifier = new Verifier({
+      migrationId,
+      source,
+      target: config,
+      moving,
+      schema,
+      setup: session.setup,
+      applied: (lsn, signal) => follower.reached(lsn, signal),
+      lookEveryMs: COMPARE_EVERY_MS,
+      log,
+      onChange: () => this.#onChange(),
+    });
+    return { follower, verifier };
+  }
+}

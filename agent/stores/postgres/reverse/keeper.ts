@@ -1,0 +1,101 @@
+/** A target's side of the way back after it opened: looked after until the way back is over, and then taken down. */
+import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { Duty } from "../../../../protocol/ports/store.ts";
+import { Background } from "../background.ts";
+import type { PostgresStoreOptions } from "../context.ts";
+import { connect, type Database, discard, WarmConnection } from "../server/connection.ts";
+import type { StatusBoard } from "../status-board.ts";
+import { advanceWayBack, dropWayBack, prepareWayBack, requireArmed } from "./slot.ts";
+
+const LOOK_EVERY_MS = 1_000;
+const HANGS_AFTER_MS = 20_000;
+const ADVANCE_EVERY_MS = 5_000;
+
+export class WayBackKeeper {
+  readonly #options: PostgresStoreOptions;
+  readonly #board: StatusBoard;
+  readonly #own: WarmConnection;
+  readonly #watch: Background;
+  #duty: Duty | null = null;
+  #preparing: Database | null = null;
+  #advanceAt = 0;
+
+  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+    this.#options = options;
+    this.#board = board;
+    this.#own = new WarmConnection(options.config, {
+      applicationName: "cleave-way-back",
+      queryTimeoutMs: HANGS_AFTER_MS,
+    });
+    this.#watch = new Background(options.clock, LOOK_EVERY_MS, (signal) => this.#look(signal));
+  }
+
+  /** Of a move's target while it follows; waits for transactions that are open here. */
+  async prepare(duty: Duty): Promise<void> {
+    const db = await connect(this.#options.config, { applicationName: "cleave-way-back" });
+    this.#preparing = db;
+    try {
+      await prepareWayBack(db, duty, this.#options.ownership);
+    } finally {
+      this.#preparing = null;
+      discard(db);
+    }
+  }
+
+  /** From time to time, so that no WAL is kept that nobody will need. */
+  async advance({ wayBack, migrationId, podId }: Duty): Promise<void> {
+    const now = this.#options.clock.monotonic();
+    if (!wayBack.includes(podId) || now < this.#advanceAt) return;
+    this.#advanceAt = now + ADVANCE_EVERY_MS;
+    await this.#own.use((db) => advanceWayBack(db, migrationId, podId));
+  }
+
+  /** Costs nothing now: whatever is done for it is done afterwards. */
+  keep(duty: Duty): void {
+    this.#duty = duty;
+    this.#watch.start();
+  }
+
+  /** For a goal that needs to know that nothing of it is left. */
+  async end(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.stop();
+    await this.#own.use((db) => dropWayBack(db, duty, this.#options.clock, signal));
+    this.#board.set({ keptBytes: 0 });
+  }
+
+  async stop(): Promise<void> {
+    this.#duty = null;
+    await this.#watch.stop();
+  }
+
+  cut(): void {
+    this.#own.reset();
+    if (this.#preparing !== null) discard(this.#preparing);
+  }
+
+  async close(): Promise<void> {
+    this.#own.close();
+    await this.stop();
+  }
+
+  async #look(signal: AbortSignal): Promise<void> {
+    const duty = this.#duty;
+    if (duty === null) return;
+    const { migrationId, podId } = duty;
+    try {
+      if (duty.wayBack.includes(podId)) {
+        const keptBytes = await this.#own.use((db) => requireArmed(db, migrationId, podId));
+        this.#board.set({ keptBytes, problems: [] });
+        return;
+      }
+      await this.#own.use((db) => dropWayBack(db, duty, this.#options.clock, signal));
+      this.#board.set({ keptBytes: 0, problems: [] });
+      if (this.#duty === duty) void this.#watch.stop();
+    } catch (error) {
+      if (signal.aborted) return;
+      const problem = toCleaveError(error);
+      this.#options.log.warn({ code: problem.code, err: error }, problem.message);
+      this.#board.problem(problem);
+    }
+  }
+}

@@ -1,0 +1,219 @@
+/** Connections to PostgreSQL that stay warm, and PostgreSQL's errors as Cleave's. */
+import pg from "pg";
+import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import { type Endpoint, passwordOf } from "../config.ts";
+
+export type Database = pg.Client;
+
+const CONNECT_TIMEOUT_MS = 3_000;
+
+const NETWORK_ERRORS: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOENT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EPIPE",
+  "ETIMEDOUT",
+]);
+
+/** SQLSTATEs by meaning: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function codeOf(state: string | undefined, message: string): ErrorCode | null {
+  if (state === undefined)
+    return /timeout|terminated|not queryable|connection/i.test(message) ? "POSTGRES_UNREACHABLE" : null;
+  if (NETWORK_ERRORS.has(state)) return "POSTGRES_UNREACHABLE";
+  if (state.startsWith("28") || state === "42501") return "POSTGRES_AUTHENTICATION";
+  if (state === "53100") return "DISK_FULL";
+  // Too many connections, shutting down, starting up, connection lost, no such database.
+  if (state === "53300" || state.startsWith("57P") || state.startsWith("08") || state === "3D000")
+    return "POSTGRES_UNREACHABLE";
+  return null;
+}
+
+/** Gives anything thrown by a connection or a query its documented code; `where` names the server for people. */
+export function toPostgresError(error: unknown, where: string): CleaveError {
+  if (error instanceof CleaveError) return error;
+  const state = (error as { code?: unknown }).code;
+  const message = error instanceof Error ? error.message : String(error);
+  const code = codeOf(typeof state === "string" ? state : undefined, message);
+  if (code === null) return toCleaveError(error);
+  return new CleaveError(code, `${where}: ${message}`, { cause: error });
+}
+
+export function describeEndpoint(endpoint: Endpoint): string {
+  return `PostgreSQL at ${endpoint.host}:${endpoint.port}`;
+}
+
+export interface ConnectOptions {
+  /** Shown in pg_stat_activity. */
+  readonly applicationName: string;
+  /** A walsender's connection, for what the replication protocol alone answers. */
+  readonly replication?: boolean;
+  /** After this a query fails and the connection is given up: for servers that hang. Default: never. */
+  readonly queryTimeoutMs?: number;
+}
+
+/**
+ * Opens one connection.
+ * @throws CleaveError POSTGRES_UNREACHABLE or POSTGRES_AUTHENTICATION.
+ */
+export async function connect(endpoint: Endpoint, options: ConnectOptions): Promise<Database> {
+  const password = await passwordOf(endpoint);
+  const client = new pg.Client({
+    host: endpoint.host,
+    port: endpoint.port,
+    database: endpoint.database,
+    user: endpoint.user,
+    // An empty string keeps the driver from looking for ~/.pgpass or PGPASSWORD.
+    password: password ?? "",
+    application_name: options.applicationName,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    ...(options.queryTimeoutMs === undefined ? {} : { query_timeout: options.queryTimeoutMs }),
+    ...(options.replication ? { replication: "true" } : {}),
+  });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+  } catch (error) {
+    throw toPostgresError(error, describeEndpoint(endpoint));
+  }
+  return client;
+}
+
+/** Ends a connection without waiting for the server, which may hang. */
+export function discard(client: Database): void {
+  const stream = (client as unknown as { connection?: { stream?: { destroy(): void } } }).connection?.stream;
+  client.end().catch(() => undefined);
+  stream?.destroy();
+}
+
+/** How long an aborted task may take to leave by itself, for a server that hangs never answers. */
+const LEAVE_WITHIN_MS = 2_000;
+
+/** Runs `work`, and cuts its connections when it has not ended some time after the signal. */
+export async function cutWhenAborted<T>(
+  signal: AbortSignal,
+  cut: () => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(cut, LEAVE_WITHIN_MS);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await work();
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * A connection that is opened when first used and again after it broke, so that nothing on the path of the
+ * read-only window has to connect. `onConnect` runs on every new connection before it is used.
+ */
+export class WarmConnection {
+  readonly #endpoint: Endpoint;
+  readonly #options: ConnectOptions;
+  readonly #onConnect: (client: Database) => Promise<void>;
+  #client: Promise<Database> | null = null;
+  #current: Database | null = null;
+  #turn: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(
+    endpoint: Endpoint,
+    options: ConnectOptions,
+    onConnect: (client: Database) => Promise<void> = async () => undefined,
+  ) {
+    this.#endpoint = endpoint;
+    this.#options = options;
+    this.#onConnect = onConnect;
+  }
+
+  get where(): string {
+    return describeEndpoint(this.#endpoint);
+  }
+
+  /** The open connection. @throws CleaveError POSTGRES_UNREACHABLE or POSTGRES_AUTHENTICATION. */
+  get(): Promise<Database> {
+    if (this.#closed) return Promise.reject(new CleaveError("POSTGRES_UNREACHABLE", `${this.where}: closed`));
+    this.#client ??= this.#open();
+    return this.#client;
+  }
+
+  /**
+   * Runs `work` on the connection, alone: it may open a transaction. Must not be nested. A failure that could have
+   * broken the connection makes the next use connect again.
+   */
+  use<T>(work: (client: Database) => Promise<T>): Promise<T> {
+    const result = this.#turn.then(() => this.#useNow(work));
+    this.#turn = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  async #useNow<T>(work: (client: Database) => Promise<T>): Promise<T> {
+    const client = await this.get();
+    try {
+      return await work(client);
+    } catch (error) {
+      const known = toPostgresError(error, this.where);
+      if (known.code === "POSTGRES_UNREACHABLE") this.#forget(client);
+      throw known;
+    }
+  }
+
+  async query<Row extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[] = [],
+  ): Promise<readonly Row[]> {
+    return this.use(async (client) => (await client.query<Row>(text, [...values])).rows);
+  }
+
+  /** Gives up the present connection; the next use opens another. */
+  reset(): void {
+    const opening = this.#client;
+    this.#client = null;
+    opening?.then(discard, () => undefined);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.reset();
+  }
+
+  async #open(): Promise<Database> {
+    try {
+      const client = await connect(this.#endpoint, this.#options);
+      const lost = () => this.#forget(client);
+      client.on("error", lost);
+      client.on("end", lost);
+      this.#current = client;
+      try {
+        await this.#onConnect(client);
+      } catch (error) {
+        this.#forget(client);
+        throw toPostgresError(error, this.where);
+      }
+      return client;
+    } catch (error) {
+      this.#client = null;
+      throw error;
+    }
+  }
+
+  #forget(client: Database): void {
+    if (this.#current === client) {
+      this.#current = null;
+      this.#client = null;
+    }
+    discard(client);
+  }
+}

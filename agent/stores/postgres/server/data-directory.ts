@@ -1,0 +1,90 @@
+/** A target's data directory as files: empty or not, ours or not, emptied. */
+import { chmod, mkdir, open, readdir, rename, rm, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import { syncFolder } from "../../file-fence/durable-files.ts";
+import type { CopyRecord } from "../split/copy-record.ts";
+import { giveTo, type SystemUser } from "./run-as.ts";
+import { readTextOrNull } from "./server.ts";
+
+/** Holds the record's token once the copy is complete. */
+const ORIGIN_FILE = "cleave.origin";
+
+function fileError(error: unknown, path: string): CleaveError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === "ENOSPC" || code === "EDQUOT") return new CleaveError("DISK_FULL", `${path}: ${message}`);
+  return new CleaveError("FILE_PERMISSION", `${path}: ${message}`, { cause: error });
+}
+
+/** Names in it; null when it does not exist. @throws CleaveError FILE_PERMISSION. */
+export async function contentOf(path: string): Promise<string[] | null> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw fileError(error, path);
+  }
+}
+
+/** Makes it exist, empty, owned by the server's user and closed to others, as PostgreSQL demands. */
+export async function prepareDirectory(path: string, runAs: SystemUser | null): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await giveTo(runAs, path);
+    await chmod(path, 0o700);
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+/** Removes what is in it and keeps the directory itself, which may be a mount point. */
+export async function emptyDirectory(path: string): Promise<void> {
+  try {
+    for (const name of (await contentOf(path)) ?? [])
+      await rm(join(path, name), { recursive: true, force: true });
+  } catch (error) {
+    throw error instanceof CleaveError ? error : fileError(error, path);
+  }
+}
+
+/** Replaces a small file: synced, readable by the server's user alone. */
+export async function writeOwnedFile(path: string, content: string, runAs: SystemUser | null): Promise<void> {
+  const temporary = `${path}.cleave-new`;
+  try {
+    const file = await open(temporary, "w", 0o600);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await giveTo(runAs, temporary);
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+export async function writeOrigin(record: CopyRecord, runAs: SystemUser | null): Promise<void> {
+  await writeOwnedFile(join(record.dataDirectory, ORIGIN_FILE), `${record.token}\n`, runAs);
+}
+
+/** Whether everything in the directory was put there for that record's migration. */
+export async function isOurs(record: CopyRecord): Promise<boolean> {
+  if (record.state === "copying") return true;
+  return (await readTextOrNull(join(record.dataDirectory, ORIGIN_FILE)))?.trim() === record.token;
+}
+
+/** Bytes that an unprivileged process may still write on the file system of a path, or of its nearest existing parent. */
+export async function freeBytes(path: string): Promise<number> {
+  for (let at = path; ; at = dirname(at)) {
+    try {
+      const { bavail, bsize } = await statfs(at);
+      return bavail * bsize;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || at === dirname(at))
+        throw fileError(error, at);
+    }
+  }
+}

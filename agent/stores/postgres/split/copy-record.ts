@@ -1,0 +1,64 @@
+/**
+ * The agent's own record of what it copied for a migration: the only proof on which anything in a data directory is
+ * ever removed.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import writeFileAtomic from "write-file-atomic";
+import { z } from "zod";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import { MigrationId } from "../../../../protocol/ids.ts";
+import { readTextOrNull } from "../server/server.ts";
+
+export const CopyRecord = z.object({
+  version: z.literal(1),
+  migrationId: MigrationId,
+  dataDirectory: z.string(),
+  /** `copying`: the directory was empty when this was written, so all in it is ours. `copied`: it carries `token`. */
+  state: z.enum(["copying", "copied"]),
+  attempt: z.number().int().positive(),
+  token: z.string(),
+  /** Of the program that copies, so that a restarted agent finds and ends it. */
+  copier: z.object({ pid: z.number().int().positive(), startTime: z.string() }).nullable(),
+  /** Of the source, when the copy was complete. */
+  systemIdentifier: z.string().nullable(),
+});
+export type CopyRecord = z.infer<typeof CopyRecord>;
+
+export class CopyRecords {
+  readonly #folder: string;
+  constructor(stateDirectory: string) {
+    this.#folder = join(stateDirectory, "postgres");
+  }
+
+  #path(migrationId: MigrationId): string {
+    return join(this.#folder, `${migrationId}.json`);
+  }
+
+  /** @throws CleaveError CONFIG_INVALID when it is damaged: then nothing is proven. */
+  async load(migrationId: MigrationId): Promise<CopyRecord | null> {
+    const path = this.#path(migrationId);
+    const text = await readTextOrNull(path);
+    if (text === null) return null;
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      value = null;
+    }
+    const parsed = CopyRecord.safeParse(value);
+    if (!parsed.success)
+      throw new CleaveError("CONFIG_INVALID", `${path} is damaged: ${z.prettifyError(parsed.error)}`);
+    return parsed.data;
+  }
+
+  /** Durable when it resolves. */
+  async save(record: CopyRecord): Promise<void> {
+    await mkdir(this.#folder, { recursive: true });
+    await writeFileAtomic(this.#path(record.migrationId), `${JSON.stringify(record)}\n`, { fsync: true });
+  }
+
+  async remove(migrationId: MigrationId): Promise<void> {
+    await rm(this.#path(migrationId), { force: true });
+  }
+}

@@ -1,0 +1,88 @@
+/** A target's own server: kept running, and its warm connections. */
+import { join } from "node:path";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { PostgresStoreOptions } from "../context.ts";
+import type { Binaries } from "../server/binaries.ts";
+import { WarmConnection } from "../server/connection.ts";
+import { isOurs } from "../server/data-directory.ts";
+import type { SystemUser } from "../server/run-as.ts";
+import { runningServer, startServer } from "../server/server.ts";
+import type { CopyRecord } from "./copy-record.ts";
+import { commandLineSettings } from "./standby.ts";
+
+const HANGS_AFTER_MS = 2_000;
+
+export class StandbyServer {
+  readonly #options: PostgresStoreOptions;
+  readonly #binaries: Binaries;
+  readonly #runAs: SystemUser | null;
+  /** For what has to be quick: nothing slow is ever queued on it. */
+  readonly fast: WarmConnection;
+  /** For looking at it from time to time. */
+  readonly watch: WarmConnection;
+
+  #systemIdentifier: string | null = null;
+
+  constructor(options: PostgresStoreOptions, binaries: Binaries, runAs: SystemUser | null) {
+    this.#options = options;
+    this.#binaries = binaries;
+    this.#runAs = runAs;
+    const { config, podId } = options;
+    this.fast = new WarmConnection(config, { applicationName: "cleave" }, async (client) => {
+      // Whatever the source's administrators set: what Cleave commits here is durable.
+      const { rows } = await client.query<{ name: string; system: string }>(
+        "SELECT set_config('synchronous_commit', 'on', false), current_setting('cluster_name') AS name, (SELECT system_identifier::text FROM pg_control_system()) AS system",
+      );
+      if (rows[0]?.name !== podId)
+        throw new CleaveError(
+          "POSTGRES_IDENTITY",
+          `the server on ${config.host}:${config.port} is ${rows[0]?.name || "nameless"}, not ${podId}`,
+        );
+      this.#systemIdentifier = rows[0].system;
+    });
+    this.watch = new WarmConnection(config, {
+      applicationName: "cleave-watch",
+      queryTimeoutMs: HANGS_AFTER_MS,
+    });
+  }
+
+  /** Of the server that `fast` is connected to; it never changes while a server runs. */
+  get systemIdentifier(): string | null {
+    return this.#systemIdentifier;
+  }
+
+  get logFile(): string {
+    return this.#options.config.logFile ?? join(this.#options.stateDirectory, "postgres", "postgres.log");
+  }
+
+  async isRunning(): Promise<boolean> {
+    return (await runningServer(this.#options.config.dataDirectory)) !== null;
+  }
+
+  /**
+   * Starts it unless it runs.
+   * @throws CleaveError in the server's own words; POSTGRES_LINEAGE when the directory is not that record's complete
+   * copy, for a half-made one would start as a primary.
+   */
+  async ensureRunning(record: CopyRecord, signal: AbortSignal): Promise<void> {
+    if (record.state !== "copied" || !(await isOurs(record)))
+      throw new CleaveError(
+        "POSTGRES_LINEAGE",
+        `${record.dataDirectory} is not the complete copy that this agent made, so no server is started on it`,
+      );
+    const { config, podId } = this.#options;
+    await startServer({
+      binaries: this.#binaries,
+      dataDirectory: config.dataDirectory,
+      settings: commandLineSettings(config, podId),
+      logFile: this.logFile,
+      runAs: this.#runAs,
+      signal,
+    });
+  }
+
+  close(): void {
+    this.fast.close();
+    this.watch.close();
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * What makes a copy of the source's data a standby under its own identity. All of it is in files that the source's
+ * data does not bring along, or on the command line.
+ */
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { CleaveError } from "../../../../protocol/errors.ts";
+import type { PodId } from "../../../../protocol/ids.ts";
+import { type PeerPostgres, type PostgresConfig, passwordOf } from "../config.ts";
+import { writeOwnedFile } from "../server/data-directory.ts";
+import type { SystemUser } from "../server/run-as.ts";
+import { readTextOrNull } from "../server/server.ts";
+
+const BEGIN = "# Begin of Cleave's settings; replaced as a whole.";
+const END = "# End of Cleave's settings.";
+const PASSFILE = "cleave.passfile";
+
+/** Lists of the source that a standby may not have smaller (hot standby refuses to start otherwise). */
+export const INHERITED_SETTINGS = [
+  "max_connections",
+  "max_worker_processes",
+  "max_wal_senders",
+  "max_prepared_transactions",
+  "max_locks_per_transaction",
+  "wal_level",
+] as const;
+
+export interface SourceFacts {
+  /** Values of INHERITED_SETTINGS on the source. */
+  readonly inherited: Readonly<Record<string, string>>;
+  /** The source's pg_hba.conf and pg_ident.conf, which need not be in its data directory. */
+  readonly hba: string;
+  readonly ident: string;
+}
+
+/** One value in a configuration file. @throws CleaveError CONFIG_INVALID for control characters. */
+export function quoteSetting(value: string): string {
+  if (/[\u0000-\u001f]/.test(value))
+    throw new CleaveError("CONFIG_INVALID", "a PostgreSQL setting has a control character");
+  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+/** libpq's connection string: https://www.postgresql.org/docs/current/libpq-connect.html */
+export function connectionString(parts: Readonly<Record<string, string>>): string {
+  return Object.entries(parts)
+    .map(([key, value]) => `${key}='${value.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`)
+    .join(" ");
+}
+
+/** One field of a password file: https://www.postgresql.org/docs/current/libpq-pgpass.html */
+function passfileField(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll(":", "\\:");
+}
+
+/** Settings on the command line of every start: what this server is, whatever its files say. */
+export function commandLineSettings(config: PostgresConfig, podId: PodId): Record<string, string> {
+  return {
+    listen_addresses: config.host,
+    // A socket folder of the source's machine need not exist here.
+    unix_socket_directories: "",
+    hot_standby: "on",
+    ...config.serverOptions,
+    port: String(config.port),
+    cluster_name: podId,
+  };
+}
+
+/** Settings of the source that would be wrong on any other server. */
+const NEUTRALISED: Readonly<Record<string, string>> = {
+  // Waiting for the source's synchronous standbys would never end.
+  synchronous_standby_names: "",
+  // Two servers must not archive into one place.
+  archive_mode: "off",
+  restore_command: "",
+  archive_cleanup_command: "",
+  recovery_end_command: "",
+};
+
+const FOLLOWING: Readonly<Record<string, string>> = {
+  hot_standby_feedback: "off",
+  wal_receiver_status_interval: "1s",
+  wal_receiver_timeout: "10s",
+  // Also the longest that a promotion can wait after the connection to the source was lost.
+  wal_retrieve_retry_interval: "100ms",
+  // Nobody but the agent reads here before the promotion; replay goes first.
+  max_standby_streaming_delay: "10ms",
+  max_standby_archive_delay: "10ms",
+  recovery_target_timeline: "latest",
+};
+
+function block(settings: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(settings).map(([name, value]) => `${name} = ${quoteSetting(value)}`);
+  return [BEGIN, ...lines, END, ""].join("\n");
+}
+
+/** `text` without any block of Cleave's, also one that came with the source's data. */
+export function withoutBlock(text: string): string {
+  const kept: string[] = [];
+  let inside = false;
+  for (const line of text.split("\n")) {
+    if (line === BEGIN) inside = true;
+    if (!inside) kept.push(line);
+    if (line === END) inside = false;
+  }
+  return kept.join("\n").trimEnd();
+}
+
+async function writeSettings(
+  config: PostgresConfig,
+  settings: Readonly<Record<string, string>>,
+  runAs: SystemUser | null,
+): Promise<void> {
+  // Read last of all files, so it wins over what the source's administrators set.
+  const path = join(config.dataDirectory, "postgresql.auto.conf");
+  const before = withoutBlock((await readTextOrNull(path)) ?? "");
+  await writeOwnedFile(path, `${before}\n${block(settings)}`, runAs);
+}
+
+function ownSettings(
+  config: PostgresConfig,
+  podId: PodId,
+  facts: SourceFacts | null,
+): Record<string, string> {
+  return {
+    ...facts?.inherited,
+    ...NEUTRALISED,
+    // An empty value is no way to have none.
+    external_pid_file: join(config.dataDirectory, "external.pid"),
+    hba_file: join(config.dataDirectory, "pg_hba.conf"),
+    ident_file: join(config.dataDirectory, "pg_ident.conf"),
+    // Also here, so that the server is itself when an administrator or a service manager starts it.
+    ...commandLineSettings(config, podId),
+  };
+}
+
+/** Turns a fresh copy into a standby. Everything is synced when it resolves; nothing was started. */
+export async function configureStandby(options: {
+  readonly config: PostgresConfig;
+  readonly podId: PodId;
+  readonly source: PeerPostgres;
+  readonly slot: string;
+  readonly facts: SourceFacts;
+  readonly runAs: SystemUser | null;
+}): Promise<void> {
+  const { config, podId, source, slot, facts, runAs } = options;
+  const at = (name: string) => join(config.dataDirectory, name);
+  const password = await passwordOf(source);
+  if (password !== undefined) {
+    const fields = [source.host, String(source.port), "*", source.user, password].map(passfileField);
+    await writeOwnedFile(at(PASSFILE), `${fields.join(":")}\n`, runAs);
+  }
+  await writeOwnedFile(at("pg_hba.conf"), facts.hba, runAs);
+  await writeOwnedFile(at("pg_ident.conf"), facts.ident, runAs);
+  if ((await readTextOrNull(at("postgresql.conf"))) === null)
+    await writeOwnedFile(at("postgresql.conf"), "", runAs);
+  const primary = connectionString({
+    host: source.host,
+    port: String(source.port),
+    user: source.user,
+    application_name: podId,
+    ...(password === undefined ? {} : { passfile: at(PASSFILE) }),
+  });
+  await writeSettings(
+    config,
+    {
+      ...ownSettings(config, podId, facts),
+      ...FOLLOWING,
+      primary_conninfo: primary,
+      primary_slot_name: slot,
+    },
+    runAs,
+  );
+  // Last: without it the copy would start as a second primary of the same history.
+  await writeOwnedFile(at("standby.signal"), "", runAs);
+}
+
+/** Once promoted: nothing of the source is left in the settings; effective at the next reload. Idempotent. */
+export async function forgetSource(
+  config: PostgresConfig,
+  podId: PodId,
+  runAs: SystemUser | null,
+): Promise<void> {
+  const path = join(config.dataDirectory, "postgresql.auto.conf");
+  const text = await readFile(path, "utf8").catch(() => "");
+  if (/primary_conninfo = '[^'\n]/.test(text)) {
+    const inherited = Object.fromEntries(
+      INHERITED_SETTINGS.flatMap((name) => {
+        const value = new RegExp(`^${name} = '([^'\\n]*)'$`, "m").exec(text)?.[1];
+        return value === undefined ? [] : [[name, value]];
+      }),
+    );
+    const own = ownSettings(config, podId, { inherited, hba: "", ident: "" });
+    // Said in so many words, for ALTER SYSTEM rewrites the file without the comments that mark Cleave's block.
+    await writeSettings(config, { ...own, primary_conninfo: "", primary_slot_name: "" }, runAs);
+  }
+  await rm(join(config.dataDirectory, PASSFILE), { force: true });
+}

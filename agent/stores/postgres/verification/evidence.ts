@@ -1,0 +1,22 @@
+/** What source and target of a move say of the fence: equal exactly when they hold the same. */
+import type { Evidence } from "../../../../protocol/evidence.ts";
+import type { Moving } from "../replication/moved-tables.ts";
+import type { Database } from "../server/connection.ts";
+import { digestOfTouched, type TouchedRow } from "./rows.ts";
+
+/**
+ * The marker's token says that the target applied everything; its snapshot, that everything up to there was compared;
+ * and the digest is of what was touched since.
+ */
+export async function moveEvidence(
+  db: Database,
+  moving: Moving,
+  marker: { readonly token: string; readonly verified: string | null },
+  touched: readonly TouchedRow[],
+): Promise<Pick<Evidence, "digest" | "details">> {
+  const { rows, digest } = await digestOfTouched(db, moving, touched);
+  return {
+    digest: `${marker.token}/${marker.verified ?? "never compared"}/${rows}/${digest}`,
+    details: { comparedAtTheFence: rows },
+  };
+}

@@ -1,0 +1,80 @@
+/**
+ * Which rows changed since they were last compared. Writers note them on the source (guard-functions.ts), in their own
+ * transactions, independently of the change stream that copies them; so a change that the stream loses is found.
+ *
+ * How far the comparison came is a snapshot of the source and no position: a transaction may note a row early and
+ * commit late, and a snapshot says of each whether it was there.
+ */
+import type { MigrationId } from "../../../../protocol/ids.ts";
+import { lockKeys } from "../fence/names.ts";
+import { quoteLiteral } from "../fence/queryable.ts";
+import type { Database } from "../server/connection.ts";
+import type { TouchedRow } from "./rows.ts";
+
+export interface Touched {
+  /** Has every row of `rows`, and nothing that came later. */
+  readonly snapshot: string;
+  readonly rows: readonly TouchedRow[];
+}
+
+/** The rows noted since the snapshot `since`; all of them when that is null. */
+export async function readTouched(
+  source: Database,
+  migrationId: MigrationId,
+  since: string | null,
+): Promise<Touched> {
+  const { rows } = await source.query<{ snapshot: string; table: string | null; key: string[] | null }>(
+    `SELECT present.snapshot, noted."table", noted.key
+       FROM (SELECT pg_catalog.pg_current_snapshot()::text AS snapshot) AS present
+       LEFT JOIN (SELECT DISTINCT touched."table", touched.key FROM cleave.touched
+                   WHERE touched.migration_id = $1
+                     AND ($2::text IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(touched.xid, $2::text::pg_catalog.pg_snapshot))) AS noted ON true`,
+    [migrationId, since],
+  );
+  return {
+    snapshot: rows[0]?.snapshot ?? "",
+    rows: rows.flatMap(({ table, key }) => (table === null || key === null ? [] : [{ table, key }])),
+  };
+}
+
+/** The source's present snapshot. */
+export async function snapshotOf(source: Database): Promise<string> {
+  const { rows } = await source.query<{ snapshot: string }>(
+    "SELECT pg_catalog.pg_current_snapshot()::text AS snapshot",
+  );
+  return rows[0]?.snapshot ?? "";
+}
+
+/**
+ * Remembers on the source that everything up to `snapshot` is equal, as any writer would: while a fence is up or waits
+ * for writers, nothing is remembered, so that both Pods compare the same rows under it.
+ * @returns whether it was.
+ */
+export async function saveVerified(
+  source: Database,
+  migrationId: MigrationId,
+  snapshot: string,
+): Promise<boolean> {
+  const migration = quoteLiteral(migrationId);
+  const results = (await source.query(`
+DO LANGUAGE plpgsql ${quoteLiteral(`BEGIN
+  IF pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys(migration)}) THEN
+    INSERT INTO cleave.verified AS known (migration_id, snapshot)
+      SELECT DISTINCT share.migration_id, ${quoteLiteral(snapshot)} FROM cleave.share WHERE share.migration_id = ${migration}
+        AND (share.phase = 'source' OR (share.phase = 'opened' AND share.back AND share.target_pod_id = pg_catalog.current_setting('cluster_name')))
+      ON CONFLICT (migration_id) DO UPDATE SET snapshot = EXCLUDED.snapshot;
+  END IF;
+END`)};
+SELECT FROM cleave.verified WHERE migration_id = ${migration} AND snapshot = ${quoteLiteral(snapshot)}`)) as unknown as {
+    rowCount: number;
+  }[];
+  return results.at(-1)?.rowCount === 1;
+}
+
+/** Forgets what was noted before a snapshot that is remembered as equal. */
+export async function pruneTouched(source: Database, migrationId: MigrationId, saved: string): Promise<void> {
+  await source.query(
+    "DELETE FROM cleave.touched WHERE migration_id = $1 AND pg_catalog.pg_visible_in_snapshot(xid, $2::text::pg_catalog.pg_snapshot)",
+    [migrationId, saved],
+  );
+}

@@ -1,0 +1,223 @@
+/**
+ * Compares a move's target with its source all the time: every row once before it says that they are equal, and again
+ * and again after that; and between, soon, each row that a writer touched. So at the fence only those of the last moment
+ * are left (`readTouched`, `digestOfTouched`).
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { OwnProblem } from "../../../../protocol/evidence.ts";
+import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { Logger } from "../../../../protocol/ports/logger.ts";
+import type { Endpoint } from "../config.ts";
+import type { Schema } from "../inventory/schema.ts";
+import type { Moving } from "../replication/moved-tables.ts";
+import { settingsSql } from "../replication/session.ts";
+import { connect, type Database, discard } from "../server/connection.ts";
+import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
+import type { RowKey } from "./keys.ts";
+import { ensureReferences } from "./references.ts";
+import { byTable, HASHING } from "./rows.ts";
+import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
+
+/** Between one look at touched rows and the next: the rows of so long are left for the fence. */
+const LOOK_EVERY_MS = 50;
+const RETRY_MS = 500;
+/** A full pass begins again after this, or after nine times what the last one took. */
+const PASS_EVERY_MS = 30_000;
+const PASS_SHARE = 9;
+const PRUNE_EVERY_MS = 5_000;
+const NAMED = 20;
+
+export interface VerifierOptions {
+  readonly migrationId: MigrationId;
+  readonly source: Endpoint;
+  readonly target: Endpoint;
+  readonly moving: Moving;
+  /** The target's. */
+  readonly schema: Schema;
+  /** Makes a connection to the target one of the apply role. */
+  readonly setup: string;
+  /** Resolves when everything up to a position of the source is durable on the target. */
+  readonly applied: (lsn: string, signal: AbortSignal) => Promise<void>;
+  /** Between one look at touched rows and the next: where no fence is to come, there is no hurry. */
+  readonly lookEveryMs?: number;
+  readonly log: Logger;
+  readonly onChange: () => void;
+}
+
+interface Connections {
+  readonly source: Database;
+  readonly target: Database;
+  readonly writer: Database;
+}
+
+export class Verifier {
+  readonly #options: VerifierOptions;
+  readonly #stopping = new AbortController();
+  readonly #differences = new Map<string, Difference>();
+  readonly #open = new Set<Database>();
+  #running: Promise<unknown> | null = null;
+  #passes = 0;
+  #problem: OwnProblem | null = null;
+  /** The snapshot up to which touched rows are compared; null before the first pass. */
+  #since: string | null = null;
+  #prunedAt = 0;
+
+  constructor(options: VerifierOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running ??= Promise.all([
+      this.#forever((sides) => this.#pass(sides)),
+      this.#forever((sides) => this.#look(sides)),
+    ]);
+  }
+
+  /** At once, whatever a statement under way has still to read: the read-only window may be waiting. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error("the comparison is stopped"));
+    for (const db of this.#open) discard(db);
+    await this.#running;
+  }
+
+  /** Under a fence nothing is remembered, and the processors have better to do. */
+  paused = false;
+
+  /** Every row was compared at least once, and none is known to differ. */
+  get verified(): boolean {
+    return this.#passes > 0 && this.#since !== null && this.#differences.size === 0;
+  }
+
+  problems(): OwnProblem[] {
+    const differences = [...this.#differences.values()]
+      .slice(0, NAMED)
+      .map((difference): OwnProblem => ({ code: "MISMATCH", message: describe(difference).slice(0, 2_000) }));
+    return this.#problem === null ? differences : [this.#problem, ...differences];
+  }
+
+  async #forever(work: (sides: Sides & Connections) => Promise<number>): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      let made: Connections | null = null;
+      try {
+        made = await this.#connect();
+        for (const db of Object.values(made) as Database[]) this.#open.add(db);
+        signal.throwIfAborted();
+        const { applied, moving } = this.#options;
+        const sides = { ...made, moving, signal, applied: (lsn: string) => applied(lsn, signal) };
+        for (;;) {
+          const pauseMs = await work(sides);
+          this.#tell(null);
+          await sleep(pauseMs, undefined, { signal });
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        const known = toCleaveError(error);
+        this.#tell({ code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
+        await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
+      } finally {
+        for (const db of Object.values(made ?? {}) as Database[]) {
+          this.#open.delete(db);
+          discard(db);
+        }
+      }
+    }
+  }
+
+  #tell(problem: OwnProblem | null): void {
+    if (this.#problem?.message === problem?.message) return;
+    this.#problem = problem;
+    this.#options.onChange();
+  }
+
+  async #connect(): Promise<Connections> {
+    const { source, target, setup } = this.#options;
+    const opened: Database[] = [];
+    try {
+      for (const endpoint of [source, target, target]) {
+        const db = await connect(endpoint, { applicationName: "cleave-verify" });
+        opened.push(db);
+        await db.query(settingsSql(HASHING));
+      }
+      const [first, second, writer] = opened as [Database, Database, Database];
+      await writer.query(setup);
+      return { source: first, target: second, writer };
+    } catch (error) {
+      for (const db of opened) discard(db);
+      throw error;
+    }
+  }
+
+  /** Every row of every table. @returns the pause before the next pass. */
+  async #pass(sides: Sides & Connections): Promise<number> {
+    const startedAt = performance.now();
+    const snapshot = await snapshotOf(sides.source);
+    await ensureReferences({ ...sides, schema: this.#options.schema });
+    for (const table of sides.moving.tables) {
+      sides.signal.throwIfAborted();
+      const { rows } = await sides.target.query<{ rows: number }>(
+        "SELECT GREATEST(reltuples, 0)::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1::text::regclass",
+        [table.quoted],
+      );
+      const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
+      this.#replace(table.name, null, found);
+    }
+    // From here on what is touched is compared; everything before was by this pass.
+    this.#since ??= snapshot;
+    this.#passes += 1;
+    this.#options.onChange();
+    return Math.max(PASS_EVERY_MS, PASS_SHARE * (performance.now() - startedAt));
+  }
+
+  /** The rows that were touched since the last look. */
+  async #look(sides: Sides & Connections): Promise<number> {
+    const { migrationId, lookEveryMs = LOOK_EVERY_MS } = this.#options;
+    if (this.#since === null || this.paused) return lookEveryMs;
+    const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
+    for (const [name, keys] of byTable(rows)) {
+      const table = sides.moving.tables.find((one) => one.name === name);
+      if (table === undefined) continue;
+      this.#replace(name, keys, await compareRows(sides, table, keys));
+      await ensureReferences({ ...sides, schema: this.#options.schema }, { table, keys });
+    }
+    await this.#lookAgain(sides);
+    // A row that differs stays noted: it is compared at the fence too.
+    if (this.#differences.size > 0) return lookEveryMs;
+    if (await saveVerified(sides.source, migrationId, snapshot)) {
+      this.#since = snapshot;
+      await this.#prune(sides.source, snapshot);
+    }
+    return lookEveryMs;
+  }
+
+  /** What was repaired, or changed since, is no difference any more. */
+  async #lookAgain(sides: Sides): Promise<void> {
+    for (const [name, keys] of byTable([...this.#differences.values()])) {
+      const table = sides.moving.tables.find((one) => one.name === name);
+      if (table !== undefined) this.#replace(name, keys, await compareRows(sides, table, keys));
+    }
+  }
+
+  /** Of these keys (or all of the table) only `found` differ. */
+  #replace(table: string, keys: readonly RowKey[] | null, found: readonly Difference[]): void {
+    const idOf = (key: RowKey) => JSON.stringify([table, key]);
+    const before = [...this.#differences.keys()].join();
+    if (keys === null) {
+      for (const [id, difference] of this.#differences)
+        if (difference.table === table) this.#differences.delete(id);
+    } else for (const key of keys) this.#differences.delete(idOf(key));
+    for (const difference of found) this.#differences.set(idOf(difference.key), difference);
+    if ([...this.#differences.keys()].join() === before) return;
+    for (const difference of found.slice(0, NAMED))
+      this.#options.log.error({ difference }, describe(difference));
+    this.#options.onChange();
+  }
+
+  async #prune(source: Database, saved: string): Promise<void> {
+    const now = performance.now();
+    if (now - this.#prunedAt < PRUNE_EVERY_MS) return;
+    this.#prunedAt = now;
+    await pruneTouched(source, this.#options.migrationId, saved);
+  }
+}

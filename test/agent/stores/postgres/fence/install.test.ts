@@ -1,0 +1,319 @@
+/** The guard as a whole: installed, verified, copied to a Pod of another name, removed. */
+import { execFileSync } from "node:child_process";
+import { cp } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { afterEach, describe, expect, it } from "vitest";
+import { raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
+import {
+  installGuard,
+  removeGuard,
+  verifyGuard,
+} from "../../../../../agent/stores/postgres/fence/install.ts";
+import { releaseRoutes, setShares } from "../../../../../agent/stores/postgres/fence/staging.ts";
+import { Cluster } from "../../../../support/postgres/postgres.ts";
+import {
+  epoch,
+  guardAndStage,
+  lendFrom,
+  outcome,
+  POD_0,
+  POD_1,
+  POD_2,
+  RULES,
+  SPLIT,
+  startPod,
+  writer,
+} from "../../../../support/postgres/scratch.ts";
+
+const cleanups: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function pod(): Promise<{ cluster: Cluster; db: pg.Client }> {
+  const cluster = await startPod();
+  cleanups.push(() => cluster.remove());
+  const db = await cluster.connect();
+  cleanups.push(() => db.end());
+  return { cluster, db };
+}
+
+const INSTALL = { ownership: RULES, defaultPodId: POD_0, migrationId: SPLIT };
+
+/** Everything in the catalog that anybody could have made. */
+const TRACES = `
+SELECT 'schema ' || nspname AS what FROM pg_namespace UNION ALL
+SELECT 'relation ' || oid::regclass FROM pg_class WHERE relnamespace::regnamespace::text !~ '^pg_' UNION ALL
+SELECT 'function ' || oid::regprocedure FROM pg_proc WHERE oid > 16383 UNION ALL
+SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal UNION ALL
+SELECT 'event trigger ' || evtname FROM pg_event_trigger ORDER BY 1`;
+
+describe("installing", () => {
+  it("is whole, is idempotent, and removing leaves no trace", async () => {
+    const { cluster, db } = await pod();
+    const before = await cluster.query(TRACES);
+    expect(await verifyGuard(db, RULES)).toMatchObject([{ code: "POSTGRES_GUARD_MISSING" }]);
+    await installGuard(db, INSTALL);
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+    const triggers = "SELECT oid, xmin FROM pg_trigger ORDER BY oid";
+    const installed = await cluster.query(triggers);
+    await installGuard(db, INSTALL);
+    expect(await cluster.query(triggers)).toEqual(installed);
+    await guardAndStage(cluster);
+    await expect(releaseRoutes(db, SPLIT)).resolves.toEqual({ guardNeeded: false });
+    await removeGuard(db);
+    expect(await cluster.query(TRACES)).toEqual(before);
+    await removeGuard(db);
+  });
+
+  it("is removed with what a staging that was cut off commits after the abort", async () => {
+    const { cluster, db } = await pod();
+    await installGuard(db, INSTALL);
+    const cutOff = await cluster.connect();
+    cleanups.push(() => cutOff.end());
+    await cutOff.query("BEGIN");
+    await cutOff.query("INSERT INTO cleave.share VALUES ('split-1', 'pod-1', 'pod-0', NULL, 'source')");
+    await cutOff.query("INSERT INTO cleave.route VALUES ('moving', 'pod-0', 'split-1', 'pod-1')");
+    const released = releaseRoutes(db, SPLIT);
+    // Long enough for a release that does not wait to have looked.
+    await sleep(200);
+    await cutOff.query("COMMIT");
+    expect(await released).toEqual({ guardNeeded: false });
+    expect(await cluster.query("SELECT FROM cleave.route UNION ALL SELECT FROM cleave.share")).toEqual([]);
+  });
+
+  it("waits for a writer in flight without making others wait for long", async () => {
+    const { cluster, db } = await pod();
+    const inFlight = await writer(cluster);
+    const other = await writer(cluster);
+    cleanups.push(
+      () => inFlight.end(),
+      () => other.end(),
+    );
+    await inFlight.query("BEGIN; UPDATE issues SET title = 'a' WHERE id = 1");
+    let installed = false;
+    const installing = installGuard(db, INSTALL).then(() => {
+      installed = true;
+    });
+    let slowestMs = 0;
+    for (let write = 0; write < 60; write += 1) {
+      const startedAt = performance.now();
+      await other.query("UPDATE issues SET title = 'b' WHERE id = 2");
+      slowestMs = Math.max(slowestMs, performance.now() - startedAt);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect(installed).toBe(false);
+    // Had it queued behind the installation, it would have waited for the writer in flight: for ever.
+    expect(slowestMs).toBeLessThan(2_000);
+    await inFlight.query("COMMIT");
+    await installing;
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+  });
+
+  it.each([
+    [
+      "a disabled trigger",
+      `ALTER TABLE issues DISABLE TRIGGER "~cleave_guard"`,
+      /public\.issues: its row guard is disabled/,
+    ],
+    [
+      "a trigger that fires for some only",
+      `ALTER TABLE issues ENABLE TRIGGER "~cleave_guard"`,
+      /public\.issues: its row guard is disabled/,
+    ],
+    [
+      "a dropped trigger",
+      `DROP TRIGGER "~cleave_guard_truncate" ON builds_2_leaf`,
+      /public\.builds_2_leaf: its truncate guard is missing/,
+    ],
+    [
+      "a partition's disabled trigger",
+      `ALTER TABLE builds_1 DISABLE TRIGGER "~cleave_guard"`,
+      /public\.builds_1: its row guard is disabled/,
+    ],
+    [
+      "a replaced trigger",
+      `CREATE OR REPLACE TRIGGER "~cleave_guard" BEFORE INSERT ON issues FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`,
+      /public\.issues: its row guard is altered/,
+    ],
+    [
+      "an altered function",
+      "CREATE OR REPLACE FUNCTION cleave.admit(organization text, relation text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'",
+      /cleave\.admit was altered/,
+    ],
+    [
+      "a disabled event trigger",
+      "ALTER EVENT TRIGGER cleave_guard_ddl DISABLE",
+      /event trigger cleave_guard_ddl/,
+    ],
+  ])("is found out and repaired after %s", async (_, sql, message) => {
+    const { cluster, db } = await pod();
+    await installGuard(db, INSTALL);
+    await cluster.query(sql);
+    const findings = await verifyGuard(db, RULES);
+    expect(findings.map((finding) => finding.message).join("\n")).toMatch(message);
+    expect(new Set(findings.map((finding) => finding.code))).toEqual(new Set(["POSTGRES_GUARD_MISSING"]));
+    await installGuard(db, INSTALL);
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+  });
+
+  it("covers partitions that are made or attached later", async () => {
+    const { cluster, db } = await pod();
+    await guardAndStage(cluster);
+    await cluster.query("CREATE TABLE builds_3 PARTITION OF builds FOR VALUES IN (3)");
+    await cluster.query(
+      "CREATE TABLE builds_4 (LIKE builds); ALTER TABLE builds ATTACH PARTITION builds_4 FOR VALUES IN (4)",
+    );
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+    await raiseFence(db, lendFrom(cluster), {
+      migrationId: SPLIT,
+      epoch: epoch(1),
+      targetPodIds: [POD_1, POD_2],
+      graceMs: 100,
+    });
+    for (const sql of [
+      "INSERT INTO builds VALUES (9, 3, 1)",
+      "INSERT INTO builds_4 VALUES (9, 4, 1)",
+      "TRUNCATE builds_3 CASCADE",
+      "TRUNCATE builds_4 CASCADE",
+    ])
+      expect([sql, await outcome(cluster.query(sql))]).toEqual([sql, "CL503"]);
+  });
+
+  it("is refused when it would serve another default Pod", async () => {
+    const { db } = await pod();
+    await installGuard(db, INSTALL);
+    await expect(installGuard(db, { ...INSTALL, defaultPodId: POD_1 })).rejects.toMatchObject({
+      code: "POSTGRES_IDENTITY",
+    });
+  });
+
+  it("is refused in a schema of somebody else's", async () => {
+    const { cluster, db } = await pod();
+    await cluster.query("CREATE SCHEMA cleave AUTHORIZATION app");
+    await expect(installGuard(db, INSTALL)).rejects.toMatchObject({ code: "POSTGRES_UNFENCEABLE" });
+  });
+});
+
+const WRITES = {
+  moving: "UPDATE issues SET title = 'moving' WHERE id = 1",
+  second: "UPDATE issues SET title = 'second' WHERE id = 3",
+  neighbour: "UPDATE issues SET title = 'neighbour' WHERE id = 2",
+  truncate: "TRUNCATE comments",
+  clusterWide: "UPDATE users SET name = 'x'",
+  shared: "INSERT INTO lfs_objects VALUES (gen_random_uuid()::text, 1)",
+  ddl: "CREATE TABLE more ()",
+} as const;
+
+async function results(cluster: Cluster): Promise<Record<keyof typeof WRITES, string>> {
+  const found: Record<string, string> = {};
+  for (const [name, sql] of Object.entries(WRITES)) found[name] = await outcome(cluster.query(sql));
+  await cluster.query("DROP TABLE IF EXISTS more").catch(() => undefined);
+  return found as Record<keyof typeof WRITES, string>;
+}
+
+/** The same data under another name, beside the original: what a promoted replica is. */
+async function clone(source: Cluster, podId: string): Promise<Cluster> {
+  const copy = await Cluster.start({ podId });
+  cleanups.push(() => copy.remove());
+  await copy.stop();
+  await source.stop();
+  await cp(source.dataDirectory, copy.dataDirectory, {
+    recursive: true,
+    force: true,
+    preserveTimestamps: true,
+  });
+  execFileSync("/bin/sh", [
+    "-c",
+    'chown -R --reference="$1" "$2" 2>/dev/null || true',
+    "sh",
+    source.dataDirectory,
+    copy.dataDirectory,
+  ]);
+  await source.resume();
+  await copy.resume();
+  return copy;
+}
+
+describe("a copy of the Pod", () => {
+  it("under a target's name refuses everything until its share is opened, and then serves that alone", async () => {
+    const { cluster, db } = await pod();
+    await guardAndStage(cluster);
+    await raiseFence(db, lendFrom(cluster), {
+      migrationId: SPLIT,
+      epoch: epoch(1),
+      targetPodIds: [POD_1, POD_2],
+      graceMs: 100,
+    });
+    await db.end();
+    const copy = await clone(cluster, POD_1);
+    expect(await results(copy)).toEqual({
+      moving: "CL421 pod-0",
+      second: "CL421 pod-0",
+      neighbour: "CL421 pod-0",
+      truncate: "CL421 pod-0",
+      clusterWide: "CL421 pod-0",
+      shared: "CL503",
+      ddl: "CL503",
+    });
+    const there = await copy.connect();
+    cleanups.push(() => there.end());
+    await setShares(there, SPLIT, { [POD_1]: "transferred", [POD_2]: "transferred" }, epoch(1));
+    expect(await results(copy)).toMatchObject({
+      moving: "CL503",
+      second: "CL421 pod-2",
+      neighbour: "CL421 pod-0",
+      shared: "CL503",
+      ddl: "CL503",
+    });
+    await setShares(there, SPLIT, { [POD_1]: "opened", [POD_2]: "transferred" }, epoch(1));
+    const open = {
+      moving: "ok",
+      second: "CL421 pod-2",
+      neighbour: "CL421 pod-0",
+      truncate: "CL421 pod-0",
+      clusterWide: "CL421 pod-0",
+      shared: "ok",
+      ddl: "ok",
+    };
+    expect(await results(copy)).toEqual(open);
+    await setShares(there, SPLIT, { [POD_2]: "opened" }, epoch(1));
+    expect(await releaseRoutes(there, SPLIT)).toEqual({ guardNeeded: true });
+    expect(await results(copy)).toEqual(open);
+
+    const here = await cluster.connect();
+    cleanups.push(() => here.end());
+    await setShares(here, SPLIT, { [POD_1]: "opened", [POD_2]: "source" }, epoch(1));
+    const source = {
+      moving: "CL421 pod-1",
+      second: "ok",
+      neighbour: "ok",
+      truncate: "CL421 pod-1",
+      clusterWide: "ok",
+      shared: "ok",
+      ddl: "ok",
+    };
+    expect(await results(cluster)).toEqual(source);
+    expect(await releaseRoutes(here, SPLIT)).toEqual({ guardNeeded: true });
+    expect(await results(cluster)).toEqual(source);
+    await expect(removeGuard(here)).rejects.toMatchObject({ code: "COMMAND_NOT_POSSIBLE" });
+  });
+
+  it.each(["", "stranger"])("named %j refuses everything, with its reason", async (podId) => {
+    const { cluster, db } = await pod();
+    await guardAndStage(cluster);
+    await db.end();
+    await cluster.stop();
+    const copy = await renamed(cluster, podId);
+    expect(new Set(Object.values(await results(copy)))).toEqual(new Set(["CL503"]));
+    await expect(copy.query(WRITES.neighbour)).rejects.toMatchObject({ message: /^POD_IDENTITY_UNKNOWN/ });
+  });
+});
+
+/** Starts the same data directory under another name. */
+async function renamed(cluster: Cluster, podId: string): Promise<Cluster> {
+  (cluster as unknown as { podId: string }).podId = podId;
+  await cluster.resume();
+  return cluster;
+}
