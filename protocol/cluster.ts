@@ -109,11 +109,11 @@ export function rollbacksOf(state: ClusterState, migrationId: MigrationId): Migr
  * Targets whose changes flow back to the source: prepared while the migration is made, armed before a target opens, kept
  * up until the retention is over.
  */
-export function wayBackOf({ lifecycle, context, settings }: Migration): PodId[] {
+export function reverseReplicationOf({ lifecycle, context, settings }: Migration): PodId[] {
   const over = lifecycle === "cleaning" || isOver(lifecycle);
-  if (over || settings.retention.wayBack === "none") return [];
+  if (over || settings.retention.reverseReplication === "none") return [];
   return context.targetPodIds.filter(
-    (podId) => context.shares[podId] !== "revoked" && context.wayBackGivenUp[podId] === undefined,
+    (podId) => context.shares[podId] !== "revoked" && context.reverseReplicationGivenUp[podId] === undefined,
   );
 }
 

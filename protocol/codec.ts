@@ -11,6 +11,7 @@ import {
   RecordEnvelope,
 } from "./events.ts";
 import { Report } from "./messages.ts";
+import { renamedEvent, renamedReport } from "./renamed.ts";
 
 /** Below the default payload limit of NATS (1 MiB). Larger content goes into a blob. */
 export const MAX_MESSAGE_BYTES = 512 * 1024;
@@ -58,7 +59,8 @@ function encodeBounded(value: unknown, what: string): Uint8Array {
 }
 
 export function isKnownEvent(event: { type: string; v: number }): boolean {
-  return Object.hasOwn(EVENT_SCHEMAS, event.type) && event.v === 1;
+  if (!Object.hasOwn(EVENT_SCHEMAS, event.type)) return false;
+  return event.v === EVENT_SCHEMAS[event.type as EventType].shape.v.value;
 }
 
 /** @throws CleaveError MESSAGE_MALFORMED or MESSAGE_OVERSIZED: a record that could not be read back is never written. */
@@ -76,15 +78,17 @@ export function decodeRecord(bytes: Uint8Array): ReadRecord {
     throw new CleaveError("MESSAGE_VERSION_UNKNOWN", `log record of version ${version}`);
   }
   const envelope = parse(RecordEnvelope, value, "log record");
-  const events = envelope.events.map((event) =>
-    isKnownEvent(event)
-      ? parse<ClusterEvent>(
-          EVENT_SCHEMAS[event.type as EventType] as z.ZodType<ClusterEvent>,
-          event,
-          event.type,
-        )
-      : ({ type: "Unknown", event } as const),
-  );
+  const events = envelope.events
+    .map(renamedEvent)
+    .map((event) =>
+      isKnownEvent(event)
+        ? parse<ClusterEvent>(
+            EVENT_SCHEMAS[event.type as EventType] as z.ZodType<ClusterEvent>,
+            event,
+            event.type,
+          )
+        : ({ type: "Unknown", event } as const),
+    );
   return { at: envelope.at, by: envelope.by, events };
 }
 
@@ -96,7 +100,7 @@ export function encodeReport(report: Report): Uint8Array {
 export function decodeReport(bytes: Uint8Array): Report {
   const value = decodeBounded(bytes, "report");
   const version = (value as { v?: unknown } | null)?.v;
-  if (typeof version === "number" && version !== 1)
+  if (typeof version === "number" && version !== 1 && version !== 2)
     throw new CleaveError("MESSAGE_VERSION_UNKNOWN", `report of version ${version}`);
-  return parse(Report, value, "report");
+  return parse(Report, renamedReport(value), "report");
 }

@@ -94,13 +94,13 @@ export const ERRORS = {
     "The retention is over: what was left behind is being removed, or is gone.",
     "Move the organizations back instead: `cleave move`, with a plan from their present Pod.",
   ],
-  WAY_BACK_GONE: [
+  REVERSE_REPLICATION_GONE: [
     "What the new Pod changes does not flow back, so a rollback would lose it.",
     "Finalize the migration, then move the organizations back; or, if the new Pod is lost for ever, see `cleave rollback --help` about accepting the loss.",
   ],
-  WAY_BACK_BEHIND: [
+  REVERSE_REPLICATION_BEHIND: [
     "What was left behind is not level with what the new Pods have.",
-    "Wait until it is (`cleave status` says how far), or finalize with --despite-way-back: nothing of the new Pods is lost by that.",
+    "Wait until it is (`cleave status` says how far), or finalize with --despite-reverse-replication: nothing of the new Pods is lost by that.",
   ],
   ABORT_AFTER_TRANSFER: [
     "Authority was already transferred, so the migration cannot be aborted.",

@@ -16,6 +16,8 @@ export const EvidenceTable = z.record(z.string(), z.partialRecord(StoreName, Evi
 export type EvidenceTable = z.infer<typeof EvidenceTable>;
 
 const migration = { v: z.literal(1), migrationId: MigrationId };
+/** Of version 1 were other names of the same fields: `renamed.ts`. */
+const migrationV2 = { v: z.literal(2), migrationId: MigrationId };
 
 export const EVENT_SCHEMAS = {
   /** The cluster's Pods and stores; the default Pod is authoritative for every organization without a route. */
@@ -28,7 +30,7 @@ export const EVENT_SCHEMAS = {
   }),
   MigrationPlanned: z.object({
     type: z.literal("MigrationPlanned"),
-    ...migration,
+    ...migrationV2,
     kind: z.literal("split"),
     sourcePodId: PodId,
     targetPodIds: z.array(PodId).min(1).max(100),
@@ -38,7 +40,7 @@ export const EVENT_SCHEMAS = {
   /** A move has one target. An event of its own, so that a version that cannot move anything says so (rule 13). */
   MovePlanned: z.object({
     type: z.literal("MovePlanned"),
-    ...migration,
+    ...migrationV2,
     sourcePodId: PodId,
     targetPodId: PodId,
     assignments: z.object({ digest: Digest, organizations: z.number().int().positive() }),
@@ -50,7 +52,7 @@ export const EVENT_SCHEMAS = {
    */
   RollbackPlanned: z.object({
     type: z.literal("RollbackPlanned"),
-    ...migration,
+    ...migrationV2,
     of: MigrationId,
     sourcePodId: PodId,
     targetPodId: PodId,
@@ -128,16 +130,21 @@ export const EVENT_SCHEMAS = {
   MigrationPaused: z.object({ type: z.literal("MigrationPaused"), ...migration, reason }),
   MigrationResumed: z.object({ type: z.literal("MigrationResumed"), ...migration }),
   /** What one target's organizations change flows back no more: they cannot be rolled back from here on. */
-  WayBackGivenUp: z.object({ type: z.literal("WayBackGivenUp"), ...migration, podId: PodId, reason }),
+  ReverseReplicationGivenUp: z.object({
+    type: z.literal("ReverseReplicationGivenUp"),
+    ...migration,
+    podId: PodId,
+    reason,
+  }),
   /**
    * `end`: end the retention when all checks pass; otherwise (a dry run) only say what would be removed.
-   * `despiteWayBack`: also where the way back is not level.
+   * `despiteReverseReplication`: also where the way back is not level.
    */
   RemovalCheckStarted: z.object({
     type: z.literal("RemovalCheckStarted"),
-    ...migration,
+    ...migrationV2,
     end: z.boolean(),
-    despiteWayBack: z.boolean().optional(),
+    despiteReverseReplication: z.boolean().optional(),
   }),
   /** The checks' findings: of a dry run, or because of an error among them; the retention goes on. */
   RemovalChecked: z.object({

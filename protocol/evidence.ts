@@ -66,7 +66,7 @@ export const Goal = z.enum([
 export type Goal = z.infer<typeof Goal>;
 
 /** One target's way back, as the source's store sees it. */
-export const WayBackStatus = z.object({
+export const ReverseReplicationStatus = z.object({
   /** As `lag` of StoreStatus: how far this Pod's dormant copy is behind the new authority. */
   lag: z.object({
     amount: z.number().nonnegative().nullable(),
@@ -76,7 +76,7 @@ export const WayBackStatus = z.object({
   verified: z.boolean(),
   problem: Problem.nullable(),
 });
-export type WayBackStatus = z.infer<typeof WayBackStatus>;
+export type ReverseReplicationStatus = z.infer<typeof ReverseReplicationStatus>;
 
 export const StoreStatus = z.object({
   goal: Goal,
@@ -97,7 +97,7 @@ export const StoreStatus = z.object({
   verified: z.boolean(),
   evidence: Evidence.nullable(),
   /** Of a source after the transfer: by target, what flows back from it. Absent where nothing does. */
-  wayBack: z.record(PodId, WayBackStatus).optional(),
+  reverseReplication: z.record(PodId, ReverseReplicationStatus).optional(),
   /** Of a source: WAL that its disk has to keep for the slowest target. Of an open target: for the way back. */
   keptBytes: z.number().nonnegative().optional(),
   problems: z.array(Problem).max(50),

@@ -31,10 +31,11 @@ export const MARKS = {
   "command-not-possible": "an operator wants what is not possible now",
   paused: "a migration is paused: nothing is decided by itself",
   "transfer-forced": "an operator accepts a loss: a copy takes over from a Pod that is gone for ever",
-  "way-back-given-up-by-an-operator": "an operator gives the way back from a Pod up",
-  "rollback-without-a-way-back":
-    "the way back was given up while a rollback needed it: the rollback is aborted",
-  "way-back-over-budget": "a Pod's disk keeps more WAL for the way back than the plan allows: it is given up",
+  "reverse-replication-given-up-by-an-operator": "an operator gives reverse replication from a Pod up",
+  "rollback-without-a-reverse-replication":
+    "reverse replication was given up while a rollback needed it: the rollback is aborted",
+  "reverse-replication-over-budget":
+    "a Pod's disk keeps more WAL for reverse replication than the plan allows: it is given up",
   "retention-ended-by-plan": "the plan's retention time is over",
   "removal-refused": "what is dormant cannot be removed: the retention goes on",
   "voter-missing": "an agent's report is missing or too old: unknown is no",

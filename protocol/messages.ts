@@ -14,7 +14,7 @@ export const MigrationReport = z.object({
 export type MigrationReport = z.infer<typeof MigrationReport>;
 
 export const Report = z.object({
-  v: z.literal(1),
+  v: z.literal(2),
   podId: PodId,
   /** Grows with every start of the Pod's agent. */
   incarnation: z.number().int().positive(),

@@ -57,7 +57,7 @@ export interface MigrationContext {
   readonly reason: string | null;
   readonly paused: Pause | null;
   /** Targets whose changes flow back no more, each with the reason. */
-  readonly wayBackGivenUp: Readonly<Record<PodId, string>>;
+  readonly reverseReplicationGivenUp: Readonly<Record<PodId, string>>;
   /** The newest check of what would be removed; `open` while its findings are awaited. */
   readonly removalCheck: RemovalCheck | null;
   /** While cleaning: stores of files have removed what is dormant; rows are next. */
@@ -76,7 +76,7 @@ export interface RemovalCheck {
   /** Ends the retention when nothing speaks against it. */
   readonly end: boolean;
   /** Also where the way back is not level. */
-  readonly despiteWayBack: boolean;
+  readonly despiteReverseReplication: boolean;
   readonly by: string;
   readonly open: boolean;
 }
@@ -110,7 +110,7 @@ const machineSetup = setup({
             removalCheck: {
               sequence: event.sequence,
               end: event.end,
-              despiteWayBack: event.despiteWayBack ?? false,
+              despiteReverseReplication: event.despiteReverseReplication ?? false,
               by: event.by,
               open: true,
             },
@@ -121,9 +121,9 @@ const machineSetup = setup({
     closeRemovalCheck: assign(({ context }) =>
       context.removalCheck === null ? {} : { removalCheck: { ...context.removalCheck, open: false } },
     ),
-    giveUpWayBack: assign(({ context, event }) =>
-      event.type === "WayBackGivenUp" && context.shares[event.podId] !== undefined
-        ? { wayBackGivenUp: { ...context.wayBackGivenUp, [event.podId]: event.reason } }
+    giveUpReverseReplication: assign(({ context, event }) =>
+      event.type === "ReverseReplicationGivenUp" && context.shares[event.podId] !== undefined
+        ? { reverseReplicationGivenUp: { ...context.reverseReplicationGivenUp, [event.podId]: event.reason } }
         : {},
     ),
     noteFilesRemoved: assign({ filesRemoved: true }),
@@ -233,7 +233,7 @@ export const migrationMachine = machineSetup.createMachine({
     ) as Record<PodId, ShareState>,
     reason: null,
     paused: null,
-    wayBackGivenUp: {},
+    reverseReplicationGivenUp: {},
     removalCheck: null,
     filesRemoved: false,
   }),
@@ -322,14 +322,14 @@ export const migrationMachine = machineSetup.createMachine({
           { guard: "isLastShare", target: "retaining", actions: ["revokeShare", "noteReason"] },
           { actions: ["revokeShare", "noteReason"] },
         ],
-        WayBackGivenUp: { actions: "giveUpWayBack" },
+        ReverseReplicationGivenUp: { actions: "giveUpReverseReplication" },
       },
     },
     retaining: {
       description: "The new Pods are authoritative; what is left behind is dormant and kept.",
       on: {
         RemovalCheckStarted: { actions: "checkRemoval" },
-        WayBackGivenUp: { actions: "giveUpWayBack" },
+        ReverseReplicationGivenUp: { actions: "giveUpReverseReplication" },
         RemovalChecked: { actions: ["keepFindings", "closeRemovalCheck"] },
         RetentionEnded: { target: "cleaning", actions: ["keepFindings", "closeRemovalCheck", "resume"] },
         ...pausable,

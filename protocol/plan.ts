@@ -71,7 +71,7 @@ export const Settings = z.strictObject({
        * `replicated`: whatever the new Pods change flows back to the source until the retention is over, so that a
        * rollback loses nothing. `none`: what was left behind stays as it was at the transfer, and there is no rollback.
        */
-      wayBack: z.enum(["replicated", "none"]).default("replicated"),
+      reverseReplication: z.enum(["replicated", "none"]).default("replicated"),
     })
     .prefault({}),
   rateLimits: z

@@ -26,11 +26,12 @@ export function foundingRecord(blobs: BlobServer, source: PodId, residents: Assi
     {
       type: "MigrationPlanned",
       ...of,
+      v: 2,
       kind: "split",
       sourcePodId: source,
       targetPodIds,
       assignments: { digest, organizations: residents.size },
-      settings: Settings.parse({ retention: { wayBack: "none" } }),
+      settings: Settings.parse({ retention: { reverseReplication: "none" } }),
     },
     { type: "PreflightStarted", ...of, start: true },
     { type: "PreflightPassed", ...of, findings: [] },

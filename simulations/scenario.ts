@@ -3,7 +3,11 @@ import type { EventType } from "../protocol/events.ts";
 import { drawFaults } from "./faults/draw.ts";
 import { drawMoveFaults } from "./faults/draw-move.ts";
 import type { Fault } from "./faults/fault.ts";
-import { drawWayBack, drawWayBackFaults, type WayBackScenario } from "./scenario-way-back.ts";
+import {
+  drawReverseReplication,
+  drawReverseReplicationFaults,
+  type ReverseReplicationScenario,
+} from "./scenario-reverse-replication.ts";
 import { Chance } from "./world/random.ts";
 
 export interface Incident {
@@ -59,7 +63,7 @@ export interface Scenario {
   /** What ends the retention; absent: nothing does. */
   readonly retention?: Retention | null;
   /** The copies that were left behind are kept level; absent: they stay as they were at the transfer. */
-  readonly wayBack?: WayBackScenario | null;
+  readonly reverseReplication?: ReverseReplicationScenario | null;
   readonly incidents: readonly Incident[];
   readonly faults: readonly Fault[];
   /** When faults stop at the latest. */
@@ -68,35 +72,41 @@ export interface Scenario {
 
 export const TARGETS = ["pod-100", "pod-101", "pod-102", "pod-103"] as const;
 
-const WAY_BACK_SHARE = 0.2;
+const REVERSE_REPLICATION_SHARE = 0.2;
 /** A rollback takes as long again. */
-const CALM_AFTER_WAY_BACK_MS = 45_000;
+const CALM_AFTER_REVERSE_REPLICATION_MS = 45_000;
 const MOVES_SHARE = 0.15;
 const FINALIZED_SHARE = 0.25;
 const PAUSED_SHARE = 0.1;
 
 type HowOften = "never" | "some" | "always";
 
-/** @param moves @param waysBack `never`: what the seed drew before there were any */
+/** @param moves @param reverseReplication `never`: what the seed drew before there were any */
 export function drawScenario(
   seed: number,
   withFaults = true,
   moves: HowOften = "some",
-  waysBack: HowOften = "some",
+  reverseReplication: HowOften = "some",
 ): Scenario {
   const scenario = drawMigration(seed, withFaults, moves);
   const chance = new Chance(seed).fork("way back");
-  const isKept = chance.chance(WAY_BACK_SHARE) ? waysBack !== "never" : waysBack === "always";
-  return isKept ? withWayBack(scenario, chance, withFaults) : scenario;
+  const isKept = chance.chance(REVERSE_REPLICATION_SHARE)
+    ? reverseReplication !== "never"
+    : reverseReplication === "always";
+  return isKept ? withReverseReplication(scenario, chance, withFaults) : scenario;
 }
 
-function withWayBack(scenario: Scenario, chance: Chance, withFaults: boolean): Scenario {
+function withReverseReplication(scenario: Scenario, chance: Chance, withFaults: boolean): Scenario {
   const isMove = scenario.move != null;
   const targets = isMove ? 1 : scenario.targets;
   const isFinalized = scenario.retention != null;
-  const wayBack = drawWayBack(chance.fork("operator"), { isMove, targets, isFinalized });
+  const reverseReplication = drawReverseReplication(chance.fork("operator"), {
+    isMove,
+    targets,
+    isFinalized,
+  });
   const hosts = ["c1", "c2", "pod-0", ...TARGETS.slice(0, targets)];
-  const more = withFaults ? drawWayBackFaults(chance.fork("faults"), hosts, targets) : [];
+  const more = withFaults ? drawReverseReplicationFaults(chance.fork("faults"), hosts, targets) : [];
   const pause: Incident = {
     command: "pause",
     on: "Opened",
@@ -106,13 +116,15 @@ function withWayBack(scenario: Scenario, chance: Chance, withFaults: boolean): S
   const pauses = withFaults && chance.fork("pauses").chance(0.15);
   return {
     ...scenario,
-    wayBack,
+    reverseReplication,
     incidents: pauses ? [...scenario.incidents, pause] : scenario.incidents,
     // The plan's own time would end what the operator wants to roll back; and what is lost cannot be cleaned.
     retention:
-      scenario.retention == null || wayBack.lost !== null ? null : { ...scenario.retention, forMs: null },
+      scenario.retention == null || reverseReplication.lost !== null
+        ? null
+        : { ...scenario.retention, forMs: null },
     faults: [...scenario.faults, ...more],
-    calmAtMs: Math.max(scenario.calmAtMs, CALM_AFTER_WAY_BACK_MS),
+    calmAtMs: Math.max(scenario.calmAtMs, CALM_AFTER_REVERSE_REPLICATION_MS),
   };
 }
 

@@ -6,10 +6,10 @@ import type { AssignmentsOf } from "../../protocol/assignments.ts";
 import {
   type ClusterState,
   type Migration,
+  reverseReplicationOf,
   rollbacksOf,
   type SharePhase,
   sharePhase,
-  wayBackOf,
 } from "../../protocol/cluster.ts";
 import type { Goal } from "../../protocol/evidence.ts";
 import type { Epoch, MigrationId, PodId } from "../../protocol/ids.ts";
@@ -114,7 +114,7 @@ export function dutyOf(
     kind: migration.kind,
     of: migration.of,
     forced: migration.context.transfer?.forced ?? false,
-    wayBack: wayBackOf(migration),
+    reverseReplication: reverseReplicationOf(migration),
     rollbacks: rollbackShares(state, migration, assignmentsOf),
     role: migration.sourcePodId === self ? "source" : "target",
     goal,
@@ -202,5 +202,12 @@ function computeKey(duty: Duty): string {
     migrationId,
     phase === "fenced" ? "source" : phase,
   ]);
-  return JSON.stringify([duty.migrationId, duty.goal, duty.epoch, shares, duty.wayBack, rollbacks]);
+  return JSON.stringify([
+    duty.migrationId,
+    duty.goal,
+    duty.epoch,
+    shares,
+    duty.reverseReplication,
+    rollbacks,
+  ]);
 }

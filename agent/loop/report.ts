@@ -31,7 +31,7 @@ export function composeReport(parts: ReportParts): Report {
   }
   const unknown = Object.values(state.migrations).find((m) => m.notUnderstood !== null)?.notUnderstood;
   return {
-    v: 1,
+    v: 2,
     podId: self,
     incarnation: parts.incarnation,
     reportSequence: parts.reportSequence,

@@ -1,5 +1,5 @@
 /** An agent's metrics, from what it says of itself anyway: its reports, its health, its guard. */
-import type { StoreStatus, WayBackStatus } from "../../protocol/evidence.ts";
+import type { ReverseReplicationStatus, StoreStatus } from "../../protocol/evidence.ts";
 import type { Report } from "../../protocol/messages.ts";
 import type { Meters } from "../../protocol/telemetry/meters.ts";
 import type { WatchedBus, WatchedCheckpoints } from "../../protocol/telemetry/watched-ports.ts";
@@ -39,11 +39,11 @@ function measureReport(meters: Meters, report: Report): void {
     "cleave_wal_kept_bytes",
     "cleave_store_problems",
     "cleave_stragglers",
-    "cleave_way_back_lag_bytes",
-    "cleave_way_back_lag_repositories",
-    "cleave_way_back_lag_objects",
-    "cleave_way_back_verified",
-    "cleave_way_back_problems",
+    "cleave_reverse_replication_lag_bytes",
+    "cleave_reverse_replication_lag_repositories",
+    "cleave_reverse_replication_lag_objects",
+    "cleave_reverse_replication_verified",
+    "cleave_reverse_replication_problems",
   );
   for (const [migration, { stores }] of Object.entries(report.migrations))
     for (const [store, status] of Object.entries(stores)) measureStore(meters, migration, store, status);
@@ -55,10 +55,10 @@ const LAG = {
   objects: "cleave_lag_objects",
 } as const;
 
-const WAY_BACK_LAG = {
-  bytes: "cleave_way_back_lag_bytes",
-  repositories: "cleave_way_back_lag_repositories",
-  objects: "cleave_way_back_lag_objects",
+const REVERSE_REPLICATION_LAG = {
+  bytes: "cleave_reverse_replication_lag_bytes",
+  repositories: "cleave_reverse_replication_lag_repositories",
+  objects: "cleave_reverse_replication_lag_objects",
 } as const;
 
 function measureStore(meters: Meters, migration: string, store: string, status: StoreStatus): void {
@@ -80,16 +80,17 @@ function measureStore(meters: Meters, migration: string, store: string, status: 
   for (const { code } of problems) counted.set(code, (counted.get(code) ?? 0) + 1);
   for (const [code, number] of counted) meters.set("cleave_store_problems", { ...labels, code }, number);
   meters.set("cleave_stragglers", labels, status.stragglers.length);
-  for (const [from, way] of Object.entries(status.wayBack ?? {}))
-    measureWayBack(meters, { ...labels, from }, way);
+  for (const [from, way] of Object.entries(status.reverseReplication ?? {}))
+    measureReverseReplication(meters, { ...labels, from }, way);
 }
 
-function measureWayBack(
+function measureReverseReplication(
   meters: Meters,
   labels: { migration: string; store: string; from: string },
-  { lag, problem, verified }: WayBackStatus,
+  { lag, problem, verified }: ReverseReplicationStatus,
 ): void {
-  if (lag.amount !== null) meters.set(WAY_BACK_LAG[lag.unit], labels, lag.amount);
-  meters.set("cleave_way_back_verified", labels, verified ? 1 : 0);
-  if (problem !== null) meters.set("cleave_way_back_problems", { ...labels, code: problem.code }, 1);
+  if (lag.amount !== null) meters.set(REVERSE_REPLICATION_LAG[lag.unit], labels, lag.amount);
+  meters.set("cleave_reverse_replication_verified", labels, verified ? 1 : 0);
+  if (problem !== null)
+    meters.set("cleave_reverse_replication_problems", { ...labels, code: problem.code }, 1);
 }

@@ -91,7 +91,7 @@ export function registerMigrationRoutes(instance: FastifyInstance, service: Coor
         params: Params,
         body: z.object({
           dryRun: z.boolean().default(false).describe("Only find out what would be removed"),
-          despiteWayBack: z
+          despiteReverseReplication: z
             .boolean()
             .default(false)
             .describe("Also where what was left behind is not level with what the new Pods have"),

@@ -51,7 +51,7 @@ export function registerRollbackRoutes(instance: FastifyInstance, service: Coord
           ...problems(
             ...REFUSALS,
             "ROLLBACK_TOO_LATE",
-            "WAY_BACK_GONE",
+            "REVERSE_REPLICATION_GONE",
             "ORGANIZATION_CLAIMED",
             "PLAN_UNKNOWN_ORGANIZATION",
             "PLAN_INVALID",
@@ -82,7 +82,8 @@ export function registerRollbackRoutes(instance: FastifyInstance, service: Coord
     {
       config: { role: "admin" },
       schema: {
-        summary: "Give the way back from a Pod up: nothing flows back, and its disk keeps no WAL for it",
+        summary:
+          "Give reverse replication from a Pod up: nothing flows back, and its disk keeps no WAL for it",
         params: Params,
         body: z.object({ pod: PodId, reason: Reason }),
         response: { 200: Accepted, ...problems(...REFUSALS) },

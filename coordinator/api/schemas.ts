@@ -1,7 +1,13 @@
 /** What the API answers, exactly: the same words as in the code, checked against its types when this is compiled. */
 import { z } from "zod";
 import { Actor, EVENT_SCHEMAS, EvidenceTable, UnknownEvent } from "../../protocol/events.ts";
-import { Evidence, Finding, StoreStatus, Timestamp, WayBackStatus } from "../../protocol/evidence.ts";
+import {
+  Evidence,
+  Finding,
+  ReverseReplicationStatus,
+  StoreStatus,
+  Timestamp,
+} from "../../protocol/evidence.ts";
 import { Epoch, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "../../protocol/ids.ts";
 import { LIFECYCLES } from "../../protocol/migration-machine.ts";
 import type { HistoryEntry } from "../domain/history.ts";
@@ -36,7 +42,7 @@ const StoreAnswer = StoreStatus.pick({
   verified: true,
   problems: true,
   stragglers: true,
-  wayBack: true,
+  reverseReplication: true,
 })
   .extend({
     matched: z
@@ -56,13 +62,13 @@ const Participant = z
   .object({ podId: PodId, role: Role, share: Share, stores: Stores })
   .meta({ id: "PodStatus" });
 
-const WayBack = z
+const ReverseReplication = z
   .object({
     podId: PodId,
     givenUp: z.string().nullable().describe("Why nothing flows back any more; null while it does"),
-    stores: z.partialRecord(StoreName, WayBackStatus).readonly(),
+    stores: z.partialRecord(StoreName, ReverseReplicationStatus).readonly(),
   })
-  .meta({ id: "WayBack" });
+  .meta({ id: "ReverseReplication" });
 
 const Pause = z.object({ at: Timestamp, by: Actor, reason: z.string() }).nullable();
 const Commands = z.array(z.enum(COMMANDS)).readonly().describe("What is possible now");
@@ -106,12 +112,15 @@ export const MigrationAnswer = z
       .nullable()
       .describe("How long the present step still takes; null: it waits for a person, or takes a moment"),
     paused: Pause,
-    wayBack: z.array(WayBack).readonly().describe("Of each target that keeps a way back, or kept one"),
+    reverseReplication: z
+      .array(ReverseReplication)
+      .readonly()
+      .describe("Of each target that keeps reverse replication, or kept one"),
     removalCheck: z
       .object({
         sequence: Sequence,
         end: z.boolean(),
-        despiteWayBack: z.boolean(),
+        despiteReverseReplication: z.boolean(),
         by: z.string(),
         open: z.boolean(),
       })
@@ -295,7 +304,7 @@ export const sameAsInCode: [
   Same<Out<typeof MigrationAnswer>, MigrationStatus>,
   Same<Out<typeof Participant>, PodStatus>,
   Same<Out<typeof StoreAnswer>, StoreView>,
-  Same<Out<typeof WayBack>, MigrationStatus["wayBack"][number]>,
+  Same<Out<typeof ReverseReplication>, MigrationStatus["reverseReplication"][number]>,
   Same<Out<typeof HistoryAnswerEntry>, HistoryEntry>,
   Same<Out<typeof RecordAnswer>, StoredRecord>,
   Same<(typeof COMMANDS)[number], MigrationStatus["possibleCommands"][number]>,

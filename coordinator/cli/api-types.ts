@@ -8,7 +8,7 @@ type: string;
 /** What the code means */
 title: string;
 status: number;
-code: "MESSAGE_MALFORMED" | "MESSAGE_OVERSIZED" | "MESSAGE_VERSION_UNKNOWN" | "REPORT_UNKNOWN_POD" | "REPORT_STALE" | "PLAN_INVALID" | "PLAN_ORGANIZATION_TWICE" | "PLAN_UNKNOWN_POD" | "PLAN_UNKNOWN_ORGANIZATION" | "PLAN_NOT_ON_SOURCE" | "ORGANIZATION_CLAIMED" | "MIGRATION_UNKNOWN" | "MIGRATION_EXISTS" | "POD_BUSY" | "COMMAND_NOT_POSSIBLE" | "USAGE_INVALID" | "WAIT_ENDED" | "WAIT_TIMED_OUT" | "HISTORY_INCOMPLETE" | "DORMANT_DATA" | "REMOVAL_WAITS" | "REMOVAL_NOT_ALLOWED" | "REMOVAL_REFERENCED" | "REMOVAL_DISAGREES" | "ROLLBACK_TOO_LATE" | "WAY_BACK_GONE" | "WAY_BACK_BEHIND" | "ABORT_AFTER_TRANSFER" | "UNAUTHORIZED" | "FORBIDDEN" | "IDEMPOTENCY_KEY_REUSED" | "NOT_FOUND" | "CONFIG_INVALID" | "COORDINATOR_UNREACHABLE" | "NATS_UNREACHABLE" | "LOG_CUT" | "LOG_APPEND_UNKNOWN" | "BLOB_CORRUPT" | "POSTGRES_UNREACHABLE" | "POSTGRES_AUTHENTICATION" | "POSTGRES_ROLE" | "POSTGRES_VERSION" | "POSTGRES_SETTING" | "POSTGRES_IDENTITY" | "POSTGRES_NOT_EMPTY" | "POSTGRES_TABLESPACE" | "POSTGRES_PREPARED_TRANSACTION" | "POSTGRES_UNFENCEABLE" | "POSTGRES_GUARD_MISSING" | "POSTGRES_LINEAGE" | "POSTGRES_TOOL_MISSING" | "DISK_FULL" | "FILE_PERMISSION" | "OWNERSHIP_RULE_MISSING" | "OWNERSHIP_RULE_INVALID" | "SCHEMA_DIFFERS" | "REPLICA_IDENTITY_MISSING" | "MEMBERSHIP_CHANGED" | "CHANGE_NOT_APPLICABLE" | "TARGET_HOLDS_ORGANIZATION" | "KEY_COLLISION" | "SEQUENCES_OVERLAP" | "SHARED_ROW_CONFLICT" | "CROSS_ORGANIZATION_ROWS" | "OWNER_UNKNOWN" | "REPOSITORY_UNREADABLE" | "REPOSITORY_HOOK_DISABLED" | "GIT_NOT_EMPTY" | "OBJECTS_NOT_EMPTY" | "OBJECT_UNREADABLE" | "OBJECT_KEY_INVALID" | "PEER_UNREACHABLE" | "PEER_UNAUTHORIZED" | "AGENT_SILENT" | "SECRET_READABLE" | "CLOCK_SKEW" | "WRITE_FENCED" | "WRONG_POD" | "POD_IDENTITY_UNKNOWN" | "DRAIN_INCOMPLETE" | "MISMATCH" | "FENCE_DEADLINE" | "REQUEST_INVALID" | "POD_OPENING" | "READ_UNCONFIRMED" | "HOOK_PENDING" | "HOOK_FAILED" | "HOOK_RETRIED" | "CHECK_FAILED" | "WEBHOOK_FAILED" | "INTERNAL";
+code: "MESSAGE_MALFORMED" | "MESSAGE_OVERSIZED" | "MESSAGE_VERSION_UNKNOWN" | "REPORT_UNKNOWN_POD" | "REPORT_STALE" | "PLAN_INVALID" | "PLAN_ORGANIZATION_TWICE" | "PLAN_UNKNOWN_POD" | "PLAN_UNKNOWN_ORGANIZATION" | "PLAN_NOT_ON_SOURCE" | "ORGANIZATION_CLAIMED" | "MIGRATION_UNKNOWN" | "MIGRATION_EXISTS" | "POD_BUSY" | "COMMAND_NOT_POSSIBLE" | "USAGE_INVALID" | "WAIT_ENDED" | "WAIT_TIMED_OUT" | "HISTORY_INCOMPLETE" | "DORMANT_DATA" | "REMOVAL_WAITS" | "REMOVAL_NOT_ALLOWED" | "REMOVAL_REFERENCED" | "REMOVAL_DISAGREES" | "ROLLBACK_TOO_LATE" | "REVERSE_REPLICATION_GONE" | "REVERSE_REPLICATION_BEHIND" | "ABORT_AFTER_TRANSFER" | "UNAUTHORIZED" | "FORBIDDEN" | "IDEMPOTENCY_KEY_REUSED" | "NOT_FOUND" | "CONFIG_INVALID" | "COORDINATOR_UNREACHABLE" | "NATS_UNREACHABLE" | "LOG_CUT" | "LOG_APPEND_UNKNOWN" | "BLOB_CORRUPT" | "POSTGRES_UNREACHABLE" | "POSTGRES_AUTHENTICATION" | "POSTGRES_ROLE" | "POSTGRES_VERSION" | "POSTGRES_SETTING" | "POSTGRES_IDENTITY" | "POSTGRES_NOT_EMPTY" | "POSTGRES_TABLESPACE" | "POSTGRES_PREPARED_TRANSACTION" | "POSTGRES_UNFENCEABLE" | "POSTGRES_GUARD_MISSING" | "POSTGRES_LINEAGE" | "POSTGRES_TOOL_MISSING" | "DISK_FULL" | "FILE_PERMISSION" | "OWNERSHIP_RULE_MISSING" | "OWNERSHIP_RULE_INVALID" | "SCHEMA_DIFFERS" | "REPLICA_IDENTITY_MISSING" | "MEMBERSHIP_CHANGED" | "CHANGE_NOT_APPLICABLE" | "TARGET_HOLDS_ORGANIZATION" | "KEY_COLLISION" | "SEQUENCES_OVERLAP" | "SHARED_ROW_CONFLICT" | "CROSS_ORGANIZATION_ROWS" | "OWNER_UNKNOWN" | "REPOSITORY_UNREADABLE" | "REPOSITORY_HOOK_DISABLED" | "GIT_NOT_EMPTY" | "OBJECTS_NOT_EMPTY" | "OBJECT_UNREADABLE" | "OBJECT_KEY_INVALID" | "PEER_UNREACHABLE" | "PEER_UNAUTHORIZED" | "AGENT_SILENT" | "SECRET_READABLE" | "CLOCK_SKEW" | "WRITE_FENCED" | "WRONG_POD" | "POD_IDENTITY_UNKNOWN" | "DRAIN_INCOMPLETE" | "MISMATCH" | "FENCE_DEADLINE" | "REQUEST_INVALID" | "POD_OPENING" | "READ_UNCONFIRMED" | "HOOK_PENDING" | "HOOK_FAILED" | "HOOK_RETRIED" | "CHECK_FAILED" | "WEBHOOK_FAILED" | "INTERNAL";
 /** What happened this time */
 detail: string;
 nextStep: string;
@@ -43,7 +43,7 @@ code: string;
 message: string;
 })[];
 stragglers: (string)[];
-wayBack?: { [name: string]: {
+reverseReplication?: { [name: string]: {
 lag: {
 amount: (number) | (null);
 unit: "bytes" | "repositories" | "objects";
@@ -66,7 +66,7 @@ share: ("closed" | "opened" | "revoked") | (null);
 /** Null: nothing was reported of this store */
 stores: { [name in "postgres" | "git" | "objects"]?: (components["schemas"]["StoreView"]) | (null) };
 };
-WayBack: {
+ReverseReplication: {
 podId: string;
 /** Why nothing flows back any more; null while it does */
 givenUp: (string) | (null);
@@ -132,13 +132,13 @@ at: number;
 by: string;
 reason: string;
 }) | (null);
-/** Of each target that keeps a way back, or kept one */
-wayBack: (components["schemas"]["WayBack"])[];
+/** Of each target that keeps reverse replication, or kept one */
+reverseReplication: (components["schemas"]["ReverseReplication"])[];
 removalCheck: ({
 /** Of a record of the log */
 sequence: number;
 end: boolean;
-despiteWayBack: boolean;
+despiteReverseReplication: boolean;
 by: string;
 open: boolean;
 }) | (null);
@@ -317,7 +317,7 @@ defaultPodId: string;
 stores: ("postgres" | "git" | "objects")[];
 }) | ({
 type: "MigrationPlanned";
-v: 1;
+v: 2;
 migrationId: string;
 kind: "split";
 sourcePodId: string;
@@ -348,7 +348,7 @@ exceeded: "abort" | "warn";
 numbering: "apart" | "shared";
 retention: {
 forMs: (number) | (null);
-wayBack: "replicated" | "none";
+reverseReplication: "replicated" | "none";
 };
 rateLimits: {
 baseBackupBytesPerSecond: (number) | (null);
@@ -359,7 +359,7 @@ objectConcurrency: number;
 };
 }) | ({
 type: "MovePlanned";
-v: 1;
+v: 2;
 migrationId: string;
 sourcePodId: string;
 targetPodId: string;
@@ -389,7 +389,7 @@ exceeded: "abort" | "warn";
 numbering: "apart" | "shared";
 retention: {
 forMs: (number) | (null);
-wayBack: "replicated" | "none";
+reverseReplication: "replicated" | "none";
 };
 rateLimits: {
 baseBackupBytesPerSecond: (number) | (null);
@@ -400,7 +400,7 @@ objectConcurrency: number;
 };
 }) | ({
 type: "RollbackPlanned";
-v: 1;
+v: 2;
 migrationId: string;
 of: string;
 sourcePodId: string;
@@ -431,7 +431,7 @@ exceeded: "abort" | "warn";
 numbering: "apart" | "shared";
 retention: {
 forMs: (number) | (null);
-wayBack: "replicated" | "none";
+reverseReplication: "replicated" | "none";
 };
 rateLimits: {
 baseBackupBytesPerSecond: (number) | (null);
@@ -550,17 +550,17 @@ type: "MigrationResumed";
 v: 1;
 migrationId: string;
 }) | ({
-type: "WayBackGivenUp";
+type: "ReverseReplicationGivenUp";
 v: 1;
 migrationId: string;
 podId: string;
 reason: string;
 }) | ({
 type: "RemovalCheckStarted";
-v: 1;
+v: 2;
 migrationId: string;
 end: boolean;
-despiteWayBack?: boolean;
+despiteReverseReplication?: boolean;
 }) | ({
 type: "RemovalChecked";
 v: 1;
@@ -841,7 +841,7 @@ requestBody: { content: { "application/json": {
 /** Only find out what would be removed */
 dryRun?: boolean;
 /** Also where what was left behind is not level with what the new Pods have */
-despiteWayBack?: boolean;
+despiteReverseReplication?: boolean;
 }; } };
 responses: {
 200: { content: { "application/json": components["schemas"]["Accepted"]; } };
@@ -925,7 +925,7 @@ default: { content: { "application/problem+json": components["schemas"]["Problem
 };
 };
 "/v1/migrations/{id}/give-up": {
-/** Give the way back from a Pod up: nothing flows back, and its disk keeps no WAL for it */
+/** Give reverse replication from a Pod up: nothing flows back, and its disk keeps no WAL for it */
 post: {
 parameters: {
 header?: {
@@ -1238,7 +1238,7 @@ exceeded?: "abort" | "warn";
 numbering?: "apart" | "shared";
 retention?: {
 forMs?: (number) | (null);
-wayBack?: "replicated" | "none";
+reverseReplication?: "replicated" | "none";
 };
 rateLimits?: {
 baseBackupBytesPerSecond?: (number) | (null);
@@ -1281,7 +1281,7 @@ exceeded?: "abort" | "warn";
 numbering?: "apart" | "shared";
 retention?: {
 forMs?: (number) | (null);
-wayBack?: "replicated" | "none";
+reverseReplication?: "replicated" | "none";
 };
 rateLimits?: {
 baseBackupBytesPerSecond?: (number) | (null);

@@ -72,7 +72,7 @@ export function registerDecisionCommands(program: Command, context: Context): vo
   waitable(program.command("finalize"), "completed")
     .argument("<migration>", "a migration that retains what it left behind")
     .option("--dry-run", "only say what would be removed: rows, repositories, objects, bytes")
-    .option("--despite-way-back", "also where what was left behind is not level with the new Pods")
+    .option("--despite-reverse-replication", "also where what was left behind is not level with the new Pods")
     .option("--watch", "follow it until nothing dormant is left")
     .description(
       "end the retention: no way back from here; what is dormant is checked and removed, in batches",
@@ -81,9 +81,9 @@ export function registerDecisionCommands(program: Command, context: Context): vo
     .action(
       async (
         id: string,
-        options: WaitFlags & { dryRun?: boolean; watch?: boolean; despiteWayBack?: boolean },
+        options: WaitFlags & { dryRun?: boolean; watch?: boolean; despiteReverseReplication?: boolean },
       ) => {
-        const body = { despiteWayBack: options.despiteWayBack ?? false };
+        const body = { despiteReverseReplication: options.despiteReverseReplication ?? false };
         if (options.dryRun) {
           process.exitCode = await checked(context, id, REMOVAL);
           return;

@@ -62,7 +62,9 @@ export function registerRollbackCommands(program: Command, context: Context): vo
     .argument("<migration>", "a migration after its transfer")
     .argument("<pod>", "a Pod that took organizations over")
     .requiredOption("--reason <text>", "goes into the log")
-    .description("give the way back from a Pod up: its disk keeps no WAL for it, and there is no rollback")
+    .description(
+      "give reverse replication from a Pod up: its disk keeps no WAL for it, and there is no rollback",
+    )
     .addHelpText("after", examples('give-up split-2026-11 pod-101 --reason "its disk is filling"'))
     .action(async (id: string, pod: string, { reason }: { reason: string }) => {
       const text = `nothing flows back from ${pod} any more`;

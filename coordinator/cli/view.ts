@@ -160,8 +160,13 @@ function stragglersOf(status: MigrationStatus): string[] {
 }
 
 /** What may be done next, each as it can be typed. */
-function commandLines({ migrationId, possibleCommands, pods, wayBack }: MigrationStatus): string[] {
-  const flowing = wayBack.filter(({ givenUp }) => givenUp === null).map(({ podId }) => podId);
+function commandLines({
+  migrationId,
+  possibleCommands,
+  pods,
+  reverseReplication,
+}: MigrationStatus): string[] {
+  const flowing = reverseReplication.filter(({ givenUp }) => givenUp === null).map(({ podId }) => podId);
   return possibleCommands.flatMap((command) => {
     const line = `cleave ${command} ${migrationId}`;
     if (command === "revoke") {

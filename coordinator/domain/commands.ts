@@ -5,8 +5,8 @@ import {
   claimsOf,
   isUnderstood,
   type Migration,
+  reverseReplicationOf,
   routeOf,
-  wayBackOf,
 } from "../../protocol/cluster.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
@@ -25,8 +25,8 @@ export type Command =
   | { readonly type: "revoke"; readonly podId: PodId; readonly reason: string }
   | { readonly type: "pause"; readonly reason: string }
   | { readonly type: "resume" }
-  /** Ends the retention, `despiteWayBack` also where it is not level; `dryRun` only says what would be removed. */
-  | { readonly type: "finalize"; readonly dryRun: boolean; readonly despiteWayBack?: boolean }
+  /** Ends the retention, `despiteReverseReplication` also where it is not level; `dryRun` only says what would be removed. */
+  | { readonly type: "finalize"; readonly dryRun: boolean; readonly despiteReverseReplication?: boolean }
   /** What the Pod's organizations change flows back no more. */
   | { readonly type: "giveUp"; readonly podId: PodId; readonly reason: string };
 
@@ -47,7 +47,7 @@ const POSSIBLE: Record<Command["type"], readonly Lifecycle[]> = {
 /** What an operator may do next; `rollback` is planned (rollback.ts), the others are commands. */
 export function possibleCommands(migration: Migration): (Command["type"] | "rollback")[] {
   const { lifecycle, context } = migration;
-  const flowsBack = wayBackOf(migration).length > 0;
+  const flowsBack = reverseReplicationOf(migration).length > 0;
   const pointless = new Set<Command["type"]>([context.paused === null ? "resume" : "pause"]);
   if (!flowsBack) pointless.add("giveUp");
   const commands = (Object.keys(POSSIBLE) as Command["type"][]).filter(
@@ -133,11 +133,11 @@ export function decideCommand(
 
 function giveUp(migration: Migration, podId: PodId, reason: string): Events {
   const { migrationId, context } = migration;
-  if (context.wayBackGivenUp[podId] !== undefined) return [];
-  if (!wayBackOf(migration).includes(podId))
+  if (context.reverseReplicationGivenUp[podId] !== undefined) return [];
+  if (!reverseReplicationOf(migration).includes(podId))
     throw new CleaveError("COMMAND_NOT_POSSIBLE", `nothing flows back from ${podId} in ${migrationId}`);
-  mark("way-back-given-up-by-an-operator");
-  return [{ type: "WayBackGivenUp", v: 1, migrationId, podId, reason }];
+  mark("reverse-replication-given-up-by-an-operator");
+  return [{ type: "ReverseReplicationGivenUp", v: 1, migrationId, podId, reason }];
 }
 
 /**
@@ -147,7 +147,7 @@ function giveUp(migration: Migration, podId: PodId, reason: string): Events {
 function decideFinalize(
   state: ClusterState,
   migration: Migration,
-  { dryRun, despiteWayBack = false }: Extract<Command, { type: "finalize" }>,
+  { dryRun, despiteReverseReplication = false }: Extract<Command, { type: "finalize" }>,
   assignmentsOf: AssignmentsOf,
 ): Events {
   const { migrationId, context } = migration;
@@ -169,7 +169,7 @@ function decideFinalize(
   }
   const check = context.removalCheck;
   if (check?.open && (check.end || dryRun)) return [];
-  return [{ type: "RemovalCheckStarted", v: 1, migrationId, end: !dryRun, despiteWayBack }];
+  return [{ type: "RemovalCheckStarted", v: 2, migrationId, end: !dryRun, despiteReverseReplication }];
 }
 
 /**
@@ -219,7 +219,7 @@ export function decidePlan(
   if (elsewhere.length > 0)
     throw new CleaveError("PLAN_NOT_ON_SOURCE", `${some(elsewhere)}: not served by ${plan.source}`);
   const planned = {
-    v: 1 as const,
+    v: 2 as const,
     migrationId: plan.migration,
     sourcePodId: plan.source,
     assignments: { digest, organizations: assignments.size },

@@ -2,7 +2,7 @@
  * The two consensus checks. Both answer with reasons: an empty list is a yes, and everything unknown is a no
  * (rule 11): a missing voter, an old report, a store without status or evidence.
  */
-import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type ClusterState, type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { EvidenceTable } from "../../protocol/events.ts";
 import type { CheckStage, Evidence, Finding, Goal, StoreStatus } from "../../protocol/evidence.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
@@ -115,21 +115,23 @@ const boundsOf = ({ settings }: Migration): Record<StoreName, number> => ({
 });
 
 /** Why the copies that were left behind are not level with what the new Pods have: a rollback would have to wait for it. */
-export function wayBackBehind(
+export function reverseReplicationBehind(
   state: ClusterState,
   migration: Migration,
   observations: Observations,
   now: number,
 ): string[] {
   const bounds = boundsOf(migration);
-  const opened = wayBackOf(migration).filter((podId) => migration.context.shares[podId] === "opened");
+  const opened = reverseReplicationOf(migration).filter(
+    (podId) => migration.context.shares[podId] === "opened",
+  );
   if (opened.length === 0) return [];
   const found = voter(migration, observations, migration.sourcePodId, now);
   if (typeof found === "string") return [found];
   return opened.flatMap((podId) =>
     state.stores.flatMap((store) => {
-      const way = found.report.stores[store]?.wayBack?.[podId];
-      const from = `the way back from ${podId}: ${storeLabel(store)}`;
+      const way = found.report.stores[store]?.reverseReplication?.[podId];
+      const from = `reverse replication from ${podId}: ${storeLabel(store)}`;
       if (way === undefined) return [`${from} has not begun`];
       if (way.problem !== null) return [`${from}: ${way.problem.message}`];
       const { amount, unit } = way.lag;

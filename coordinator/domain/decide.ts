@@ -2,7 +2,12 @@
  * All policy: what happens next, and which commands are possible. Pure; every guard of the protocol is here.
  * `decideNext` and `decideCommand` return the events of one record, or none.
  */
-import { type ClusterState, type Migration, rollbacksOf, wayBackOf } from "../../protocol/cluster.ts";
+import {
+  type ClusterState,
+  type Migration,
+  reverseReplicationOf,
+  rollbacksOf,
+} from "../../protocol/cluster.ts";
 import { cutoverWanted } from "../../protocol/cutover.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
 import type { Finding } from "../../protocol/evidence.ts";
@@ -11,7 +16,14 @@ import type { Epoch, PodId, RouteVersion } from "../../protocol/ids.ts";
 import { mark } from "../../protocol/marks.ts";
 import { isOver, type Lifecycle } from "../../protocol/migration-machine.ts";
 import { formatAmount } from "../../protocol/wording.ts";
-import { exactConsensus, notCaughtUp, notRemoved, notSeeded, preflight, wayBackBehind } from "./consensus.ts";
+import {
+  exactConsensus,
+  notCaughtUp,
+  notRemoved,
+  notSeeded,
+  preflight,
+  reverseReplicationBehind,
+} from "./consensus.ts";
 import { lowerAfterHook } from "./hook-failure.ts";
 import { enter, type Observations, track } from "./observations.ts";
 
@@ -53,7 +65,7 @@ function decideMigration(
   const exceeded =
     migration.settings.walBudget.exceeded === "abort" ? overBudget(migration, observations) : null;
   if (exceeded !== null) return [{ type: "MigrationAborted", ...base, reason: exceeded }];
-  const givenUp = wayBackOverBudget(migration, observations);
+  const givenUp = reverseReplicationOverBudget(migration, observations);
   if (givenUp !== null) return [givenUp];
   const stranded = strandedRollback(state, migration);
   if (stranded !== null) return [{ type: "MigrationAborted", ...base, reason: stranded }];
@@ -123,11 +135,11 @@ function decideRetention(
     const endsAt = retentionEndsAt(state, migration);
     if (endsAt === null || now < endsAt) return NOTHING;
     mark("retention-ended-by-plan");
-    return [{ type: "RemovalCheckStarted", ...base, end: true }];
+    return [{ type: "RemovalCheckStarted", ...base, v: 2, end: true }];
   }
   const verdict = preflight(state, migration, observations, "removal", now);
   if (verdict.waitingFor.length > 0) return NOTHING;
-  const findings = [...wayBackFindings(state, migration, observations, now), ...verdict.findings];
+  const findings = [...reverseReplicationFindings(state, migration, observations, now), ...verdict.findings];
   const refused = findings.some((finding) => finding.severity === "error");
   if (refused) mark("removal-refused");
   const type = check.end && !refused ? "RetentionEnded" : "RemovalChecked";
@@ -135,17 +147,17 @@ function decideRetention(
 }
 
 /** Who ends the retention gives the way back up; where it is not level, they may not know that something is wrong with it. */
-function wayBackFindings(
+function reverseReplicationFindings(
   state: ClusterState,
   migration: Migration,
   observations: Observations,
   now: number,
 ): Finding[] {
-  const severity = migration.context.removalCheck?.despiteWayBack ? "warning" : "error";
-  return wayBackBehind(state, migration, observations, now).map((message) => ({
+  const severity = migration.context.removalCheck?.despiteReverseReplication ? "warning" : "error";
+  return reverseReplicationBehind(state, migration, observations, now).map((message) => ({
     store: null,
     severity,
-    code: "WAY_BACK_BEHIND",
+    code: "REVERSE_REPLICATION_BEHIND",
     message: message.slice(0, 2_000),
   }));
 }
@@ -162,15 +174,15 @@ function overBudget(migration: Migration, observations: Observations): string | 
 }
 
 /** After the transfer it is each new Pod's own disk that fills, and what can be given up is the way back. */
-function wayBackOverBudget(migration: Migration, observations: Observations): ClusterEvent | null {
+function reverseReplicationOverBudget(migration: Migration, observations: Observations): ClusterEvent | null {
   const { bytes, exceeded } = migration.settings.walBudget;
   if (bytes === null || exceeded !== "abort" || migration.context.transfer === null) return null;
-  for (const podId of wayBackOf(migration)) {
+  for (const podId of reverseReplicationOf(migration)) {
     const kept = keptBytesOf(migration, observations, podId);
     if (kept === null || kept <= bytes) continue;
-    mark("way-back-over-budget");
-    const reason = `${podId} keeps ${formatAmount(kept, "bytes")} of WAL for the way back, and the budget is ${formatAmount(bytes, "bytes")}`;
-    return { type: "WayBackGivenUp", v: 1, migrationId: migration.migrationId, podId, reason };
+    mark("reverse-replication-over-budget");
+    const reason = `${podId} keeps ${formatAmount(kept, "bytes")} of WAL for reverse replication, and the budget is ${formatAmount(bytes, "bytes")}`;
+    return { type: "ReverseReplicationGivenUp", v: 1, migrationId: migration.migrationId, podId, reason };
   }
   return null;
 }
@@ -182,9 +194,9 @@ function strandedRollback(
 ): string | null {
   const before = of === null ? undefined : state.migrations[of];
   if (before === undefined || context.transfer !== null || lifecycle === "planned") return null;
-  if (wayBackOf(before).includes(sourcePodId)) return null;
-  mark("rollback-without-a-way-back");
-  return `the way back from ${sourcePodId} was given up: ${before.context.wayBackGivenUp[sourcePodId] ?? "it is over"}`;
+  if (reverseReplicationOf(before).includes(sourcePodId)) return null;
+  mark("rollback-without-a-reverse-replication");
+  return `reverse replication from ${sourcePodId} was given up: ${before.context.reverseReplicationGivenUp[sourcePodId] ?? "it is over"}`;
 }
 
 /** As the source last said; null when it has not. */

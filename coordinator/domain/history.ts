@@ -99,8 +99,8 @@ function tell(event: Exclude<ClusterEvent, { type: "ClusterConfigured" }>): Told
         what: `authority was taken over without evidence, route version ${event.routeVersion}: what had not flowed back is lost`,
         why: [event.reason],
       };
-    case "WayBackGivenUp":
-      return { what: `the way back from ${event.podId} was given up`, why: [event.reason] };
+    case "ReverseReplicationGivenUp":
+      return { what: `reverse replication from ${event.podId} was given up`, why: [event.reason] };
     case "PreflightStarted":
       return { what: event.start ? "started: all checks run first" : "a dry run of the checks" };
     case "PreflightPassed":

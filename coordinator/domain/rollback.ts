@@ -8,8 +8,8 @@ import {
   claimsOf,
   isUnderstood,
   type Migration,
+  reverseReplicationOf,
   routeOf,
-  wayBackOf,
 } from "../../protocol/cluster.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
@@ -45,7 +45,7 @@ export interface Rollback {
 
 /**
  * What would go back, and as what.
- * @throws CleaveError MIGRATION_UNKNOWN, COMMAND_NOT_POSSIBLE, ROLLBACK_TOO_LATE, WAY_BACK_GONE, ORGANIZATION_CLAIMED,
+ * @throws CleaveError MIGRATION_UNKNOWN, COMMAND_NOT_POSSIBLE, ROLLBACK_TOO_LATE, REVERSE_REPLICATION_GONE, ORGANIZATION_CLAIMED,
  * PLAN_UNKNOWN_ORGANIZATION, PLAN_INVALID, PLAN_NOT_ON_SOURCE, POD_BUSY, MIGRATION_EXISTS or MESSAGE_VERSION_UNKNOWN.
  */
 export function findRollback(
@@ -59,7 +59,7 @@ export function findRollback(
   requireRetaining(migration);
   const whole = assignmentsOf(migration.assignments.digest);
   const sourcePodId = request.podId ?? onlyPod(migration, whole, request.organizations);
-  requireWayBack(migration, sourcePodId, request.acceptLoss !== null);
+  requireReverseReplication(migration, sourcePodId, request.acceptLoss !== null);
   const organizations = request.organizations ?? stillAt(state, whole, sourcePodId, assignmentsOf);
   const unknown = organizations.filter((id) => !whole.has(id));
   if (unknown.length > 0)
@@ -93,6 +93,7 @@ export function decideRollback(
   const planned: ClusterEvent = {
     type: "RollbackPlanned",
     ...base,
+    v: 2,
     of: request.of,
     sourcePodId,
     targetPodId,
@@ -112,7 +113,7 @@ function settingsOf(settings: Settings, approval: RollbackRequest["approval"]): 
     ...settings,
     settlingMs: 0,
     cutover: { ...settings.cutover, approval },
-    retention: { forMs: null, wayBack: "none" },
+    retention: { forMs: null, reverseReplication: "none" },
   };
 }
 
@@ -135,16 +136,16 @@ function requireRetaining({ migrationId, lifecycle, context, of }: Migration): v
     throw new CleaveError("COMMAND_NOT_POSSIBLE", `${migrationId} is being finalized`);
 }
 
-function requireWayBack(migration: Migration, podId: PodId, acceptLoss: boolean): void {
+function requireReverseReplication(migration: Migration, podId: PodId, acceptLoss: boolean): void {
   const { migrationId, context, settings } = migration;
   if (context.shares[podId] !== "opened")
     throw new CleaveError("COMMAND_NOT_POSSIBLE", `${podId} took nothing over in ${migrationId}`);
-  if (acceptLoss || wayBackOf(migration).includes(podId)) return;
+  if (acceptLoss || reverseReplicationOf(migration).includes(podId)) return;
   const why =
-    settings.retention.wayBack === "none"
-      ? "its plan keeps no way back"
-      : `the way back from ${podId} was given up: ${context.wayBackGivenUp[podId]}`;
-  throw new CleaveError("WAY_BACK_GONE", `${migrationId}: ${why}`);
+    settings.retention.reverseReplication === "none"
+      ? "its plan has no reverse replication"
+      : `reverse replication from ${podId} was given up: ${context.reverseReplicationGivenUp[podId]}`;
+  throw new CleaveError("REVERSE_REPLICATION_GONE", `${migrationId}: ${why}`);
 }
 
 /** A rollback has one source, as a move has one target. */

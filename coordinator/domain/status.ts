@@ -1,7 +1,7 @@
 /** What a person wants to know of a migration: where it is, what it waits for, what they may do next. Pure. */
-import { type ClusterState, type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type ClusterState, type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import { cutoverWanted } from "../../protocol/cutover.ts";
-import type { Evidence, Finding, StoreStatus, WayBackStatus } from "../../protocol/evidence.ts";
+import type { Evidence, Finding, ReverseReplicationStatus, StoreStatus } from "../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
 import type {
   Fence,
@@ -20,7 +20,7 @@ import {
   notSeeded,
   participants,
   preflight,
-  wayBackBehind,
+  reverseReplicationBehind,
 } from "./consensus.ts";
 import { keptWalBytes } from "./decide.ts";
 import type { Observations } from "./observations.ts";
@@ -29,7 +29,7 @@ import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 export interface StoreView
   extends Pick<
     StoreStatus,
-    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "wayBack"
+    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "reverseReplication"
   > {
   /** Equal to the source at the newest fence; null while there is nothing to compare, and on the source. */
   readonly matched: boolean | null;
@@ -44,12 +44,12 @@ export interface PodStatus {
   readonly stores: Readonly<Partial<Record<StoreName, StoreView | null>>>;
 }
 
-export interface WayBackView {
+export interface ReverseReplicationView {
   readonly podId: PodId;
   /** Why nothing flows back any more; null while it does. */
   readonly givenUp: string | null;
   /** What the source's stores say of it. */
-  readonly stores: Readonly<Partial<Record<StoreName, WayBackStatus>>>;
+  readonly stores: Readonly<Partial<Record<StoreName, ReverseReplicationStatus>>>;
 }
 
 export interface MigrationStatus {
@@ -73,7 +73,7 @@ export interface MigrationStatus {
   readonly estimate: Estimate | null;
   readonly paused: Pause | null;
   /** Of each target that keeps a way back, or kept one; empty before the transfer. */
-  readonly wayBack: readonly WayBackView[];
+  readonly reverseReplication: readonly ReverseReplicationView[];
   /** The newest look at what would be removed; null before the first. */
   readonly removalCheck: RemovalCheck | null;
   readonly pods: readonly PodStatus[];
@@ -147,27 +147,27 @@ function migrationStatus(
     wal: walOf(migration, observations),
     estimate: estimateOf(migration, participants(migration), storesOf, paces, now),
     paused: context.paused,
-    wayBack: wayBackViews(migration, observations),
+    reverseReplication: reverseReplicationViews(migration, observations),
     removalCheck: context.removalCheck,
     pods: participants(migration).map((podId) => podStatus(state, migration, observations, podId)),
     possibleCommands: possibleCommands(migration),
   };
 }
 
-function wayBackViews(migration: Migration, observations: Observations): WayBackView[] {
-  const { transfer, wayBackGivenUp, targetPodIds } = migration.context;
+function reverseReplicationViews(migration: Migration, observations: Observations): ReverseReplicationView[] {
+  const { transfer, reverseReplicationGivenUp, targetPodIds } = migration.context;
   if (transfer === null) return [];
-  const kept = wayBackOf(migration);
+  const kept = reverseReplicationOf(migration);
   const report = observations.reports.get(migration.sourcePodId)?.report;
   const stores = Object.entries(report?.migrations[migration.migrationId]?.stores ?? {});
   return targetPodIds
-    .filter((podId) => kept.includes(podId) || wayBackGivenUp[podId] !== undefined)
+    .filter((podId) => kept.includes(podId) || reverseReplicationGivenUp[podId] !== undefined)
     .map((podId) => ({
       podId,
-      givenUp: wayBackGivenUp[podId] ?? null,
+      givenUp: reverseReplicationGivenUp[podId] ?? null,
       stores: Object.fromEntries(
         stores.flatMap(([store, status]) => {
-          const way = status.wayBack?.[podId];
+          const way = status.reverseReplication?.[podId];
           return way === undefined ? [] : [[store, way]];
         }),
       ),
@@ -203,7 +203,7 @@ function podStatus(
           verified: status.verified,
           matched: compared ? expected.digest === actual.digest : null,
           evidence: actual ?? null,
-          wayBack: status.wayBack,
+          reverseReplication: status.reverseReplication,
           problems: [...status.problems],
           stragglers: [...status.stragglers],
         }
@@ -265,7 +265,7 @@ export function waitingFor(
       if (migration.context.removalCheck?.open)
         return [...preflight(state, migration, observations, "removal", now).waitingFor];
       return [
-        ...wayBackBehind(state, migration, observations, now),
+        ...reverseReplicationBehind(state, migration, observations, now),
         migration.context.removalCheck?.end
           ? "an operator: put right what speaks against the removal, and finalize again"
           : migration.of === null

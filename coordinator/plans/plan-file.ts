@@ -5,6 +5,7 @@ import type { Assignments } from "../../protocol/assignments.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 import { OrganizationId, type PodId } from "../../protocol/ids.ts";
 import { Plan } from "../../protocol/plan.ts";
+import { renamedSettings } from "../../protocol/renamed.ts";
 import { describeProblems } from "./plan-problems.ts";
 
 /**
@@ -18,7 +19,7 @@ export function parsePlan(text: string): Plan {
   if (/^\s*\{/.test(text)) {
     const json = readJson(text);
     if (json !== undefined) {
-      const parsed = Plan.safeParse(json);
+      const parsed = Plan.safeParse(renamed(json));
       if (parsed.success) return parsed.data;
       throw invalid(parsed.error, text.length > YAML_LIMIT_BYTES ? null : readYaml(text));
     }
@@ -31,9 +32,15 @@ export function parsePlan(text: string): Plan {
     );
   }
   const document = readYaml(text);
-  const parsed = Plan.safeParse(plainValue(document.yaml));
+  const parsed = Plan.safeParse(renamed(plainValue(document.yaml)));
   if (!parsed.success) throw invalid(parsed.error, document);
   return parsed.data;
+}
+
+/** Plans that were written when settings had other names are understood. */
+function renamed(plan: unknown): unknown {
+  if (typeof plan !== "object" || plan === null || !("settings" in plan)) return plan;
+  return { ...plan, settings: renamedSettings(plan.settings) };
 }
 
 function readJson(text: string): unknown {

@@ -12,12 +12,12 @@ import { play } from "./play.ts";
 import type { Report } from "./report/report.ts";
 import { type DemoContext, organizationsByPod, split } from "./run-demo.ts";
 import { isolate } from "./sample-pod/isolate.ts";
-import { MIGRATION, watchMigration, watchRemoval, watchWayBack, writePlan } from "./split.ts";
+import { MIGRATION, watchMigration, watchRemoval, watchReverseReplication, writePlan } from "./split.ts";
 import { makeData } from "./steps.ts";
 import type { LedgerEntry } from "./traffic/ledger.ts";
 import { windowsOf } from "./traffic/windows.ts";
 
-export const WAY_BACK = "back-to-pod-0";
+export const REVERSE_REPLICATION = "back-to-pod-0";
 
 export async function runLifecycle(context: DemoContext): Promise<Report> {
   const { layout, options, processes, progress } = context;
@@ -57,7 +57,7 @@ export async function runLifecycle(context: DemoContext): Promise<Report> {
       assignments.set(first, [...returned, ...(assignments.get(first) ?? [])]);
       await split(context, coordinator, assignments);
       await progress.step("Retention: all Pods serve, copies are kept", () => sleep(options.trafficMs));
-      await watchWayBack(coordinator, progress, MIGRATION);
+      await watchReverseReplication(coordinator, progress, MIGRATION);
       await finalize(context, coordinator);
       await moveBack(context, coordinator, first, returned);
       return { commitToReplayMs: null, appendMs: null };
@@ -89,17 +89,17 @@ async function moveBack(
 ): Promise<void> {
   const planFile = writePlan(layout.folder, {
     kind: "move",
-    migration: WAY_BACK,
+    migration: REVERSE_REPLICATION,
     source: from,
     assignments: new Map([["pod-0", organizations]]),
     settlingMs: options.settlingMs,
   });
   const what = `organization ${organizations.join(", ")}`;
-  await progress.step(`cleave move ${WAY_BACK}.yaml: ${what} from ${from} to pod-0`, async () => {
+  await progress.step(`cleave move ${REVERSE_REPLICATION}.yaml: ${what} from ${from} to pod-0`, async () => {
     await coordinator.cleave("move", planFile);
   });
   await watchMigration(coordinator, progress, {
-    migration: WAY_BACK,
+    migration: REVERSE_REPLICATION,
     copying: `Copying the rows, repositories and objects of ${what}`,
   });
 }

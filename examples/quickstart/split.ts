@@ -112,8 +112,8 @@ export function watchRemoval(coordinator: Coordinator, progress: Progress, migra
 export function watchLevel(coordinator: Coordinator, progress: Progress, migration: string): Promise<void> {
   return watchUntil(coordinator, progress, migration, {
     title: "The last changes flow back",
-    look: ({ wayBack }) => {
-      const stores = wayBack.flatMap((way) => Object.values(way.stores));
+    look: ({ reverseReplication }) => {
+      const stores = reverseReplication.flatMap((way) => Object.values(way.stores));
       const open = stores.filter(({ lag, verified }) => lag.amount !== 0 || !verified);
       if (stores.length > 0 && open.length === 0) return null;
       return open.map(({ problem }) => problem?.message ?? "behind").join("; ");
@@ -122,10 +122,14 @@ export function watchLevel(coordinator: Coordinator, progress: Progress, migrati
 }
 
 /** Waits until nothing speaks against ending the retention: under traffic a copy is never level for long. */
-export function watchWayBack(coordinator: Coordinator, progress: Progress, migration: string): Promise<void> {
+export function watchReverseReplication(
+  coordinator: Coordinator,
+  progress: Progress,
+  migration: string,
+): Promise<void> {
   return watchUntil(coordinator, progress, migration, {
     title: "What the new Pods change flows back within its bounds",
-    look: ({ waitingFor }) => waitingFor.find((reason) => reason.startsWith("the way back")) ?? null,
+    look: ({ waitingFor }) => waitingFor.find((reason) => reason.startsWith("reverse replication")) ?? null,
   });
 }
 

@@ -7,7 +7,7 @@ import type { ClusterState } from "../cluster.ts";
 import type { Checkpoints } from "../ports/checkpoints.ts";
 
 /** Grows with every change of ClusterState's shape; a checkpoint of another version is ignored and the log is read. */
-const VERSION = 3;
+const VERSION = 4;
 
 export class FileCheckpoints implements Checkpoints {
   readonly #path: string;

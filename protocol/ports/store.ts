@@ -17,10 +17,10 @@ import type { MigrationKind, Settings } from "../plan.ts";
  * Goals of a target: `seed` (base copy), `follow` (live), `match` (epoch: apply the source's marker, compare,
  * evidence; goes on following), `activate` (after the transfer: promoted, identity and `shares` durable, still
  * closed), `open` (enforce `shares`: its own share is `opened`).
- * The way back: a target in `wayBack` is armed in `activate` (a slot, say, from a point where nobody can have begun to
+ * The way back: a target in `reverseReplication` is armed in `activate` (a slot, say, from a point where nobody can have begun to
  * write), and while it is `open` its store keeps what the source needs to follow; the source's store, while it yields,
- * applies what each target in `wayBack` with an opened share changes to its own dormant copy and compares the two
- * (`StoreStatus.wayBack`). What is not in `wayBack` any more is taken down by both. While a rollback in `rollbacks` has
+ * applies what each target in `reverseReplication` with an opened share changes to its own dormant copy and compares the two
+ * (`StoreStatus.reverseReplication`). What is not in `reverseReplication` any more is taken down by both. While a rollback in `rollbacks` has
  * the phase `transferred`, nothing flows back from its Pod; once it is `opened`, its organizations flow back no more.
  * Of a rollback (`kind`), source and target are those of its own direction: its target's copy is the one that `of` left
  * dormant here and keeps level, so that nothing is copied; otherwise its goals mean what they mean for a move. When it
@@ -41,7 +41,7 @@ export interface Duty {
   /** Of a rollback whose source is lost: `activate` and `yield` come without anything before, and without evidence. */
   readonly forced: boolean;
   /** Targets whose changes flow back, or will when they are open. */
-  readonly wayBack: readonly PodId[];
+  readonly reverseReplication: readonly PodId[];
   /** This migration's rollbacks that are being made or were: not those that were refused, aborted or given back. */
   readonly rollbacks: readonly RollbackShare[];
   readonly role: "source" | "target";

@@ -174,31 +174,31 @@ export const METRICS = {
     labels: ["migration"],
     help: "WAL that the source's disk keeps for its slowest target",
   },
-  cleave_way_back_lag_bytes: {
+  cleave_reverse_replication_lag_bytes: {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "from"],
     help: "Of a source after the transfer: how far its dormant copy is behind the Pod `from`; absent where it is unknown",
   },
-  cleave_way_back_lag_repositories: {
+  cleave_reverse_replication_lag_repositories: {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "from"],
-    help: "As cleave_way_back_lag_bytes, in repositories",
+    help: "As cleave_reverse_replication_lag_bytes, in repositories",
   },
-  cleave_way_back_lag_objects: {
+  cleave_reverse_replication_lag_objects: {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "from"],
-    help: "As cleave_way_back_lag_bytes, in objects",
+    help: "As cleave_reverse_replication_lag_bytes, in objects",
   },
-  cleave_way_back_verified: {
+  cleave_reverse_replication_verified: {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "from"],
     help: "1 when the dormant copy was compared with the Pod `from` and no difference is open, otherwise 0",
   },
-  cleave_way_back_problems: {
+  cleave_reverse_replication_problems: {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "from", "code"],

@@ -12,10 +12,10 @@ import { replay } from "./i08-replay.ts";
 import { exits } from "./i09-exits.ts";
 import { reversibility } from "./i10-reversibility.ts";
 import { nothingLeft } from "./leftovers.ts";
+import { reverseReplicationCopies } from "./reverse-replication-copies.ts";
 import { newestLife } from "./rule-03-newest-life.ts";
 import { deletion } from "./rule-10-deletion.ts";
 import { standsStill } from "./rule-13-stands-still.ts";
-import { wayBackCopies } from "./way-back-copies.ts";
 
 /** The invariants of docs/protocol.md, in its order, and those rules that a process could break without harm for long. */
 export function allCheckers(facts: Facts): Checker[] {
@@ -31,7 +31,7 @@ export function allCheckers(facts: Facts): Checker[] {
     exits(facts),
     reversibility(facts),
     exactCopies(facts),
-    wayBackCopies(facts),
+    reverseReplicationCopies(facts),
     nothingLeft(facts),
     newestLife(facts),
     deletion(facts),

@@ -3,7 +3,7 @@
  * I3 are looked at after it as ever); of what nobody rolls back, the dormant copy on the source lost nothing that was
  * written there, and where a way back is kept it equals what the new authority has.
  */
-import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import { backSlotName } from "../models/postgres/back-session.ts";
 import type { Checker } from "../observer.ts";
@@ -16,7 +16,7 @@ export function reversibility({ truth, cluster, violated }: Facts): Checker {
   const isKept = (migration: Migration, podId: PodId): boolean => {
     const pod = cluster.pod(podId);
     const slot = pod.postgres.logical.slots.get(backSlotName(migration.migrationId, podId));
-    return wayBackOf(migration).includes(podId) && !pod.isLost && slot?.lost === false;
+    return reverseReplicationOf(migration).includes(podId) && !pod.isLost && slot?.lost === false;
   };
 
   const lookAt = (migration: Migration, podId: PodId, organization: string) => {
@@ -41,10 +41,13 @@ export function reversibility({ truth, cluster, violated }: Facts): Checker {
     /** An operator gives up what is gone: a fault may have cost the WAL, but nobody drops the slot before. */
     appended(record) {
       for (const event of record.events) {
-        if (event.type !== "WayBackGivenUp") continue;
+        if (event.type !== "ReverseReplicationGivenUp") continue;
         const { postgres, isLost } = cluster.pod(event.podId);
         if (!isLost && !postgres.logical.slots.has(backSlotName(event.migrationId, event.podId)))
-          violated("I10", `the slot of the way back from ${event.podId} was gone before that was given up`);
+          violated(
+            "I10",
+            `the slot of reverse replication from ${event.podId} was gone before that was given up`,
+          );
       }
     },
     committed(podId, store, organization, write) {

@@ -1,5 +1,5 @@
 /** When a move or a rollback is over, or a way back, nothing of it is left on any Pod: no slot, and no staged route. */
-import { wayBackOf } from "../../protocol/cluster.ts";
+import { reverseReplicationOf } from "../../protocol/cluster.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
 import { backSlotName } from "../models/postgres/back-session.ts";
 import type { Checker } from "../observer.ts";
@@ -11,7 +11,7 @@ export function nothingLeft({ truth, cluster, violated }: Facts): Checker {
     atRest() {
       for (const migration of truth.migrations()) {
         const { migrationId, lifecycle, context, sourcePodId, kind } = migration;
-        const kept = wayBackOf(migration);
+        const kept = reverseReplicationOf(migration);
         for (const podId of [sourcePodId, ...context.targetPodIds]) {
           const { postgres, git, objects, isLost } = cluster.pod(podId);
           // A replica of a split that gave its share back is the operator's to wipe.

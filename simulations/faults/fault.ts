@@ -74,12 +74,17 @@ export const MOVE_KINDS = [
 ] as const;
 
 /** Of ways back, and drawn for them alone. */
-export const WAY_BACK_KINDS = [
+export const REVERSE_REPLICATION_KINDS = [
   /** The WAL that the source needs next of `target`, which is open, is gone. */
   "back-slot-loss",
 ] as const;
 
-export const FAULT_KINDS = [...COMMON_KINDS, ...RARE_KINDS, ...MOVE_KINDS, ...WAY_BACK_KINDS] as const;
+export const FAULT_KINDS = [
+  ...COMMON_KINDS,
+  ...RARE_KINDS,
+  ...MOVE_KINDS,
+  ...REVERSE_REPLICATION_KINDS,
+] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 export interface Fault {

@@ -44,6 +44,7 @@ export function smallCluster(options: ClusterOptions): Cluster {
     {
       type: "MigrationPlanned",
       ...base,
+      v: 2,
       kind: "split",
       sourcePodId: SOURCE,
       targetPodIds: targets,

@@ -31,7 +31,7 @@ export function messageOf(podId: PodId, { order, said }: Sent): Report {
   ) as Report["migrations"][typeof MIGRATION_ID]["stores"];
   const preflight = said.preflight && { stage: said.preflight, at: NOW, findings: [] };
   return {
-    v: 1,
+    v: 2,
     podId,
     incarnation: 1,
     reportSequence: order + 1,

@@ -1,14 +1,14 @@
 import { MOVE_MUTANTS } from "./move-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { PROTOCOL_MUTANTS } from "./protocol-mutants.ts";
+import { REVERSE_REPLICATION_MUTANTS } from "./reverse-replication-mutants.ts";
 import { STORE_MUTANTS } from "./store-mutants.ts";
-import { WAY_BACK_MUTANTS } from "./way-back-mutants.ts";
 
 export const MUTANTS: readonly Mutant[] = [
   ...PROTOCOL_MUTANTS,
   ...STORE_MUTANTS,
   ...MOVE_MUTANTS,
-  ...WAY_BACK_MUTANTS,
+  ...REVERSE_REPLICATION_MUTANTS,
 ];
 
 /** @throws Error naming all mutants when there is none of that name. */

@@ -1,7 +1,7 @@
 /**
  * A process with one mutant in it: runs seeds from `first` on until a checker finds something, and says so in one line
  * of JSON. Arguments: the mutant's name, the first seed, how many at most, and `moves` when each is to plan a move or
- * `waysBack` when each is to keep a way back; or the name and `stories`.
+ * `reverseReplication` when each is to keep a way back; or the name and `stories`.
  */
 import { mutantNamed } from "./all.ts";
 import { loadMutant, UNHARMED } from "./mutant.ts";
@@ -18,7 +18,7 @@ async function runSeeds(): Promise<void> {
   for (let tried = 1; tried <= Number(most); tried++) {
     const at = Number(first) + tried - 1;
     const always = (wanted: string) => (kind === wanted ? "always" : "some");
-    const scenario = drawScenario(at, true, always("moves"), always("waysBack"));
+    const scenario = drawScenario(at, true, always("moves"), always("reverseReplication"));
     const report = await simulate({ seed: at, scenario });
     if (report.verdict === "pass" || report.verdict === "inconclusive") continue;
     const { invariant, message, seed, verdict } = report;

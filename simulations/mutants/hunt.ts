@@ -62,11 +62,11 @@ async function huntOne(mutant: Mutant, options: HuntOptions): Promise<Hunted> {
 
 /** A seed that fails without the mutant too is a find of its own, and no catch: the hunt goes on behind it. */
 async function huntOnce(
-  { name, moves, waysBack }: Mutant,
+  { name, moves, reverseReplication }: Mutant,
   first: number,
   { mostSeeds, onGuilty }: HuntOptions,
 ): Promise<Catch | null> {
-  const kind = moves ? ["moves"] : waysBack ? ["waysBack"] : [];
+  const kind = moves ? ["moves"] : reverseReplication ? ["reverseReplication"] : [];
   for (let from = first; from < first + mostSeeds; ) {
     const found = await runChild(name, String(from), String(first + mostSeeds - from), ...kind);
     if (found === null) return null;

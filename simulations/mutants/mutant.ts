@@ -27,7 +27,7 @@ export interface Mutant {
   /** It is one of moves: the seeds that hunt it plan nothing else. */
   readonly moves?: true;
   /** It is one of the way back: the seeds that hunt it keep one. */
-  readonly waysBack?: true;
+  readonly reverseReplication?: true;
   readonly edits: readonly Edit[];
 }
 

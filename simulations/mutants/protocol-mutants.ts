@@ -268,8 +268,8 @@ export const PROTOCOL_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: REACT,
-        find: "duty.goal, duty.epoch, shares, duty.wayBack, rollbacks]",
-        replace: "duty.goal, duty.epoch, shares.length, duty.wayBack, rollbacks]",
+        find: "    shares,\n    duty.reverseReplication,",
+        replace: "    shares.length,\n    duty.reverseReplication,",
       },
     ],
   },

@@ -133,15 +133,15 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
   },
   {
     name: "armed-too-late",
-    says: "A split's target makes the slot of the way back when it is open, and not before.",
+    says: "A split's target makes the slot of reverse replication when it is open, and not before.",
     edits: [
       {
         file: "agent/stores/postgres/split/target.ts",
-        find: "if (duty.wayBack.includes(duty.podId))\n      await server.fast.use((db) => armWayBack",
-        replace: 'if (duty.goal === "open")\n      await server.fast.use((db) => armWayBack',
+        find: "if (duty.reverseReplication.includes(duty.podId))\n      await server.fast.use((db) => armReverseReplication",
+        replace: 'if (duty.goal === "open")\n      await server.fast.use((db) => armReverseReplication',
       },
     ],
-    tests: back("the way back of a split is armed before the new Pod opens"),
+    tests: back("reverse replication of a split is armed before the new Pod opens"),
   },
   {
     name: "what-came-flows-back",
@@ -155,7 +155,7 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     ],
     tests: {
       file: "test/agent/stores/postgres/reverse/move.test.ts",
-      name: "the way back of a move carries what the target wrote",
+      name: "reverse replication of a move carries what the target wrote",
     },
   },
 ];

@@ -39,7 +39,9 @@ export class Operator {
     this.#scenario = scenario;
     const ask = (what: string, order: (coordinator: Coordinator) => Promise<unknown>) =>
       this.#ask(what, order);
-    this.#rollbacks = scenario.wayBack ? new RollbackOperator(cluster, scenario.wayBack, ask) : null;
+    this.#rollbacks = scenario.reverseReplication
+      ? new RollbackOperator(cluster, scenario.reverseReplication, ask)
+      : null;
   }
 
   /** What the operator still wants beside the end of the newest plan, in words. */
@@ -152,9 +154,13 @@ export class Operator {
     // The plan ends it once by itself; after that it is the operator's.
     if (retention.forMs !== null && !context.removalCheck) return;
     const dryRun = retention.dryRunFirst && context.removalCheck === null;
-    const despiteWayBack = this.#scenario.wayBack?.finalizesDespite ?? false;
+    const despiteReverseReplication = this.#scenario.reverseReplication?.finalizesDespite ?? false;
     this.#ask(dryRun ? "finalize (dry run)" : "finalize", (coordinator) =>
-      coordinator.command(this.migrationId, { type: "finalize", dryRun, despiteWayBack }, "operator:sim"),
+      coordinator.command(
+        this.migrationId,
+        { type: "finalize", dryRun, despiteReverseReplication },
+        "operator:sim",
+      ),
     );
   }
 
@@ -196,7 +202,7 @@ export class Operator {
   }
 
   #plan(): Plan {
-    const { settings, approval, lagBytes = 2_000, retention, wayBack } = this.#scenario;
+    const { settings, approval, lagBytes = 2_000, retention, reverseReplication } = this.#scenario;
     const { settlingMs, ...cutover } = settings;
     return Plan.parse({
       migration: this.migrationId,
@@ -208,8 +214,11 @@ export class Operator {
       })),
       settings: {
         settlingMs,
-        retention: { forMs: retention?.forMs ?? null, wayBack: wayBack ? "replicated" : "none" },
-        walBudget: { bytes: wayBack?.walBudgetBytes ?? null },
+        retention: {
+          forMs: retention?.forMs ?? null,
+          reverseReplication: reverseReplication ? "replicated" : "none",
+        },
+        walBudget: { bytes: reverseReplication?.walBudgetBytes ?? null },
         cutover: { approval, ...cutover },
         lagBounds: { postgresBytes: lagBytes },
       },

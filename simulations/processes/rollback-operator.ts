@@ -1,10 +1,10 @@
 /** The person, while a migration retains: rolls organizations back, one step after another; gives a way back up. */
 import type { Coordinator } from "../../coordinator/loop/coordinator.ts";
-import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../protocol/ids.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
-import type { PlannedRollback, WayBackScenario } from "../scenario-way-back.ts";
+import type { PlannedRollback, ReverseReplicationScenario } from "../scenario-reverse-replication.ts";
 import type { Cluster } from "./cluster.ts";
 
 type Ask = (what: string, order: (coordinator: Coordinator) => Promise<unknown>) => void;
@@ -16,7 +16,7 @@ const CERTAIN_AFTER_MS = 1_500;
 
 export class RollbackOperator {
   readonly #cluster: Cluster;
-  readonly #scenario: WayBackScenario;
+  readonly #scenario: ReverseReplicationScenario;
   readonly #ask: Ask;
   #since: number | null = null;
   /** The step that is being made, and its newest attempt. */
@@ -29,7 +29,7 @@ export class RollbackOperator {
   #lostAt: number | null = null;
   #isTakenOver = false;
 
-  constructor(cluster: Cluster, scenario: WayBackScenario, ask: Ask) {
+  constructor(cluster: Cluster, scenario: ReverseReplicationScenario, ask: Ask) {
     this.#cluster = cluster;
     this.#scenario = scenario;
     this.#ask = ask;
@@ -79,7 +79,7 @@ export class RollbackOperator {
   #lookAtLoss(
     coordinator: Coordinator,
     { migrationId, context }: Migration,
-    lost: NonNullable<WayBackScenario["lost"]>,
+    lost: NonNullable<ReverseReplicationScenario["lost"]>,
   ): boolean {
     const { world } = this.#cluster;
     const podId = this.#target(lost.target);
@@ -114,9 +114,9 @@ export class RollbackOperator {
     const { world } = this.#cluster;
     const { giveUp } = this.#scenario;
     const { migrationId } = migration;
-    const kept = wayBackOf(migration);
+    const kept = reverseReplicationOf(migration);
     const status = coordinator.status().migrations.find((other) => other.migrationId === migrationId);
-    const gone = status?.wayBack.find(({ stores, givenUp }) => {
+    const gone = status?.reverseReplication.find(({ stores, givenUp }) => {
       const problem = stores.postgres?.problem?.message ?? "";
       return givenUp === null && problem.includes("is gone");
     });
@@ -124,7 +124,7 @@ export class RollbackOperator {
     const podId = gone?.podId ?? (isDue ? this.#target(giveUp.target) : null);
     if (isDue) this.#gaveUp = true;
     if (podId === null || !kept.includes(podId)) return false;
-    this.#ask(`give up the way back from ${podId}`, (other) =>
+    this.#ask(`give up reverse replication from ${podId}`, (other) =>
       other.command(migrationId, { type: "giveUp", podId, reason: "the operator says so" }, BY),
     );
     return true;
@@ -146,7 +146,8 @@ export class RollbackOperator {
       this.#newest = known.migrationId;
       return;
     }
-    const flows = migration.context.shares[podId] === "opened" && wayBackOf(migration).includes(podId);
+    const flows =
+      migration.context.shares[podId] === "opened" && reverseReplicationOf(migration).includes(podId);
     if (!flows || theirs.length === 0) {
       this.#next();
       return;

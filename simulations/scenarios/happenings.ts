@@ -69,7 +69,10 @@ export const operatorPauses: Happening = { command: "pause", target: 0 };
 export const operatorRevokes = (target: number): Happening => ({ command: "revoke", target });
 export const operatorFinalizes: Happening = { command: "finalize", target: 0 };
 /** What flows back from the target, by its place. */
-export const operatorGivesUpTheWayBack = (target: number): Happening => ({ command: "giveUp", target });
+export const operatorGivesUpTheReverseReplication = (target: number): Happening => ({
+  command: "giveUp",
+  target,
+});
 /** All that a target took over, by its place. */
 export const operatorRollsBack = (target: number): Happening => ({ command: "rollback", target });
 /** Of the source of a move. */

@@ -153,7 +153,7 @@ export const PEER_STORIES: readonly NamedStory[] = [
       .expect("retaining"),
   },
   {
-    name: "no-way-back-by-abort",
+    name: "no-reverse-replication-by-abort",
     about: "an operator aborts after the transfer: refused, the transfer goes forward",
     story: given().when("activating", operatorAborts).expect("retaining").neverDecides("MigrationAborted"),
   },

@@ -1,14 +1,14 @@
 /** Stories of the way back: what flows back, rollbacks and what meets them, and the loss of a Pod for ever. */
 import type { EventType } from "../../protocol/events.ts";
 import type { Report } from "../run.ts";
-import type { PlannedRollback, WayBackScenario } from "../scenario-way-back.ts";
+import type { PlannedRollback, ReverseReplicationScenario } from "../scenario-reverse-replication.ts";
 import {
   crash,
   crashPostgres,
   cutPeers,
   fillDisk,
   operatorFinalizes,
-  operatorGivesUpTheWayBack,
+  operatorGivesUpTheReverseReplication,
   operatorPauses,
   operatorRollsBack,
   powerOff,
@@ -26,15 +26,17 @@ const ROLLBACK: PlannedRollback = {
   abort: null,
   finalized: true,
 };
-const KEPT: WayBackScenario = {
+const KEPT: ReverseReplicationScenario = {
   rollbacks: [],
   giveUp: null,
   walBudgetBytes: null,
   finalizesDespite: false,
   lost: null,
 };
-const rollingBack = (...rollbacks: Partial<PlannedRollback>[]): { readonly wayBack: WayBackScenario } => ({
-  wayBack: { ...KEPT, rollbacks: rollbacks.map((one) => ({ ...ROLLBACK, ...one })) },
+const rollingBack = (
+  ...rollbacks: Partial<PlannedRollback>[]
+): { readonly reverseReplication: ReverseReplicationScenario } => ({
+  reverseReplication: { ...KEPT, rollbacks: rollbacks.map((one) => ({ ...ROLLBACK, ...one })) },
 });
 const FINALIZED = { retention: { forMs: null, dryRunFirst: false } } as const;
 
@@ -178,7 +180,7 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
   {
     name: "rollback-after-finalize",
     about: "an operator wants to roll back what is being removed: refused, and the removal goes on",
-    story: given({ wayBack: KEPT, ...FINALIZED, clients: 8 })
+    story: given({ reverseReplication: KEPT, ...FINALIZED, clients: 8 })
       .when("cleaning", operatorRollsBack(0))
       .expect("completed")
       .and(neverDecided("RollbackPlanned"))
@@ -187,7 +189,7 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
   {
     name: "finalize-behind-is-refused",
     about: "what flows back is cut off while an operator finalizes: the retention goes on until it is level",
-    story: given({ wayBack: KEPT, clients: 10 })
+    story: given({ reverseReplication: KEPT, clients: 10 })
       .when("retaining", cutPeers, { afterMs: 100, forMs: 5_000 })
       .when("retaining", operatorFinalizes, { afterMs: 2_000 })
       .expect("retaining")
@@ -195,7 +197,7 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
       .neverDecides("RetentionEnded"),
   },
   {
-    name: "paused-with-a-way-back",
+    name: "paused-with-a-reverse-replication",
     about:
       "a pause takes nothing down: what was written meanwhile flows back, and the rollback loses none of it",
     story: given({ ...rollingBack({ afterMs: 2_500 }), clients: 12 })
@@ -205,28 +207,35 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
       .and(decided(...OPENED)),
   },
   {
-    name: "way-back-over-budget",
-    about: "a Pod's disk keeps more for the way back than the plan allows: it is given up, and nothing else",
-    story: given({ wayBack: { ...KEPT, walBudgetBytes: 1_500 }, clients: 20 })
+    name: "reverse-replication-over-budget",
+    about:
+      "a Pod's disk keeps more for reverse replication than the plan allows: it is given up, and nothing else",
+    story: given({ reverseReplication: { ...KEPT, walBudgetBytes: 1_500 }, clients: 20 })
       .when("retaining", cutPeers, { afterMs: 100, forMs: 12_000 })
       .expect("retaining")
-      .decides("WayBackGivenUp")
-      .decidedBy("WayBackGivenUp", /^coordinator:/),
+      .decides("ReverseReplicationGivenUp")
+      .decidedBy("ReverseReplicationGivenUp", /^coordinator:/),
   },
   {
-    name: "way-back-given-up-while-another-opens",
-    about: "one new Pod is open and its way back given up before the other opens: that one keeps its own",
-    story: given({ wayBack: KEPT, clients: 8, settings: { openWithinMs: 12_000 }, calmAtMs: 30_000 })
-      .when("activating", powerOff("pod-101"), { forMs: 4_000 })
-      .when("retaining", operatorGivesUpTheWayBack(0), { afterMs: 200 })
-      .expect("retaining")
-      .decides("Opened", "WayBackGivenUp", "Opened"),
-  },
-  {
-    name: "way-back-given-up-under-a-rollback",
-    about: "the way back is given up while a rollback needs it: aborted, and the new Pod serves on",
+    name: "reverse-replication-given-up-while-another-opens",
+    about:
+      "one new Pod is open and its reverse replication given up before the other opens: that one keeps its own",
     story: given({
-      wayBack: {
+      reverseReplication: KEPT,
+      clients: 8,
+      settings: { openWithinMs: 12_000 },
+      calmAtMs: 30_000,
+    })
+      .when("activating", powerOff("pod-101"), { forMs: 4_000 })
+      .when("retaining", operatorGivesUpTheReverseReplication(0), { afterMs: 200 })
+      .expect("retaining")
+      .decides("Opened", "ReverseReplicationGivenUp", "Opened"),
+  },
+  {
+    name: "reverse-replication-given-up-under-a-rollback",
+    about: "reverse replication is given up while a rollback needs it: aborted, and the new Pod serves on",
+    story: given({
+      reverseReplication: {
         ...KEPT,
         rollbacks: [{ ...ROLLBACK, approval: "manual" }],
         giveUp: { afterMs: 2_000, target: 0 },
@@ -236,7 +245,7 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
     })
       .when("seeding", crash("pod-100"), { of: "rollback", forMs: 3_000 })
       .expect("retaining")
-      .decides("WayBackGivenUp")
+      .decides("ReverseReplicationGivenUp")
       .and(decided("RollbackPlanned", "MigrationAborted"))
       .and(neverDecided("Opened")),
   },
@@ -245,7 +254,7 @@ export const ROLLBACK_STORIES: readonly NamedStory[] = [
     about:
       "a Pod burns down while retained: an operator accepts the loss, the source takes over what had flowed back",
     story: given({
-      wayBack: { ...KEPT, lost: { afterMs: 2_000, target: 0 } },
+      reverseReplication: { ...KEPT, lost: { afterMs: 2_000, target: 0 } },
       // Shorter than a read lease can last: what is taken over is not given back to a Pod that is gone.
       settings: { openWithinMs: 1_000 },
       clients: 12,

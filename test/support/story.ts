@@ -48,12 +48,13 @@ export const say = {
   planned: (settings: Parameters<typeof Settings.parse>[0] = {}): ClusterEvent => ({
     type: "MigrationPlanned",
     ...base,
+    v: 2,
     kind: "split",
     sourcePodId: pod("pod-0"),
     targetPodIds: [pod("pod-100"), pod("pod-101")],
     assignments: { digest, organizations: assignments.size },
     // A way back has tests of its own.
-    settings: Settings.parse({ retention: { wayBack: "none" }, ...(settings as object) }),
+    settings: Settings.parse({ retention: { reverseReplication: "none" }, ...(settings as object) }),
   }),
   checking: (start = true): ClusterEvent => ({ type: "PreflightStarted", ...base, start }),
   passed: (): ClusterEvent => ({ type: "PreflightPassed", ...base, findings: [] }),
@@ -92,7 +93,7 @@ export const say = {
   aborted: (): ClusterEvent => ({ type: "MigrationAborted", ...base, reason: "operator" }),
   paused: (): ClusterEvent => ({ type: "MigrationPaused", ...base, reason: "a backup runs" }),
   resumed: (): ClusterEvent => ({ type: "MigrationResumed", ...base }),
-  removalChecking: (end = true): ClusterEvent => ({ type: "RemovalCheckStarted", ...base, end }),
+  removalChecking: (end = true): ClusterEvent => ({ type: "RemovalCheckStarted", ...base, v: 2, end }),
   retentionEnded: (): ClusterEvent => ({ type: "RetentionEnded", ...base, findings: [] }),
   filesRemoved: (): ClusterEvent => ({ type: "FilesRemoved", ...base }),
   rowsRemoved: (): ClusterEvent => ({ type: "RowsRemoved", ...base }),
@@ -181,7 +182,7 @@ export function report(podId: string, options: ReportOptions): Report {
     ]),
   );
   return {
-    v: 1,
+    v: 2,
     podId: pod(podId),
     incarnation: options.incarnation ?? 1,
     reportSequence: options.reportSequence ?? 1,

@@ -69,7 +69,7 @@ async function checkStores(config: AgentConfig, source: string | undefined): Pro
     kind: "split",
     of: null,
     forced: false,
-    wayBack: [],
+    reverseReplication: [],
     rollbacks: [],
     role,
     goal: "prepare",

@@ -25,7 +25,7 @@ export class GitSource implements Role {
   readonly #makeLocks: () => Promise<HeadLocks | null>;
   #headLocks: HeadLocks | null = null;
   readonly #removal: GitRemoval;
-  readonly #wayBack: Followers;
+  readonly #reverseReplication: Followers;
   #view: InventoryView | null = null;
   #goal: Goal;
   #reached = false;
@@ -37,7 +37,7 @@ export class GitSource implements Role {
     this.#tracker = tracker;
     this.#makeLocks = makeLocks;
     this.#goal = duty.goal;
-    this.#wayBack = gitFollowers(context, { track: () => tracker.start(), locks: makeLocks });
+    this.#reverseReplication = gitFollowers(context, { track: () => tracker.start(), locks: makeLocks });
     // A lock that is gone with its repository would be missing in one that comes to the same place.
     this.#removal = new GitRemoval(context, async (path) => this.#headLocks?.release([path]));
   }
@@ -48,7 +48,7 @@ export class GitSource implements Role {
     if (duty.goal !== "fence" || this.#fenced !== duty.epoch) this.#fenced = null;
     const enforced = enforceShares(this.#context, duty);
     // Before whatever takes long, since others wait for what is not followed any more.
-    await this.#wayBack.update(duty);
+    await this.#reverseReplication.update(duty);
     this.#headLocks = await this.#makeLocks();
     if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
     else {
@@ -105,12 +105,12 @@ export class GitSource implements Role {
         ...(this.#goal === "removeFiles" ? this.#removal.problems : []),
       ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
-      ...this.#wayBack.status(),
+      ...this.#reverseReplication.status(),
     };
   }
 
   async close(): Promise<void> {
-    await this.#wayBack.close();
+    await this.#reverseReplication.close();
     if (this.#view !== null) this.#context.inventory.dropView(this.#view);
   }
 

@@ -36,7 +36,7 @@ export class ObjectsSource implements Role {
   readonly #inScope: (key: string) => boolean;
   #scope: { digest: InventoryDigest; remove: () => void } | null = null;
   readonly #removal: ObjectsRemoval;
-  readonly #wayBack: Followers;
+  readonly #reverseReplication: Followers;
   #duty: Duty;
   #reached = false;
   #final: SourceFinal | null = null;
@@ -50,7 +50,7 @@ export class ObjectsSource implements Role {
     this.#duty = duty;
     this.#inScope = scopeOf(duty, context.ownerLookup);
     this.#removal = new ObjectsRemoval(context);
-    this.#wayBack = objectFollowers(context, tracker);
+    this.#reverseReplication = objectFollowers(context, tracker);
   }
 
   /** Null while targets may not be answered: an incomplete inventory would look like deletions. */
@@ -76,7 +76,7 @@ export class ObjectsSource implements Role {
         // In this order: whoever is refused from now on changes nothing of what flows back.
         await enforce(this.#context, duty);
         this.#serving = false;
-        await this.#wayBack.update(duty);
+        await this.#reverseReplication.update(duty);
         this.#context.changed();
         if (duty.goal === "removeFiles") await this.#removal.run(duty, signal);
     }
@@ -110,13 +110,13 @@ export class ObjectsSource implements Role {
         ...(goal === "removeFiles" ? this.#removal.problems : []),
       ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
-      ...this.#wayBack.status(),
+      ...this.#reverseReplication.status(),
     };
   }
 
   async close(): Promise<void> {
     this.#serving = false;
-    await this.#wayBack.close();
+    await this.#reverseReplication.close();
     this.#scope?.remove();
     this.#scope = null;
   }

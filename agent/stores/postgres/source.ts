@@ -229,12 +229,12 @@ export class SourcePart {
   /** After the transfer: what targets change is applied to the copy here, for as long as there is a way back. */
   async #flowBack(duty: Duty, held: readonly MigrationId[], signal: AbortSignal): Promise<void> {
     if (duty.kind === "rollback") return;
-    this.#carriers.onChange = () => this.#board.set({ wayBack: this.#carriers.status });
+    this.#carriers.onChange = () => this.#board.set({ reverseReplication: this.#carriers.status });
     const newlyHeld = () => this.#carriers.held.filter((rollback) => !held.includes(rollback));
     await this.#fast.use((db) => returnRevoked(db, duty, newlyHeld));
     signal.throwIfAborted();
     await this.#carriers.follow(duty, held);
-    if (duty.wayBack.length > 0) return;
+    if (duty.reverseReplication.length > 0) return;
     await this.#fast.use(async (db) => {
       await this.#carriers.forget(db, duty);
       if (duty.kind === "split") await dropPublication(db, backPublication(duty.migrationId));

@@ -46,9 +46,9 @@ export class StatusBoard {
   }
 
   #gist(): string {
-    const { keptBytes: _told, lag, progress, wayBack = {}, ...rest } = this.#status;
+    const { keptBytes: _told, lag, progress, reverseReplication = {}, ...rest } = this.#status;
     const within = lag === null ? undefined : this.#within(lag.amount);
-    const back = Object.entries(wayBack).map(([podId, one]) => [
+    const back = Object.entries(reverseReplication).map(([podId, one]) => [
       podId,
       { ...one, lag: this.#within(one.lag.amount) },
     ]);

@@ -18,8 +18,8 @@ import {
   Replica,
   type Source,
 } from "./replica.ts";
+import { FileReverseReplications } from "./reverse-replication.ts";
 import type { FileServer } from "./server.ts";
-import { FileWaysBack } from "./ways-back.ts";
 
 const TRACK_MS = 2;
 const LOOK_EVERY_MS = 500;
@@ -39,7 +39,7 @@ export class ModelFileStore extends ModelStore implements Source {
   readonly #listeners = new Set<() => void>();
   // Target
   readonly #replicas = new Map<string, Replica>();
-  readonly #ways: FileWaysBack;
+  readonly #ways: FileReverseReplications;
 
   constructor(parts: FileStoreParts) {
     super(parts.run);
@@ -47,7 +47,7 @@ export class ModelFileStore extends ModelStore implements Source {
     this.#own = parts.own;
     this.name = parts.own.kind;
     this.failsUntil = parts.failsUntil;
-    this.#ways = new FileWaysBack(parts, () => undefined);
+    this.#ways = new FileReverseReplications(parts, () => undefined);
   }
 
   protected check(duty: Duty, stage: CheckStage): Finding[] {
@@ -120,7 +120,7 @@ export class ModelFileStore extends ModelStore implements Source {
         this.#stopFollowing(duty.migrationId);
         this.#activated(duty.migrationId);
         // Everything that is here is looked at before anybody may write, and then whatever they leave.
-        if (duty.wayBack.includes(duty.podId)) await this.#track(duty, signal);
+        if (duty.reverseReplication.includes(duty.podId)) await this.#track(duty, signal);
         else this.#stopServing(duty);
         this.set(duty, { reached: true, lag: null, verified: true });
         return;
@@ -319,8 +319,9 @@ export class ModelFileStore extends ModelStore implements Source {
 
   #watchWays(duty: Duty): void {
     this.unwatch(duty);
-    const look = () => this.set(duty, { wayBack: this.#ways.statusOf(duty.migrationId, this.#unit) });
-    if (duty.wayBack.length > 0) this.watch(duty, LOOK_EVERY_MS, look);
+    const look = () =>
+      this.set(duty, { reverseReplication: this.#ways.statusOf(duty.migrationId, this.#unit) });
+    if (duty.reverseReplication.length > 0) this.watch(duty, LOOK_EVERY_MS, look);
     else look();
   }
 

@@ -12,7 +12,7 @@ export async function keepBackSlot(
 ): Promise<void> {
   const name = backSlotName(duty.migrationId, own.podId);
   const { logical } = own;
-  if (!duty.wayBack.includes(own.podId)) {
+  if (!duty.reverseReplication.includes(own.podId)) {
     logical.drop(name);
     return;
   }

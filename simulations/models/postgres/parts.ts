@@ -31,7 +31,7 @@ export function checkPostgres(own: PostgresServer, duty: Duty, stage: CheckStage
     if (duty.kind === "rollback" && duty.role === "source") {
       const slot = own.logical.slots.get(backSlotName(duty.of as string, own.podId));
       if (slot === undefined || slot.lost)
-        return error("POSTGRES_SETTING", "the replication slot of the way back is gone");
+        return error("POSTGRES_SETTING", "the replication slot of reverse replication is gone");
     }
     if (duty.role === "source" || stage === "fence" || duty.kind === "rollback") return [];
     // Rule 9: what a move's target holds is others'.

@@ -10,7 +10,7 @@ import { type Lent, MoveSession } from "./move-session.ts";
 import { awaitMarker } from "./move-target.ts";
 import { MoveVerifier, moveEvidence, readTouched } from "./move-verifier.ts";
 import type { PostgresStoreParts } from "./parts.ts";
-import type { WayBack, WaysBack } from "./way-back.ts";
+import type { ReverseReplication, ReverseReplications } from "./reverse-replication.ts";
 
 const LOOK_EVERY_MS = 250;
 const COPY_ENDS_WITHIN_MS = 2_000;
@@ -21,7 +21,7 @@ export interface RollbackTargetOptions {
     setShares(duty: Duty, signal: AbortSignal): Promise<void>;
     stage(duty: Duty, signal: AbortSignal): Promise<void>;
   };
-  readonly ways: WaysBack;
+  readonly ways: ReverseReplications;
   readonly set: (change: Partial<StoreStatus>) => void;
 }
 
@@ -73,7 +73,7 @@ export class RollbackTarget {
     this.#comparing = null;
   }
 
-  #way(duty: Duty): WayBack {
+  #way(duty: Duty): ReverseReplication {
     const way = this.#options.ways.of(duty.of, duty.sourcePodId);
     if (way === null) throw new CleaveError("PEER_UNREACHABLE", "nothing flows back yet");
     return way;

@@ -10,10 +10,10 @@ import { slotName } from "./move-session.ts";
 import { guardAndStage, MoveTarget } from "./move-target.ts";
 import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
 import { reachRemoval } from "./removal.ts";
+import { ReverseReplications } from "./reverse-replication.ts";
 import { RollbackTarget } from "./rollback-target.ts";
 import type { PostgresServer } from "./server.ts";
 import type { Change } from "./state.ts";
-import { WaysBack } from "./way-back.ts";
 
 const QUERY_MS = 1_000;
 const LOOK_EVERY_MS = 500;
@@ -25,14 +25,14 @@ export class ModelPostgresStore extends ModelStore {
   readonly #parts: PostgresStoreParts;
   /** Parts that are targets; their background goes on between goals. */
   readonly #targets = new Map<string, MoveTarget | RollbackTarget>();
-  readonly #ways: WaysBack;
+  readonly #ways: ReverseReplications;
 
   constructor(parts: PostgresStoreParts) {
     super(parts.run);
     this.#parts = parts;
     this.#own = parts.own;
     this.failsUntil = parts.failsUntil;
-    this.#ways = new WaysBack(parts, this.#lent);
+    this.#ways = new ReverseReplications(parts, this.#lent);
   }
 
   protected check(duty: Duty, stage: CheckStage): Finding[] {
@@ -173,7 +173,7 @@ export class ModelPostgresStore extends ModelStore {
   #watchOpen(duty: Duty): void {
     this.unwatch(duty);
     const look = () => this.set(duty, { keptBytes: keptBytes(this.#own, duty) });
-    if (duty.wayBack.includes(duty.podId)) this.watch(duty, LOOK_EVERY_MS, look);
+    if (duty.reverseReplication.includes(duty.podId)) this.watch(duty, LOOK_EVERY_MS, look);
     else look();
   }
 
@@ -184,7 +184,7 @@ export class ModelPostgresStore extends ModelStore {
       if (duty.goal === "yield") {
         for (const target of duty.targetPodIds)
           if (duty.shares[target] !== "transferred") this.#dropSlot(duty, target);
-        this.set(duty, { problems: [], wayBack: this.#ways.statusOf(duty.migrationId) ?? {} });
+        this.set(duty, { problems: [], reverseReplication: this.#ways.statusOf(duty.migrationId) ?? {} });
       } else {
         const lost = duty.targetPodIds.filter(
           (target) =>

@@ -51,7 +51,7 @@ it("after an abort, that alone", () => {
 it("before a removal, but not before a dry run of its checks", () => {
   const retaining = [...until.activating(), say.opened("pod-100"), say.opened("pod-101")];
   expect(beforeRemoval(migrationOf(retaining))).toBeNull();
-  const check = (end: boolean): ClusterEvent => ({ type: "RemovalCheckStarted", v: 1, migrationId, end });
+  const check = (end: boolean): ClusterEvent => ({ type: "RemovalCheckStarted", v: 2, migrationId, end });
   expect(beforeRemoval(migrationOf([...retaining, check(false)]))).toBeNull();
   expect(beforeRemoval(migrationOf([...retaining, check(true)]))?.point).toBe("beforeRemoval");
 });

@@ -50,7 +50,7 @@ const error: Finding = {
 /** Another migration of organization 1, from where it lives now. */
 const onward: ClusterEvent = {
   type: "MovePlanned",
-  v: 1,
+  v: 2,
   migrationId: "move-2" as MigrationId,
   sourcePodId: pod("pod-100"),
   targetPodId: pod("pod-101"),

@@ -21,7 +21,7 @@ const rollback = (phase: SharePhase, podId = TARGET): RollbackShare => ({
 });
 function yielding(overrides: Partial<Duty> = {}): Duty {
   const shares = { [TARGET]: "opened", [OTHER]: "opened" } as Record<PodId, SharePhase>;
-  return { ...duty(SOURCE, "yield"), assignments, shares, wayBack: [TARGET, OTHER], ...overrides };
+  return { ...duty(SOURCE, "yield"), assignments, shares, reverseReplication: [TARGET, OTHER], ...overrides };
 }
 const flows = (overrides: Partial<Duty> = {}) =>
   Object.fromEntries([...flowsBack(yielding(overrides))].map(([podId, ids]) => [podId, [...ids].sort()]));
@@ -29,7 +29,7 @@ const flows = (overrides: Partial<Duty> = {}) =>
 describe("what flows back", () => {
   it("is every opened target's own share", () => {
     expect(flows()).toEqual({ [TARGET]: ["green", "red"], [OTHER]: ["blue"] });
-    expect(flows({ wayBack: [OTHER] })).toEqual({ [OTHER]: ["blue"] });
+    expect(flows({ reverseReplication: [OTHER] })).toEqual({ [OTHER]: ["blue"] });
     const shares = { [TARGET]: "transferred", [OTHER]: "opened" } as Record<PodId, SharePhase>;
     expect(flows({ shares })).toEqual({ [OTHER]: ["blue"] });
   });
@@ -55,7 +55,7 @@ describe("what flows back", () => {
     };
     for (const goal of ["activate", "open"] as const) expect(gives({ goal })).toEqual(["green", "red"]);
     for (const goal of ["match", "removeFiles", "release"] as const) expect(gives({ goal })).toBeNull();
-    expect(gives({ goal: "open", wayBack: [OTHER] })).toBeNull();
+    expect(gives({ goal: "open", reverseReplication: [OTHER] })).toBeNull();
     expect(gives({ goal: "open", role: "source" })).toBeNull();
   });
 });

@@ -154,7 +154,7 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
   expect((await fetch(at("/metrics"), { method: "POST" })).status).toBe(405);
 
   const report = (stores: Record<string, ReturnType<typeof storeStatus>>) => ({
-    ...{ v: 1 as const, podId: pod("pod-100"), incarnation: 1, reportSequence: 1, appliedSequence: 12 },
+    ...{ v: 2 as const, podId: pod("pod-100"), incarnation: 1, reportSequence: 1, appliedSequence: 12 },
     ...{ at: 1, software: "test", notUnderstood: null },
     migrations: { [migrationId]: { stores, preflight: null, dormantEpoch: 0 } },
   });
@@ -204,7 +204,7 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
     amount: number | null,
     unit: "bytes" | "objects",
     verified: boolean,
-    code?: "WAY_BACK_GONE",
+    code?: "REVERSE_REPLICATION_GONE",
   ) => ({
     [pod("pod-7")]: {
       lag: { amount, unit },
@@ -214,24 +214,28 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
   });
   bus.publishReport(
     report({
-      postgres: storeStatus("yield", { wayBack: back(null, "bytes", false, "WAY_BACK_GONE") }),
-      objects: storeStatus("yield", { wayBack: back(3, "objects", true) }),
+      postgres: storeStatus("yield", {
+        reverseReplication: back(null, "bytes", false, "REVERSE_REPLICATION_GONE"),
+      }),
+      objects: storeStatus("yield", { reverseReplication: back(3, "objects", true) }),
     }),
   );
   const behind = await scrape(at("/metrics"));
   const from = (name: string, of: string, more = "") =>
     behind.get(`${name}{${store(of)},from="pod-7",${more}pod="pod-100"}`);
-  expect(from("cleave_way_back_lag_bytes", "postgres")).toBeUndefined();
-  expect(from("cleave_way_back_verified", "postgres")).toBe(0);
-  expect(from("cleave_way_back_problems", "postgres", 'code="WAY_BACK_GONE",')).toBe(1);
-  expect(from("cleave_way_back_lag_objects", "objects")).toBe(3);
-  expect(from("cleave_way_back_verified", "objects")).toBe(1);
+  expect(from("cleave_reverse_replication_lag_bytes", "postgres")).toBeUndefined();
+  expect(from("cleave_reverse_replication_verified", "postgres")).toBe(0);
+  expect(from("cleave_reverse_replication_problems", "postgres", 'code="REVERSE_REPLICATION_GONE",')).toBe(1);
+  expect(from("cleave_reverse_replication_lag_objects", "objects")).toBe(3);
+  expect(from("cleave_reverse_replication_verified", "objects")).toBe(1);
 
   // What is over is not told any more.
   bus.publishReport(report({ postgres: storeStatus("activate", { lag: null }) }));
   const second = await scrape(at("/metrics"));
   expect(
-    [...second.keys()].filter((name) => /^cleave_(lag|progress|verified|store_problems|way_back)/.test(name)),
+    [...second.keys()].filter((name) =>
+      /^cleave_(lag|progress|verified|store_problems|reverse_replication)/.test(name),
+    ),
   ).toEqual([]);
   expect(second.get(`cleave_goal_reached{${store("postgres")},goal="activate",pod="pod-100"}`)).toBe(1);
 });

@@ -73,6 +73,6 @@ it("what was given up does not come back, and the reason is in the history", asy
   expect((await run("history", "split-1")).stdout).toContain("its disk is filling");
   const refused = await run("rollback", "split-1", "--pod", "pod-101");
   expect(refused.code).not.toBe(0);
-  expect(refused.stderr).toContain("WAY_BACK_GONE");
+  expect(refused.stderr).toContain("REVERSE_REPLICATION_GONE");
   expect((await run("rollback", "split-1", "--pod", "pod-100", "--wait", "--timeout", "30s")).code).toBe(0);
 });

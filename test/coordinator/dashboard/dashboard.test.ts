@@ -155,14 +155,14 @@ describe.skipIf(!hasChromium())("the dashboard", () => {
       settings: {
         settlingMs: 50,
         cutover: { approval: "auto", readLeaseMs: 200 },
-        retention: { wayBack: "replicated" },
+        retention: { reverseReplication: "replicated" },
       },
     });
     await fixture.command("split-1", "start");
     await fixture.reaches("split-1", "retaining");
     const { page, wrongs } = await openPage(browser, fixture.url);
     await page.getByRole("link", { name: "split-1" }).click();
-    await page.getByRole("heading", { name: "Way back to pod-0" }).waitFor();
+    await page.getByRole("heading", { name: "Reverse replication to pod-0" }).waitFor();
     const row = page.getByRole("row", { name: /org-2/ });
     await row.waitFor();
     expect(await row.getByRole("cell").allTextContents()).toEqual(["org-2", "pod-101", "pod-101"]);

@@ -52,7 +52,7 @@ describe("the chart", () => {
 
 const view = (extra: Partial<StoreView> = {}): StoreView => ({
   ...storeStatus("follow"),
-  wayBack: undefined,
+  reverseReplication: undefined,
   matched: null,
   evidence: null,
   ...extra,
@@ -203,7 +203,7 @@ describe("actions", () => {
       ["abort", "abort", { reason: "why" }],
       ["revoke", "revoke", { reason: "why", pod: "pod-100" }],
       ["giveUp", "give-up", { reason: "why", pod: "pod-100" }],
-      ["finalize", "finalize", { dryRun: false, despiteWayBack: true }],
+      ["finalize", "finalize", { dryRun: false, despiteReverseReplication: true }],
       ["rollback", "rollback", { pod: "pod-100", organizations: ["a", "b"], approval: "manual" }],
       ["rollback-accept-loss", "rollback", { acceptLoss: "why", pod: "pod-100", organizations: ["a", "b"] }],
     ]);

@@ -3,14 +3,14 @@ import { decideAccess } from "../../../agent/domain/guard.ts";
 import { dutiesOf } from "../../../agent/domain/react.ts";
 import { mayRemove } from "../../../agent/domain/removal.ts";
 import { decideCommand, decidePlan, possibleCommands } from "../../../coordinator/domain/commands.ts";
-import { wayBackBehind } from "../../../coordinator/domain/consensus.ts";
+import { reverseReplicationBehind } from "../../../coordinator/domain/consensus.ts";
 import { decideNext, nextDeadlineAt } from "../../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../../coordinator/domain/observations.ts";
 import { decideRollback, findRollback, type RollbackRequest } from "../../../coordinator/domain/rollback.ts";
 import { digestOf, encodeAssignments } from "../../../protocol/assignments.ts";
 import { type ClusterState, routeOf } from "../../../protocol/cluster.ts";
 import type { ClusterEvent } from "../../../protocol/events.ts";
-import type { StoreStatus, WayBackStatus } from "../../../protocol/evidence.ts";
+import type { ReverseReplicationStatus, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Digest, MigrationId } from "../../../protocol/ids.ts";
 import type { Report } from "../../../protocol/messages.ts";
 import { Plan } from "../../../protocol/plan.ts";
@@ -35,7 +35,7 @@ const homeDigest = digestOf(encodeAssignments(home));
 const assignmentsOf = (digest: Digest) => (digest === homeDigest ? home : assignmentsOfSplit(digest));
 const types = (events: readonly { type: string }[]) => events.map((event) => event.type);
 const refusedBy = (code: string) => expect.objectContaining({ code });
-const replicated = { retention: { wayBack: "replicated" } };
+const replicated = { retention: { reverseReplication: "replicated" } };
 
 const request: RollbackRequest = {
   of: migrationId,
@@ -79,7 +79,7 @@ const planned = fold(plan(retaining), retaining);
 const transferred = fold([...fenceBack, drainedBack, ...transferBack], planned);
 const rolledBack = fold([openBack], transferred);
 const removalOfRollback: ClusterEvent[] = [
-  { type: "RemovalCheckStarted", ...of, end: true },
+  { type: "RemovalCheckStarted", ...of, v: 2, end: true },
   { type: "RetentionEnded", ...of, findings: [] },
 ];
 const over = fold(
@@ -87,13 +87,16 @@ const over = fold(
   rolledBack,
 );
 
-const level: WayBackStatus = { lag: { amount: 0, unit: "bytes" }, verified: true, problem: null };
-function hear(state: ClusterState, way: Partial<WayBackStatus> = {}): Observations {
+const level: ReverseReplicationStatus = { lag: { amount: 0, unit: "bytes" }, verified: true, problem: null };
+function hear(state: ClusterState, way: Partial<ReverseReplicationStatus> = {}): Observations {
   const stores = Object.fromEntries(
     STORES.map((store): [string, StoreStatus] => [
       store,
       storeStatus("yield", {
-        wayBack: { "pod-100": { ...level, ...way }, "pod-101": level } as StoreStatus["wayBack"] & object,
+        reverseReplication: {
+          "pod-100": { ...level, ...way },
+          "pod-101": level,
+        } as StoreStatus["reverseReplication"] & object,
       }),
     ]),
   );
@@ -106,7 +109,7 @@ function hear(state: ClusterState, way: Partial<WayBackStatus> = {}): Observatio
   return reports.reduce((heard, one) => accept(heard, state, one, 1_000), noObservations);
 }
 
-describe("given a split that retains with a way back", () => {
+describe("given a split that retains with reverse replication", () => {
   it("a rollback is a migration of its own from the new Pod to the source, checked and started at once", () => {
     const events = plan(retaining);
     expect(types(events)).toEqual(["RollbackPlanned", "PreflightStarted"]);
@@ -115,7 +118,7 @@ describe("given a split that retains with a way back", () => {
       of: migrationId,
       lifecycle: "preflight",
       sourcePodId: "pod-100",
-      settings: { retention: { wayBack: "none" }, cutover: { approval: "auto" } },
+      settings: { retention: { reverseReplication: "none" }, cutover: { approval: "auto" } },
     });
     expect(possibleCommands(retaining.migrations[migrationId] as never)).toContain("rollback");
   });
@@ -146,14 +149,14 @@ describe("given a split that retains with a way back", () => {
     expect(() => find(cleaning)).toThrow(refusedBy("ROLLBACK_TOO_LATE"));
   });
 
-  it("refuses without a way back: none planned, or given up; accepting the loss is another matter", () => {
-    const without = fold(toRetaining({ retention: { wayBack: "none" } }));
-    expect(() => find(without)).toThrow(refusedBy("WAY_BACK_GONE"));
+  it("refuses without reverse replication: none planned, or given up; accepting the loss is another matter", () => {
+    const without = fold(toRetaining({ retention: { reverseReplication: "none" } }));
+    expect(() => find(without)).toThrow(refusedBy("REVERSE_REPLICATION_GONE"));
     const command = { type: "giveUp", podId: pod("pod-100"), reason: "its disk" } as const;
     const events = decideCommand(retaining, migrationId, command, assignmentsOf);
     const given = fold(events, retaining);
-    expect(types(events)).toEqual(["WayBackGivenUp"]);
-    expect(() => find(given)).toThrow(refusedBy("WAY_BACK_GONE"));
+    expect(types(events)).toEqual(["ReverseReplicationGivenUp"]);
+    expect(() => find(given)).toThrow(refusedBy("REVERSE_REPLICATION_GONE"));
     expect(decideCommand(given, migrationId, command, assignmentsOf)).toEqual([]);
     expect(types(plan(given, { acceptLoss: "burnt down" }))).toEqual(["RollbackPlanned", "TransferForced"]);
     expect(() => find(given, { podId: pod("pod-101"), organizations: [org("2")] })).not.toThrow();
@@ -183,7 +186,7 @@ describe("given a rollback", () => {
     const duty = (state: ClusterState, self: string) =>
       dutiesOf(state, pod(self), assignmentsOf, new Set()).find((one) => one.migrationId === migrationId);
     expect(duty(planned, "pod-0")?.rollbacks).toEqual([]);
-    expect(duty(planned, "pod-0")?.wayBack).toEqual(["pod-100", "pod-101"]);
+    expect(duty(planned, "pod-0")?.reverseReplication).toEqual(["pod-100", "pod-101"]);
     expect(duty(transferred, "pod-0")?.rollbacks).toMatchObject([
       { migrationId: back, podId: "pod-100", phase: "transferred" },
     ]);
@@ -260,7 +263,7 @@ describe("given an abort", () => {
   });
 });
 
-describe("the way back of what retains", () => {
+describe("reverse replication of what retains", () => {
   const ending = fold([say.removalChecking()], retaining);
 
   it("what was taken over from a lost Pod is not given back to it, however long the source needs to open", () => {
@@ -269,9 +272,9 @@ describe("the way back of what retains", () => {
     expect(decideNext(taken, noObservations, 10_000_000)).toEqual([]);
   });
 
-  it("is aborted when the way back is given up under it, before the transfer and not after it", () => {
+  it("is aborted when reverse replication is given up under it, before the transfer and not after it", () => {
     const givenUp: ClusterEvent = {
-      type: "WayBackGivenUp",
+      type: "ReverseReplicationGivenUp",
       v: 1,
       migrationId,
       podId: pod("pod-100"),
@@ -288,7 +291,7 @@ describe("the way back of what retains", () => {
 
   it("the plan's time does not end the retention under a rollback: it waits until that is over", () => {
     const late = 10_000_000;
-    const timed = fold(toRetaining({ retention: { wayBack: "replicated", forMs: 1_000 } }));
+    const timed = fold(toRetaining({ retention: { reverseReplication: "replicated", forMs: 1_000 } }));
     expect(types(decideNext(timed, noObservations, late))).toEqual(["RemovalCheckStarted"]);
     const withRollback = fold(plan(timed), timed);
     expect(decideNext(withRollback, noObservations, late)).toEqual([]);
@@ -313,14 +316,19 @@ describe("the way back of what retains", () => {
   });
 
   it("is level when every store of the source says so, and only then", () => {
-    const behind = (way: Partial<WayBackStatus>) =>
-      wayBackBehind(retaining, retaining.migrations[migrationId] as never, hear(retaining, way), 1_000);
+    const behind = (way: Partial<ReverseReplicationStatus>) =>
+      reverseReplicationBehind(
+        retaining,
+        retaining.migrations[migrationId] as never,
+        hear(retaining, way),
+        1_000,
+      );
     expect(behind({})).toEqual([]);
     expect(behind({ lag: { amount: null, unit: "bytes" } })[0]).toMatch(/pod-100.*not known/);
     expect(behind({ lag: { amount: 5.2e6, unit: "bytes" } })[0]).toMatch(/pod-100.*5.2 MB behind/);
     expect(behind({ verified: false })[0]).toMatch(/being verified/);
     expect(behind({ problem: { code: "MISMATCH", message: "row 7 differs" } })[0]).toMatch(/row 7 differs/);
-    const silent = wayBackBehind(
+    const silent = reverseReplicationBehind(
       retaining,
       retaining.migrations[migrationId] as never,
       noObservations,
@@ -334,9 +342,12 @@ describe("the way back of what retains", () => {
     const [checked] = decideNext(ending, hear(ending, { verified: false }), 1_000);
     expect(checked).toMatchObject({
       type: "RemovalChecked",
-      findings: [{ code: "WAY_BACK_BEHIND" }, {}, {}],
+      findings: [{ code: "REVERSE_REPLICATION_BEHIND" }, {}, {}],
     });
-    const accepted = fold([{ ...say.removalChecking(), despiteWayBack: true } as ClusterEvent], retaining);
+    const accepted = fold(
+      [{ ...say.removalChecking(), despiteReverseReplication: true } as ClusterEvent],
+      retaining,
+    );
     expect(types(decideNext(accepted, hear(accepted, { verified: false }), 1_000))).toEqual([
       "RetentionEnded",
     ]);
@@ -353,7 +364,9 @@ describe("the way back of what retains", () => {
       { ...report("pod-101", { goal: "open", stores }), reportSequence: 2 },
       1_000,
     );
-    expect(decideNext(bounded, heard, 1_000)).toMatchObject([{ type: "WayBackGivenUp", podId: "pod-101" }]);
+    expect(decideNext(bounded, heard, 1_000)).toMatchObject([
+      { type: "ReverseReplicationGivenUp", podId: "pod-101" },
+    ]);
     const after = fold(decideNext(bounded, heard, 1_000), bounded);
     expect(decideNext(after, heard, 1_000)).toEqual([]);
     const warned = fold(toRetaining({ walBudget: { bytes: 1_000_000, exceeded: "warn" } }));

@@ -37,6 +37,12 @@ it("YAML and JSON of one plan are the same plan, defaults filled in", () => {
   expect(yaml.settings.cutover.approval).toBe("manual");
 });
 
+it("a plan that was written when settings had other names is the same plan", () => {
+  const retaining = (name: string) => parsePlan(`${plan("[a]")}settings: {retention: {${name}: none}}`);
+  expect(retaining("wayBack")).toEqual(retaining("reverseReplication"));
+  expect(refusal(() => retaining("wayForth")).message).toContain("wayForth");
+});
+
 it("organizations are what was written, not what YAML makes of it", () => {
   expect(read("[0017, 17, 1e3, 0x11, 1.0, 12345678901234567890, .5]")).toEqual([
     "0017",

@@ -9,7 +9,7 @@ import { eventually } from "../../support/eventually.ts";
 
 export function report(podId: string, reportSequence: number): Report {
   return {
-    v: 1,
+    v: 2,
     podId: podId as PodId,
     incarnation: 1,
     reportSequence,
@@ -95,7 +95,7 @@ export function busContract(name: string, makeWorld: () => Promise<BusWorld>): v
       const good = got.length;
       await world.sendRaw("pod-1", new Uint8Array([0xc1]));
       await world.sendRaw("pod-1", encode({ ...report("pod-1", 1), incarnation: -1 }));
-      await world.sendRaw("pod-1", encode({ ...report("pod-1", 1), v: 2 }));
+      await world.sendRaw("pod-1", encode({ ...report("pod-1", 1), v: 3 }));
       await world.sendRaw("pod-1", new Uint8Array(MAX_MESSAGE_BYTES + 1));
       await world.sendRaw("pod-1", encodeReport(report("pod-2", 1)));
       await eventually(() => expect(bad).toHaveLength(5));

@@ -1,6 +1,6 @@
 /** Two Pods' Git stores after a split, with the way back kept: what the log would have both do from then on. */
 import type { SharePhase } from "../../../protocol/cluster.ts";
-import type { Goal, StoreStatus, WayBackStatus } from "../../../protocol/evidence.ts";
+import type { Goal, ReverseReplicationStatus, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Duty, RollbackShare } from "../../../protocol/ports/store.ts";
 import { eventually } from "../eventually.ts";
@@ -10,9 +10,9 @@ import { GitSplit, type Side } from "./split.ts";
 export const ROLLBACK = "split-1-back-1" as MigrationId;
 export const RED = "red" as OrganizationId;
 
-export class GitWayBackPods {
+export class GitReverseReplicationPods {
   readonly split: GitSplit;
-  wayBack: readonly PodId[] = [pod100];
+  reverseReplication: readonly PodId[] = [pod100];
   rollbacks: readonly RollbackShare[] = [];
   /** Of the rollback. */
   returning: Duty["assignments"] = new Map([[RED, pod0]]);
@@ -22,13 +22,15 @@ export class GitWayBackPods {
     this.split = split;
   }
 
-  static async create(config: Parameters<typeof GitSplit.create>[0] = {}): Promise<GitWayBackPods> {
+  static async create(
+    config: Parameters<typeof GitSplit.create>[0] = {},
+  ): Promise<GitReverseReplicationPods> {
     const split = await GitSplit.create(config);
     const { port } = split.source.server;
     // A source that was there before its target learns of it as after a change of its configuration.
     await split.stop(split.source);
     await split.start(split.source, port);
-    return new GitWayBackPods(split);
+    return new GitReverseReplicationPods(split);
   }
 
   get source(): Side {
@@ -51,8 +53,8 @@ export class GitWayBackPods {
   /** Of the split. */
   reach(side: Side, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Promise<void> {
     const duty = this.split.duty(side, goal, phase, 1);
-    const { wayBack, rollbacks } = this;
-    return side.store.reach({ ...duty, wayBack, rollbacks, removal }, AbortSignal.timeout(30_000));
+    const { reverseReplication, rollbacks } = this;
+    return side.store.reach({ ...duty, reverseReplication, rollbacks, removal }, AbortSignal.timeout(30_000));
   }
 
   /** Both again, as when the log said something new. */
@@ -91,8 +93,8 @@ export class GitWayBackPods {
     return side.store.status(ROLLBACK);
   }
 
-  get flow(): WayBackStatus | undefined {
-    return this.split.status(this.source).wayBack?.[pod100];
+  get flow(): ReverseReplicationStatus | undefined {
+    return this.split.status(this.source).reverseReplication?.[pod100];
   }
 
   /** The source's copies are what the target has. */

@@ -128,7 +128,7 @@ export class GitSplit {
       settings: this.settings,
       of: null,
       forced: false,
-      wayBack: [],
+      reverseReplication: [],
       rollbacks: [],
       removal: this.removal,
     };

@@ -205,7 +205,7 @@ export function duty(podId: PodId, goal: Goal, options: DutyOptions = {}): Duty 
     settings: plan.settings,
     of: null,
     forced: false,
-    wayBack: [],
+    reverseReplication: [],
     rollbacks: [],
     removal: options.removal ?? null,
   };

@@ -1,6 +1,6 @@
 /** Two Pods' object stores after a split, with the way back kept: what the log would have both do from then on. */
 import type { SharePhase } from "../../../protocol/cluster.ts";
-import type { Goal, StoreStatus, WayBackStatus } from "../../../protocol/evidence.ts";
+import type { Goal, ReverseReplicationStatus, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Duty, RollbackShare } from "../../../protocol/ports/store.ts";
 import { eventually } from "../eventually.ts";
@@ -13,10 +13,10 @@ const BLUE = "blue" as OrganizationId;
 const EAGER = { verifyPauseSeconds: 0.02, sweepSeconds: 0.3 };
 
 /** `red` and `blue` leave; everybody else stays. */
-export class ObjectWayBackPods {
+export class ObjectReverseReplicationPods {
   readonly source: ObjectPod;
   readonly target: ObjectPod;
-  wayBack: readonly PodId[] = [TARGET];
+  reverseReplication: readonly PodId[] = [TARGET];
   rollbacks: readonly RollbackShare[] = [];
   forced = false;
   config: Parameters<ObjectPod["start"]>[1] = EAGER;
@@ -58,13 +58,13 @@ export class ObjectWayBackPods {
 
   /** Of the split. */
   reach(pod: ObjectPod, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Promise<void> {
-    const { wayBack, rollbacks } = this;
+    const { reverseReplication, rollbacks } = this;
     const assignments = new Map([
       [RED, TARGET],
       [BLUE, TARGET],
     ]);
     return pod.store.reach(
-      { ...duty(pod.podId, goal, { phase, epoch: 1, removal }), assignments, wayBack, rollbacks },
+      { ...duty(pod.podId, goal, { phase, epoch: 1, removal }), assignments, reverseReplication, rollbacks },
       AbortSignal.timeout(20_000),
     );
   }
@@ -106,8 +106,8 @@ export class ObjectWayBackPods {
     return pod.store.status(ROLLBACK);
   }
 
-  get flow(): WayBackStatus | undefined {
-    return this.source.status().wayBack?.[TARGET];
+  get flow(): ReverseReplicationStatus | undefined {
+    return this.source.status().reverseReplication?.[TARGET];
   }
 
   async level(): Promise<void> {

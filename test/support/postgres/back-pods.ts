@@ -1,7 +1,7 @@
 /** A split with a way back, open, as PostgreSQL alone sees it; and what tests of it look at. */
 import type pg from "pg";
 import type { PostgresStore } from "../../../agent/stores/postgres/store.ts";
-import type { StoreStatus, WayBackStatus } from "../../../protocol/evidence.ts";
+import type { ReverseReplicationStatus, StoreStatus } from "../../../protocol/evidence.ts";
 import { eventually } from "../eventually.ts";
 import {
   type Assembly,
@@ -64,7 +64,7 @@ export class BackPods {
       await assemble({
         each: 2,
         cluster: { settings: { wal_level: "logical" } },
-        settings: { retention: { wayBack: "replicated" }, cutover: { drainGraceMs: 200 } },
+        settings: { retention: { reverseReplication: "replicated" }, cutover: { drainGraceMs: 200 } },
         schema: SCHEMA,
         tables: TABLES,
       }),
@@ -125,8 +125,8 @@ export class BackPods {
     await this.open();
   }
 
-  get wayBack(): WayBackStatus {
-    const status = this.source.status(MIGRATION)?.wayBack?.[TARGET];
+  get reverseReplication(): ReverseReplicationStatus {
+    const status = this.source.status(MIGRATION)?.reverseReplication?.[TARGET];
     if (status === undefined) throw new Error("nothing flows back");
     return status;
   }
@@ -134,8 +134,9 @@ export class BackPods {
   /** Everything was compared, and nothing is on its way. */
   level(): Promise<void> {
     return eventually(() => {
-      const { lag, verified, problem } = this.wayBack;
-      if (problem !== null || !verified || lag.amount !== 0) throw new Error(JSON.stringify(this.wayBack));
+      const { lag, verified, problem } = this.reverseReplication;
+      if (problem !== null || !verified || lag.amount !== 0)
+        throw new Error(JSON.stringify(this.reverseReplication));
     }, 20_000);
   }
 

@@ -31,7 +31,7 @@ export class MovePods {
   readonly #stores = new Map<PodId, PostgresStore>();
   migrationId = "move-1" as MigrationId;
   /** `[TO]` keeps a way back. */
-  wayBack: readonly PodId[] = [];
+  reverseReplication: readonly PodId[] = [];
   /** Of stores that are made from here on. */
   pace: Pace | null = null;
 
@@ -121,7 +121,7 @@ export class MovePods {
       settings: Settings.parse({ cutover: { drainGraceMs: 200 } }),
       of: null,
       forced: false,
-      wayBack: this.wayBack,
+      reverseReplication: this.reverseReplication,
       rollbacks: [],
       removal: options.removal ?? null,
     };

@@ -38,7 +38,7 @@ export interface DutyOptions {
   readonly phase?: SharePhase;
   readonly removal?: Removal;
   /** Default: all targets, when the settings say so. */
-  readonly wayBack?: readonly PodId[];
+  readonly reverseReplication?: readonly PodId[];
   /** The phase of the rollback of `rollbackDuty`; default: there is none. */
   readonly rollback?: SharePhase;
 }
@@ -103,7 +103,7 @@ export async function assemble(
   if (options.schema !== undefined) await source.query(options.schema);
   // Most servers here have no WAL for a way back.
   const settings = Settings.parse({
-    retention: { wayBack: "none" },
+    retention: { reverseReplication: "none" },
     ...(options.settings as object | undefined),
   });
   const targetPodIds = targets.map(({ podId }) => podId);
@@ -163,7 +163,7 @@ export async function assemble(
     store: (podId, overrides = {}, clock = systemClock) => build(podId, overrides, {}, clock),
     optionsOf: (podId) => describe(podId, {}, {}),
     storeWithPeer: (podId, peer) => build(podId, {}, peer),
-    duty: (podId, goal, { epoch, phase = "source", removal, wayBack, rollback } = {}) => ({
+    duty: (podId, goal, { epoch, phase = "source", removal, reverseReplication, rollback } = {}) => ({
       migrationId: MIGRATION,
       kind: "split",
       role: podId === SOURCE ? "source" : "target",
@@ -178,7 +178,8 @@ export async function assemble(
       settings,
       of: null,
       forced: false,
-      wayBack: wayBack ?? (settings.retention.wayBack === "replicated" ? targetPodIds : []),
+      reverseReplication:
+        reverseReplication ?? (settings.retention.reverseReplication === "replicated" ? targetPodIds : []),
       rollbacks:
         rollback === undefined
           ? []
@@ -190,7 +191,7 @@ export async function assemble(
       kind: "rollback",
       of: MIGRATION,
       forced,
-      wayBack: [],
+      reverseReplication: [],
       rollbacks: [],
       role: podId === SOURCE ? "target" : "source",
       goal,

@@ -42,7 +42,7 @@ function duty(
     settings,
     of: null,
     forced: false,
-    wayBack: [],
+    reverseReplication: [],
     rollbacks: [],
     removal,
   };

@@ -1,15 +1,24 @@
 /** A store that reaches every goal, in memory, and remembers what it was asked; for tests of the loops. */
-import type { Finding, StoreStatus, WayBackStatus } from "../../../protocol/evidence.ts";
+import type { Finding, ReverseReplicationStatus, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { storeStatus } from "../story.ts";
 
 /** What flows back is here the moment it is written. */
-function levelWayBack({ goal, wayBack, shares }: Duty): Pick<StoreStatus, "wayBack"> {
-  const open = goal === "yield" ? wayBack.filter((podId) => shares[podId] === "opened") : [];
+function levelReverseReplication({
+  goal,
+  reverseReplication,
+  shares,
+}: Duty): Pick<StoreStatus, "reverseReplication"> {
+  const open = goal === "yield" ? reverseReplication.filter((podId) => shares[podId] === "opened") : [];
   if (open.length === 0) return {};
   const level = { lag: { amount: 0, unit: "bytes" as const }, verified: true, problem: null };
-  return { wayBack: Object.fromEntries(open.map((podId) => [podId, level])) as Record<PodId, WayBackStatus> };
+  return {
+    reverseReplication: Object.fromEntries(open.map((podId) => [podId, level])) as Record<
+      PodId,
+      ReverseReplicationStatus
+    >,
+  };
 }
 
 export class ObedientStore implements Store {
@@ -47,7 +56,10 @@ export class ObedientStore implements Store {
       proves && duty.epoch !== null
         ? { epoch: duty.epoch, digest: `${this.name} ${this.content}`, details: {} }
         : null;
-    this.#statuses.set(duty.migrationId, storeStatus(duty.goal, { evidence, ...levelWayBack(duty) }));
+    this.#statuses.set(
+      duty.migrationId,
+      storeStatus(duty.goal, { evidence, ...levelReverseReplication(duty) }),
+    );
     for (const listener of this.#listeners) listener();
   }
 

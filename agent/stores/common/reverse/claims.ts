@@ -12,7 +12,7 @@ import type { MigrationEnd } from "../../file-fence/take-over.ts";
 export function flowsBack(duty: Duty): ReadonlyMap<PodId, ReadonlySet<OrganizationId>> {
   const found = new Map<PodId, ReadonlySet<OrganizationId>>();
   if (duty.role !== "source" || duty.goal !== "yield") return found;
-  for (const podId of duty.wayBack) {
+  for (const podId of duty.reverseReplication) {
     const own = duty.rollbacks.filter((rollback) => rollback.podId === podId);
     if (duty.shares[podId] !== "opened" || own.some(({ phase }) => phase === "transferred")) continue;
     const organizations = new Set<OrganizationId>();
@@ -26,8 +26,9 @@ export function flowsBack(duty: Duty): ReadonlyMap<PodId, ReadonlySet<Organizati
 
 /** Of a target: whose changes this Pod tells the source; null when it tells nothing. */
 export function givesBack(duty: Duty): ReadonlySet<OrganizationId> | null {
-  const { role, goal, podId, wayBack, assignments } = duty;
-  if (role !== "target" || (goal !== "activate" && goal !== "open") || !wayBack.includes(podId)) return null;
+  const { role, goal, podId, reverseReplication, assignments } = duty;
+  if (role !== "target" || (goal !== "activate" && goal !== "open") || !reverseReplication.includes(podId))
+    return null;
   return new Set([...assignments].flatMap(([id, target]) => (target === podId ? [id] : [])));
 }
 

@@ -3,7 +3,7 @@
  * behind the duty's goal, tries again what fails, and works on organizations of which nobody else has the copy in hand.
  */
 import { toCleaveError } from "../../../../protocol/errors.ts";
-import type { Problem, StoreStatus, WayBackStatus } from "../../../../protocol/evidence.ts";
+import type { Problem, ReverseReplicationStatus, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
@@ -28,7 +28,7 @@ export interface Following {
 }
 
 export interface FollowersOptions {
-  readonly unit: WayBackStatus["lag"]["unit"];
+  readonly unit: ReverseReplicationStatus["lag"]["unit"];
   readonly clock: Clock;
   readonly claims: Claims;
   readonly changed: () => void;
@@ -58,11 +58,11 @@ export class Followers {
         this.#followers.set(podId, new Follower(this.#options, { duty, podId, organizations }));
   }
 
-  status(): Pick<StoreStatus, "wayBack"> {
+  status(): Pick<StoreStatus, "reverseReplication"> {
     if (this.#followers.size === 0) return {};
-    const wayBack: Record<PodId, WayBackStatus> = {};
-    for (const [podId, follower] of this.#followers) wayBack[podId] = follower.status();
-    return { wayBack };
+    const reverseReplication: Record<PodId, ReverseReplicationStatus> = {};
+    for (const [podId, follower] of this.#followers) reverseReplication[podId] = follower.status();
+    return { reverseReplication };
   }
 
   async close(): Promise<void> {
@@ -91,7 +91,7 @@ class Follower {
     return organizations?.size === own.size && [...organizations].every((id) => own.has(id));
   }
 
-  status(): WayBackStatus {
+  status(): ReverseReplicationStatus {
     const following = this.#following;
     return {
       lag: { amount: following?.lag ?? null, unit: this.#options.unit },

@@ -10,7 +10,7 @@ import { Mirror, type MirrorOptions } from "../replication/mirror.ts";
 import { Replica } from "../replication/replica.ts";
 import { SourceFeed } from "../replication/source-feed.ts";
 
-export interface WayBackParts {
+export interface ReverseReplicationParts {
   /** Resolves when this Pod's own inventory is complete. */
   readonly track: () => Promise<void>;
   readonly locks: () => Promise<HeadLocks | null>;
@@ -44,7 +44,7 @@ export function dormantMirror(
   return new Mirror(context, feed, hook, { ...options, mark: null, isOurs });
 }
 
-export function gitFollowers(context: GitContext, parts: WayBackParts): Followers {
+export function gitFollowers(context: GitContext, parts: ReverseReplicationParts): Followers {
   const { config, fence, inventory, peers, claims, clock, changed } = context;
   return new Followers({
     unit: "repositories",

@@ -18,7 +18,7 @@ export interface Staging {
   /** A move: writers note the rows that they change. */
   readonly logical?: boolean;
   /** Targets whose writers note what they change once they are open, because it flows back. */
-  readonly wayBack?: readonly PodId[];
+  readonly reverseReplication?: readonly PodId[];
   /** A rollback: the migration that brought the organizations to the source, whose routes it takes over. */
   readonly of?: MigrationId | null;
 }
@@ -62,7 +62,7 @@ export async function stageAtOnce(
         targetPodIds,
         sourcePodId,
         staging.logical ?? false,
-        staging.wayBack ?? [],
+        staging.reverseReplication ?? [],
         staging.of ?? null,
       ],
     );

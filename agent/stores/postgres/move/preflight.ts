@@ -9,7 +9,7 @@ import { finding, guarded, withDatabase } from "../findings.ts";
 import { checkCatalog } from "../inventory/catalog-checks.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
-import { checkWayBackThere } from "../reverse/preflight.ts";
+import { checkReverseReplicationThere } from "../reverse/preflight.ts";
 import type { Database } from "../server/connection.ts";
 import { checkReplication } from "../split/preflight-target.ts";
 import { conflictingReferences } from "../verification/references.ts";
@@ -25,7 +25,7 @@ export function checkMoveTargetStart(options: PostgresStoreOptions, duty: Duty):
     return withDatabase(peer, async (source) => [
       ...(await checkServers(options, duty, source, target)),
       ...(await checkReplication(peer)),
-      ...(await checkWayBackThere(target, duty)),
+      ...(await checkReverseReplicationThere(target, duty)),
       ...(await guarded(() => checkCatalog(target, options.ownership))),
       ...(await guarded(() => checkResidents(options, duty, target))),
       ...(await guarded(() => checkContents(options, duty, source, target))),

@@ -11,7 +11,7 @@ import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { forgetCopy } from "../replication/copy-journal.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
-import { WayBackKeeper } from "../reverse/keeper.ts";
+import { ReverseReplicationKeeper } from "../reverse/keeper.ts";
 import { requireArmed } from "../reverse/slot.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { lagBytes } from "../split/lineage.ts";
@@ -47,7 +47,7 @@ export class MoveTarget {
   #seeding: Seeding | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
-  readonly #wayBack: WayBackKeeper;
+  readonly #reverseReplication: ReverseReplicationKeeper;
   #duty: Duty;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard, duty: Duty) {
@@ -58,7 +58,7 @@ export class MoveTarget {
     this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => greetOwn(options, db));
     this.#reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
     this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#look());
-    this.#wayBack = new WayBackKeeper(options, board);
+    this.#reverseReplication = new ReverseReplicationKeeper(options, board);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -88,13 +88,13 @@ export class MoveTarget {
   /** Ends what waits for a server that does not answer. */
   cut(): void {
     for (const connection of [this.#own, this.#reading, this.#source]) connection?.reset();
-    this.#wayBack.cut();
+    this.#reverseReplication.cut();
   }
 
   async close(): Promise<void> {
     await this.#stop();
     for (const connection of [this.#own, this.#reading, this.#source]) connection?.close();
-    await this.#wayBack.close();
+    await this.#reverseReplication.close();
   }
 
   #sourceOf(duty: Duty): WarmConnection {
@@ -110,7 +110,7 @@ export class MoveTarget {
     await this.#guard(duty, signal);
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
-    if (duty.wayBack.includes(duty.podId)) await this.#wayBack.prepare(duty);
+    if (duty.reverseReplication.includes(duty.podId)) await this.#reverseReplication.prepare(duty);
     this.#board.set({ evidence: null, reached: true, progress: null });
   }
 
@@ -121,8 +121,15 @@ export class MoveTarget {
     await this.#own.use(async (db) => {
       await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       await ensureApplyRole(db);
-      const { wayBack } = duty;
-      const staging = { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments, wayBack };
+      const { reverseReplication } = duty;
+      const staging = {
+        migrationId,
+        sourcePodId,
+        defaultPodId,
+        targetPodIds,
+        assignments,
+        reverseReplication,
+      };
       await stageRoutes(db, { ...staging, logical: true }, { signal });
     });
   }
@@ -203,11 +210,11 @@ export class MoveTarget {
   /** Rule 7: closed still, and from here on to the copy as well. Needs nothing of the source, which may be dead by now. */
   async #activate(duty: Duty): Promise<void> {
     const epoch = epochOf(duty);
-    const { migrationId, podId, wayBack } = duty;
+    const { migrationId, podId, reverseReplication } = duty;
     if ((await this.#own.use((db) => readMarker(db, migrationId, epoch))) === null)
       throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
     // Nobody could tell later from where on what is written here has to flow back.
-    if (wayBack.includes(podId)) await this.#own.use((db) => requireArmed(db, migrationId, podId));
+    if (reverseReplication.includes(podId)) await this.#own.use((db) => requireArmed(db, migrationId, podId));
     await this.#stop();
     await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch, COPY_ENDS_WITHIN_MS));
     this.#board.set({ reached: true, lag: null, verified: true });
@@ -218,7 +225,7 @@ export class MoveTarget {
     await this.#own.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window; the source drops the slot. The origin goes with the way back.
-    this.#wayBack.keep(duty);
+    this.#reverseReplication.keep(duty);
   }
 
   /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
@@ -231,7 +238,7 @@ export class MoveTarget {
   async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#stop();
     await this.#own.use((db) => beginRemoval(db, duty));
-    await this.#wayBack.end(duty, signal);
+    await this.#reverseReplication.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     const slot = slotName(duty.migrationId, this.#options.podId);
     await this.#own.use(async (db) => {
@@ -250,7 +257,7 @@ export class MoveTarget {
     const phase = duty.shares[podId];
     invariant(phase === "source", `${podId} may be authoritative (${phase}), so nothing is removed`);
     const { migrationId } = duty;
-    await this.#wayBack.end(duty, signal);
+    await this.#reverseReplication.end(duty, signal);
     await this.#own.use(async (db) => {
       if (!(await isStaged(db, migrationId))) return;
       await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
@@ -284,7 +291,7 @@ export class MoveTarget {
         position === null || row === undefined ? null : lagBytes(position as never, row.lsn as never);
       this.#board.set({ lag: { amount, unit: "bytes" } });
       this.#tell();
-      if (this.#duty.goal === "follow") await this.#wayBack.advance(this.#duty);
+      if (this.#duty.goal === "follow") await this.#reverseReplication.advance(this.#duty);
       // Kept open for the match and the opening.
       await Promise.all([this.#own.query("SELECT 1"), this.#reading.query("SELECT 1")]);
     } catch (error) {

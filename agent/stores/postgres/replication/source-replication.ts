@@ -40,7 +40,8 @@ export function physicalReplication(ownership: Ownership): SourceReplication {
     logical: false,
     slots: slotsOf,
     prepare: async (db, duty) => {
-      if (duty.wayBack.length > 0) await ensurePublication(db, backPublication(duty.migrationId), ownership);
+      if (duty.reverseReplication.length > 0)
+        await ensurePublication(db, backPublication(duty.migrationId), ownership);
       await ensureSlots(db, slotsOf(duty));
     },
     missing: (duty, present) => slotsOf(duty).filter((name) => !present.some((slot) => slot.name === name)),

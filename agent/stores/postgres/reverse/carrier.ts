@@ -1,7 +1,7 @@
 /** What flows back from one target: applied to the dormant copy here, and compared with it. Begun again after every failure. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
-import type { OwnProblem, WayBackStatus } from "../../../../protocol/evidence.ts";
+import type { OwnProblem, ReverseReplicationStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import { type PostgresStoreOptions, peerNamed } from "../context.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
@@ -58,7 +58,7 @@ export class Carrier {
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort(new Error("the way back is stopped"));
+    this.#stopping.abort(new Error("reverse replication is stopped"));
     await this.#running;
   }
 
@@ -76,7 +76,7 @@ export class Carrier {
     return this.#flow?.follower.problem ?? this.#problem;
   }
 
-  get status(): WayBackStatus {
+  get status(): ReverseReplicationStatus {
     const problem = this.problem ?? this.#flow?.verifier.problems()[0] ?? null;
     return {
       lag: { amount: this.#lagBytes, unit: "bytes" },
@@ -108,7 +108,7 @@ export class Carrier {
     const { migrationId, podId } = this.cargo;
     const opened: Database[] = [];
     const cut = () => opened.forEach(discard);
-    const options = { applicationName: "cleave-way-back", queryTimeoutMs: HANGS_AFTER_MS };
+    const options = { applicationName: "cleave-reverse-replication", queryTimeoutMs: HANGS_AFTER_MS };
     try {
       await cutWhenAborted(signal, cut, async () => {
         const own = await connect(this.#options.config, options);
@@ -128,7 +128,7 @@ export class Carrier {
         await this.#carry(own, peer, signal);
       });
     } catch (error) {
-      throw toPostgresError(error, `the way back from ${podId}`);
+      throw toPostgresError(error, `reverse replication from ${podId}`);
     } finally {
       cut();
     }

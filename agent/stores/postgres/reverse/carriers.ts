@@ -3,7 +3,7 @@
  * part of the store and those of its rollbacks, which stop a carrier for a moment and read markers from it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { WayBackStatus } from "../../../../protocol/evidence.ts";
+import type { ReverseReplicationStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Duty, RollbackShare } from "../../../../protocol/ports/store.ts";
 import type { PostgresStoreOptions } from "../context.ts";
@@ -13,7 +13,11 @@ import { backName } from "../split/slots.ts";
 import { type Cargo, Carrier } from "./carrier.ts";
 
 const ASK_EVERY_MS = 20;
-const NOT_FLOWING: WayBackStatus = { lag: { amount: null, unit: "bytes" }, verified: false, problem: null };
+const NOT_FLOWING: ReverseReplicationStatus = {
+  lag: { amount: null, unit: "bytes" },
+  verified: false,
+  problem: null,
+};
 
 export class Carriers {
   readonly #options: PostgresStoreOptions;
@@ -53,7 +57,7 @@ export class Carriers {
 
   /** Forgets where the copy is: of targets from which nothing flows back any more. */
   async forget(db: Database, duty: Duty): Promise<void> {
-    const over = duty.targetPodIds.filter((podId) => !duty.wayBack.includes(podId));
+    const over = duty.targetPodIds.filter((podId) => !duty.reverseReplication.includes(podId));
     for (const podId of over) await dropOrigin(db, backName(duty.migrationId, podId));
   }
 
@@ -78,13 +82,13 @@ export class Carriers {
   }
 
   /** Of the targets in the duty's way back that are open; undefined when there are none. */
-  get status(): Record<PodId, WayBackStatus> | undefined {
+  get status(): Record<PodId, ReverseReplicationStatus> | undefined {
     const duty = this.#duty;
-    const opened = duty?.wayBack.filter((podId) => duty.shares[podId] === "opened") ?? [];
+    const opened = duty?.reverseReplication.filter((podId) => duty.shares[podId] === "opened") ?? [];
     if (opened.length === 0) return undefined;
     return Object.fromEntries(
       opened.map((podId) => [podId, this.carrier(podId)?.status ?? NOT_FLOWING]),
-    ) as Record<PodId, WayBackStatus>;
+    ) as Record<PodId, ReverseReplicationStatus>;
   }
 
   async close(): Promise<void> {
@@ -124,7 +128,7 @@ export class Carriers {
       ...this.#held.values(),
       ...duty.rollbacks.filter(({ phase }) => phase === "transferred").map(({ podId }) => podId),
     ]);
-    return duty.wayBack
+    return duty.reverseReplication
       .filter((podId) => duty.shares[podId] === "opened" && !held.has(podId))
       .map((podId) => cargoOf(duty, podId));
   }

@@ -5,13 +5,18 @@ import { Background } from "../background.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import { connect, type Database, discard, WarmConnection } from "../server/connection.ts";
 import type { StatusBoard } from "../status-board.ts";
-import { advanceWayBack, dropWayBack, prepareWayBack, requireArmed } from "./slot.ts";
+import {
+  advanceReverseReplication,
+  dropReverseReplication,
+  prepareReverseReplication,
+  requireArmed,
+} from "./slot.ts";
 
 const LOOK_EVERY_MS = 1_000;
 const HANGS_AFTER_MS = 20_000;
 const ADVANCE_EVERY_MS = 5_000;
 
-export class WayBackKeeper {
+export class ReverseReplicationKeeper {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #own: WarmConnection;
@@ -24,7 +29,7 @@ export class WayBackKeeper {
     this.#options = options;
     this.#board = board;
     this.#own = new WarmConnection(options.config, {
-      applicationName: "cleave-way-back",
+      applicationName: "cleave-reverse-replication",
       queryTimeoutMs: HANGS_AFTER_MS,
     });
     this.#watch = new Background(options.clock, LOOK_EVERY_MS, (signal) => this.#look(signal));
@@ -32,10 +37,10 @@ export class WayBackKeeper {
 
   /** Of a move's target while it follows; waits for transactions that are open here. */
   async prepare(duty: Duty): Promise<void> {
-    const db = await connect(this.#options.config, { applicationName: "cleave-way-back" });
+    const db = await connect(this.#options.config, { applicationName: "cleave-reverse-replication" });
     this.#preparing = db;
     try {
-      await prepareWayBack(db, duty, this.#options.ownership);
+      await prepareReverseReplication(db, duty, this.#options.ownership);
     } finally {
       this.#preparing = null;
       discard(db);
@@ -43,11 +48,11 @@ export class WayBackKeeper {
   }
 
   /** From time to time, so that no WAL is kept that nobody will need. */
-  async advance({ wayBack, migrationId, podId }: Duty): Promise<void> {
+  async advance({ reverseReplication, migrationId, podId }: Duty): Promise<void> {
     const now = this.#options.clock.monotonic();
-    if (!wayBack.includes(podId) || now < this.#advanceAt) return;
+    if (!reverseReplication.includes(podId) || now < this.#advanceAt) return;
     this.#advanceAt = now + ADVANCE_EVERY_MS;
-    await this.#own.use((db) => advanceWayBack(db, migrationId, podId));
+    await this.#own.use((db) => advanceReverseReplication(db, migrationId, podId));
   }
 
   /** Costs nothing now: whatever is done for it is done afterwards. */
@@ -59,7 +64,7 @@ export class WayBackKeeper {
   /** For a goal that needs to know that nothing of it is left. */
   async end(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.stop();
-    await this.#own.use((db) => dropWayBack(db, duty, this.#options.clock, signal));
+    await this.#own.use((db) => dropReverseReplication(db, duty, this.#options.clock, signal));
     this.#board.set({ keptBytes: 0 });
   }
 
@@ -83,12 +88,12 @@ export class WayBackKeeper {
     if (duty === null) return;
     const { migrationId, podId } = duty;
     try {
-      if (duty.wayBack.includes(podId)) {
+      if (duty.reverseReplication.includes(podId)) {
         const keptBytes = await this.#own.use((db) => requireArmed(db, migrationId, podId));
         this.#board.set({ keptBytes, problems: [] });
         return;
       }
-      await this.#own.use((db) => dropWayBack(db, duty, this.#options.clock, signal));
+      await this.#own.use((db) => dropReverseReplication(db, duty, this.#options.clock, signal));
       this.#board.set({ keptBytes: 0, problems: [] });
       if (this.#duty === duty) void this.#watch.stop();
     } catch (error) {

@@ -14,7 +14,7 @@ import { ofMigration } from "./decided.ts";
 import { requireArmed } from "./slot.ts";
 
 /** Whoever cannot have it can do without it. */
-const ELSE = "or plan without a way back (settings.retention.wayBack: none)";
+const ELSE = "or plan without reverse replication (settings.retention.reverseReplication: none)";
 
 interface Limits {
   readonly level: string;
@@ -36,14 +36,14 @@ async function readLimits(db: Database): Promise<Limits> {
 const setting = (message: string): Finding => finding("error", "POSTGRES_SETTING", `${message}, ${ELSE}`);
 
 /** Of the source, to which it flows: peers, origins, and of a split what its clones will have from it. */
-export async function checkWayBackHere(
+export async function checkReverseReplicationHere(
   db: Database,
   options: PostgresStoreOptions,
   duty: Duty,
 ): Promise<Finding[]> {
-  const { wayBack, kind, assignments } = duty;
-  if (wayBack.length === 0) return [];
-  const findings = wayBack
+  const { reverseReplication, kind, assignments } = duty;
+  if (reverseReplication.length === 0) return [];
+  const findings = reverseReplication
     .filter((podId) => options.peers[podId] === undefined)
     .map((podId) =>
       finding(
@@ -54,15 +54,17 @@ export async function checkWayBackHere(
     );
   const { level, slots, origins_used: used } = await readLimits(db);
   // An origin takes one of these, too.
-  if (slots - used < wayBack.length)
+  if (slots - used < reverseReplication.length)
     findings.push(
       setting(
-        `max_replication_slots is ${slots} and ${used} origins are in use; the way back needs ${wayBack.length} more: raise it`,
+        `max_replication_slots is ${slots} and ${used} origins are in use; reverse replication needs ${reverseReplication.length} more: raise it`,
       ),
     );
   if (kind !== "split") return findings;
   if (level !== "logical")
-    findings.push(setting(`wal_level is ${level}, and the new Pods inherit it: the way back needs logical`));
+    findings.push(
+      setting(`wal_level is ${level}, and the new Pods inherit it: reverse replication needs logical`),
+    );
   const tables = await guarded(async () => {
     const schema = await readSchema(db);
     planMove(schema, schema, options.ownership, [...assignments.keys()] as OrganizationId[]);
@@ -72,14 +74,17 @@ export async function checkWayBackHere(
 }
 
 /** Of a target, from which it will flow. */
-export async function checkWayBackThere(db: Database, { wayBack, podId }: Duty): Promise<Finding[]> {
-  if (!wayBack.includes(podId)) return [];
+export async function checkReverseReplicationThere(
+  db: Database,
+  { reverseReplication, podId }: Duty,
+): Promise<Finding[]> {
+  if (!reverseReplication.includes(podId)) return [];
   const { level, slots, slots_used: used, senders } = await readLimits(db);
   const findings: Finding[] = [];
-  if (level !== "logical") findings.push(setting(`wal_level is ${level}: the way back needs logical`));
+  if (level !== "logical") findings.push(setting(`wal_level is ${level}: reverse replication needs logical`));
   if (slots - used < 1)
-    findings.push(setting(`max_replication_slots is ${slots}, all in use: the way back needs one`));
-  if (senders < 1) findings.push(setting("max_wal_senders is 0: the way back needs one"));
+    findings.push(setting(`max_replication_slots is ${slots}, all in use: reverse replication needs one`));
+  if (senders < 1) findings.push(setting("max_wal_senders is 0: reverse replication needs one"));
   return findings;
 }
 

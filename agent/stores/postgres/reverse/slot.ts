@@ -27,38 +27,50 @@ async function asApplyRole(db: Database, work: () => Promise<void>): Promise<voi
 /**
  * Of a move's target, while it follows: it serves neighbours, and making a slot waits for their transactions. Idempotent.
  */
-export async function prepareWayBack(db: Database, duty: Duty, ownership: Ownership): Promise<void> {
+export async function prepareReverseReplication(
+  db: Database,
+  duty: Duty,
+  ownership: Ownership,
+): Promise<void> {
   const publication = backPublication(duty.migrationId);
   // Before the slot, for a stream looks it up as it was at each change.
   if (!(await hasPublication(db, publication)))
     await asApplyRole(db, () => ensurePublication(db, publication, ownership));
-  await armWayBack(db, duty.migrationId, duty.podId);
+  await armReverseReplication(db, duty.migrationId, duty.podId);
 }
 
 /**
  * One round trip, within the read-only window of a split. Nobody has written to the target's organizations yet, and
  * nobody can, so everything that will be written lies behind the slot's position. Idempotent.
  */
-export async function armWayBack(db: Database, migrationId: MigrationId, podId: PodId): Promise<void> {
+export async function armReverseReplication(
+  db: Database,
+  migrationId: MigrationId,
+  podId: PodId,
+): Promise<void> {
   const name = quoteLiteral(backName(migrationId, podId));
   await db.query(
     `SELECT pg_catalog.pg_create_logical_replication_slot(${name}, 'pgoutput') WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = ${name})`,
   );
 }
 
-/** @throws CleaveError WAY_BACK_GONE when the slot is not there, or has lost what it should have kept. */
+/** @throws CleaveError REVERSE_REPLICATION_GONE when the slot is not there, or has lost what it should have kept. */
 export async function requireArmed(db: Database, migrationId: MigrationId, podId: PodId): Promise<number> {
   const name = backName(migrationId, podId);
   const [slot] = await readSlots(db, [name]);
   if (slot !== undefined && slot.walStatus !== "lost") return slot.keptBytes;
   throw new CleaveError(
-    "WAY_BACK_GONE",
+    "REVERSE_REPLICATION_GONE",
     `the replication slot ${name} on ${podId} ${slot === undefined ? "is not there" : "has lost WAL that it should have kept"}: what ${podId} changed since cannot flow back`,
   );
 }
 
 /** Until the target opens only the copy writes to its organizations, so nothing of what was written is needed. */
-export async function advanceWayBack(db: Database, migrationId: MigrationId, podId: PodId): Promise<void> {
+export async function advanceReverseReplication(
+  db: Database,
+  migrationId: MigrationId,
+  podId: PodId,
+): Promise<void> {
   await db.query(
     `SELECT pg_catalog.pg_replication_slot_advance(slot_name, pg_catalog.pg_current_wal_flush_lsn()) FROM pg_catalog.pg_replication_slots
       WHERE slot_name = $1 AND NOT active AND confirmed_flush_lsn < pg_catalog.pg_current_wal_flush_lsn()`,
@@ -67,7 +79,7 @@ export async function advanceWayBack(db: Database, migrationId: MigrationId, pod
 }
 
 /** On the target: nothing of the way back is left, and writers note nothing for it any more. Idempotent. */
-export async function dropWayBack(
+export async function dropReverseReplication(
   db: Database,
   duty: Duty,
   clock: Clock,

@@ -7,7 +7,7 @@ import type { PostgresStoreOptions } from "../context.ts";
 import { verifyGuard } from "../fence/install.ts";
 import { finding, withDatabase } from "../findings.ts";
 import { checkCatalog, missingOrganizations } from "../inventory/catalog-checks.ts";
-import { checkWayBackHere } from "../reverse/preflight.ts";
+import { checkReverseReplicationHere } from "../reverse/preflight.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "../server/binaries.ts";
 import type { Database } from "../server/connection.ts";
 import { backName, readSlots, slotName } from "./slots.ts";
@@ -137,7 +137,10 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
     findings.push(...catalog);
     // Without a readable root table there is nothing to look the organizations up in.
     if (!catalog.some((one) => one.severity === "error"))
-      findings.push(...(await checkPlan(db, options, duty)), ...(await checkWayBackHere(db, options, duty)));
+      findings.push(
+        ...(await checkPlan(db, options, duty)),
+        ...(await checkReverseReplicationHere(db, options, duty)),
+      );
     return findings;
   });
 }

@@ -7,7 +7,7 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import type { PeerPostgres, PostgresConfig } from "../config.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
-import { checkWayBackThere } from "../reverse/preflight.ts";
+import { checkReverseReplicationThere } from "../reverse/preflight.ts";
 import { locateBinaries } from "../server/binaries.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
 import { contentOf, freeBytes, isOurs } from "../server/data-directory.ts";
@@ -193,6 +193,6 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
       return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
     });
-    return [...findings, ...lineage, ...(await checkWayBackThere(own, duty))];
+    return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, duty))];
   });
 }

@@ -11,8 +11,8 @@ import { setShares } from "../fence/staging.ts";
 import { leftToTheOperator } from "../removal/preflight.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
-import { WayBackKeeper } from "../reverse/keeper.ts";
-import { armWayBack } from "../reverse/slot.ts";
+import { ReverseReplicationKeeper } from "../reverse/keeper.ts";
+import { armReverseReplication } from "../reverse/slot.ts";
 import { type Binaries, locateBinaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { resolveRunAs, type SystemUser } from "../server/run-as.ts";
@@ -52,14 +52,14 @@ export class TargetPart {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #records: CopyRecords;
-  readonly #wayBack: WayBackKeeper;
+  readonly #reverseReplication: ReverseReplicationKeeper;
   #parts: Promise<Parts> | null = null;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard) {
     this.#options = options;
     this.#board = board;
     this.#records = new CopyRecords(options.stateDirectory);
-    this.#wayBack = new WayBackKeeper(options, board);
+    this.#reverseReplication = new ReverseReplicationKeeper(options, board);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -87,7 +87,7 @@ export class TargetPart {
 
   /** Ends what waits for a server that does not answer. */
   cut(): void {
-    this.#wayBack.cut();
+    this.#reverseReplication.cut();
     this.#parts?.then(
       ({ server, seed }) => {
         server.fast.reset();
@@ -99,7 +99,7 @@ export class TargetPart {
   }
 
   async close(): Promise<void> {
-    await this.#wayBack.close();
+    await this.#reverseReplication.close();
     const parts = await this.#parts?.catch(() => null);
     if (!parts) return;
     await parts.watch.stop();
@@ -220,9 +220,9 @@ export class TargetPart {
         `the marker of epoch ${epoch} is not in this server's history`,
       );
     await this.#promote(server, signal);
-    // Before anybody can write here: see `armWayBack`.
-    if (duty.wayBack.includes(duty.podId))
-      await server.fast.use((db) => armWayBack(db, duty.migrationId, duty.podId));
+    // Before anybody can write here: see `armReverseReplication`.
+    if (duty.reverseReplication.includes(duty.podId))
+      await server.fast.use((db) => armReverseReplication(db, duty.migrationId, duty.podId));
     await server.fast.use((db) => beginOwnNumbers(db, duty.migrationId, duty.podId));
     await server.fast.use((db) => setShares(db, duty.migrationId, duty.shares, epoch));
     this.#board.set({ reached: true, lag: null, verified: true });
@@ -245,7 +245,7 @@ export class TargetPart {
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window: a later start must not look for the source again.
     void this.#tidy(server, seed.runAs).then(() => this.#bound(server, duty));
-    this.#wayBack.keep(duty);
+    this.#reverseReplication.keep(duty);
   }
 
   async #bound(server: StandbyServer, duty: Duty): Promise<void> {
@@ -272,7 +272,7 @@ export class TargetPart {
     await watch.stop();
     await this.#ensureConnected(server, duty, signal);
     await server.fast.use((db) => beginRemoval(db, duty));
-    await this.#wayBack.end(duty, signal);
+    await this.#reverseReplication.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     await this.#tidy(server, seed.runAs);
     await server.fast.use((db) => settle(db, duty, signal));
@@ -302,7 +302,7 @@ export class TargetPart {
   }
 
   async #release(duty: Duty, signal: AbortSignal): Promise<void> {
-    await this.#wayBack.stop();
+    await this.#reverseReplication.stop();
     // The source need not be there for this.
     const parts = await this.#parts?.catch(() => null);
     await parts?.watch.stop();

@@ -100,7 +100,7 @@ const WORDING: Record<CommandName, readonly Wording[]> = {
   giveUp: [
     {
       path: "give-up",
-      label: "Give the way back up",
+      label: "Give reverse replication up",
       consequence:
         "Nothing that this Pod changes flows back to the source any more, its disk keeps no WAL for it, and its organizations cannot be rolled back.",
       dangerous: true,
@@ -121,7 +121,7 @@ const WORDING: Record<CommandName, readonly Wording[]> = {
       consequence:
         "Ends the retention. What is dormant is removed for good, and there is no way back to the source. All checks run first; one error, and the retention goes on.",
       dangerous: true,
-      option: { field: "despiteWayBack", label: "Also where the way back is not level" },
+      option: { field: "despiteReverseReplication", label: "Also where reverse replication is not level" },
       body: { dryRun: false },
     },
   ],

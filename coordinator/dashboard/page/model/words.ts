@@ -1,5 +1,5 @@
 /** Numbers and states in words. Pure. */
-import type { Finding, WayBackStatus } from "../../../../protocol/evidence.ts";
+import type { Finding, ReverseReplicationStatus } from "../../../../protocol/evidence.ts";
 import { formatAmount } from "../../../../protocol/wording.ts";
 import type { MigrationStatus, PodStatus, StoreView } from "../../../api/ports.ts";
 
@@ -74,7 +74,7 @@ export function cellOf(view: StoreView | null | undefined, role: PodStatus["role
 }
 
 /** One store's way back, as the source sees it. */
-export function wayBackCellOf({ lag, verified, problem }: WayBackStatus): Cell {
+export function reverseReplicationCellOf({ lag, verified, problem }: ReverseReplicationStatus): Cell {
   const cell = (tone: Tone, text: string, details: readonly string[] = []): Cell => ({
     tone,
     text,

@@ -12,8 +12,8 @@ import { FenceClock } from "./fence-clock.tsx";
 import { Matrix } from "./matrix.tsx";
 import { Organizations } from "./organizations.tsx";
 import { Plots } from "./plots.tsx";
+import { ReverseReplication } from "./reverse-replication.tsx";
 import { PastBanner, Timeline } from "./timeline.tsx";
-import { WayBack } from "./way-back.tsx";
 
 export function MigrationPage({ id }: { id: string }) {
   const [past, setPast] = useState<number | null>(null);
@@ -74,7 +74,7 @@ export function MigrationPage({ id }: { id: string }) {
           {then === undefined && (
             <>
               <Matrix migration={migration} />
-              <WayBack migration={migration} />
+              <ReverseReplication migration={migration} />
               <Plots migrationId={id} />
               <Findings migration={migration} />
             </>

@@ -5,11 +5,11 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { git, mustGit } from "../../../../support/git/pod.ts";
-import { GitWayBackPods } from "../../../../support/git/reverse.ts";
+import { GitReverseReplicationPods } from "../../../../support/git/reverse.ts";
 
-let pods: GitWayBackPods;
+let pods: GitReverseReplicationPods;
 beforeEach(async () => {
-  pods = await GitWayBackPods.create();
+  pods = await GitReverseReplicationPods.create();
   await pods.source.pod.repository("red/one.git");
   await pods.source.pod.repository("red/two.git");
   await pods.source.pod.repository("blue/one.git");
@@ -77,7 +77,7 @@ it("refs, HEAD, config, hooks, attributes, new and deleted repositories arrive; 
 
 it("the first write of all is not missed, whoever looks when: no sweep comes to help", async () => {
   await pods.remove();
-  pods = await GitWayBackPods.create({ sweepSeconds: 3_600 });
+  pods = await GitReverseReplicationPods.create({ sweepSeconds: 3_600 });
   await pods.source.pod.repository("red/one.git");
   await pods.opened();
   await mustGit(["-C", there("red/one.git"), "update-ref", "refs/heads/first", "refs/heads/main"]);
@@ -174,9 +174,9 @@ it("what the new Pod does not know the owner of is not deleted for that, and oth
 it("given up, nothing flows back any more and nobody is told anything", async () => {
   await pods.opened();
   await pods.level();
-  pods.wayBack = [];
+  pods.reverseReplication = [];
   await pods.again();
-  expect(pods.split.status(pods.source).wayBack).toBeUndefined();
+  expect(pods.split.status(pods.source).reverseReplication).toBeUndefined();
   await mustGit(["-C", there("red/one.git"), "update-ref", "refs/heads/x", "refs/heads/main"]);
   await new Promise((resolve) => setTimeout(resolve, 300));
   expect(await pods.source.pod.refs("red/one.git")).not.toContain("refs/heads/x");

@@ -7,12 +7,12 @@ import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { git, mustGit, pod0, pod100 } from "../../../../support/git/pod.ts";
 import { snapshot } from "../../../../support/git/removal.ts";
-import { GitWayBackPods, RED, ROLLBACK } from "../../../../support/git/reverse.ts";
+import { GitReverseReplicationPods, RED, ROLLBACK } from "../../../../support/git/reverse.ts";
 
 const GREEN = "green" as OrganizationId;
-let pods: GitWayBackPods;
+let pods: GitReverseReplicationPods;
 beforeEach(async () => {
-  pods = await GitWayBackPods.create();
+  pods = await GitReverseReplicationPods.create();
   // Two organizations left; one of them comes back.
   pods.split.assignments.set(GREEN, pod100);
   await pods.source.pod.repository("red/one.git");
@@ -82,7 +82,7 @@ it("one organization opens where it was, the other still flows back, and what is
   expect([await exists(here("red/one.git")), await exists(here("green/one.git"))]).toEqual([true, true]);
   await pods.again();
   await pods.level();
-  pods.wayBack = [];
+  pods.reverseReplication = [];
   for (const goal of ["removeFiles", "removeRows"] as const)
     for (const side of [pods.source, pods.target]) await pods.reach(side, goal, "opened", log);
   expect([await exists(here("red/one.git")), await exists(here("green/one.git"))]).toEqual([true, false]);

@@ -7,16 +7,16 @@ import { organizationHash, routeFile } from "../../../../../agent/stores/file-fe
 import { eventually } from "../../../../support/eventually.ts";
 import { snapshot } from "../../../../support/git/removal.ts";
 import type { ObjectPod } from "../../../../support/objects/pods.ts";
-import { ObjectWayBackPods } from "../../../../support/objects/reverse.ts";
+import { ObjectReverseReplicationPods } from "../../../../support/objects/reverse.ts";
 
 let folder: string;
-let pods: ObjectWayBackPods;
+let pods: ObjectReverseReplicationPods;
 let source: ObjectPod;
 let target: ObjectPod;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "cleave-objects-"));
-  pods = new ObjectWayBackPods(folder);
+  pods = new ObjectReverseReplicationPods(folder);
   ({ source, target } = pods);
   await pods.start();
   for (const key of ["red/a", "red/b", "red/c", "blue/a", "green/a"])
@@ -147,7 +147,7 @@ it("while the new Pod has something that it cannot list, nothing counts as delet
 it("given up, nothing flows back any more", async () => {
   await pods.opened();
   await pods.level();
-  pods.wayBack = [];
+  pods.reverseReplication = [];
   await pods.again();
   expect(pods.flow).toBeUndefined();
   await target.write("uploads/red/a", "unheard");
@@ -196,7 +196,7 @@ it("a rollback of one organization opens over its copy; the other still flows ba
   for (const pod of [target, source])
     for (const goal of ["removeFiles", "removeRows"] as const) await pods.back(pod, goal, "opened", log);
   expect(Object.keys(await copies(target))).toEqual(["uploads/blue/a"]);
-  pods.wayBack = [];
+  pods.reverseReplication = [];
   for (const goal of ["removeFiles", "removeRows"] as const)
     for (const pod of [source, target]) await pods.reach(pod, goal, "opened", log);
   expect(Object.keys(await copies(source)).every((key) => key.startsWith("uploads/red/"))).toBe(true);

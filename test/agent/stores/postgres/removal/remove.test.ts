@@ -29,7 +29,7 @@ const codesOf = (findings: readonly Finding[], severity: Finding["severity"]) =>
 
 describe("after a move", () => {
   /** Whether the organization could come back: the checks of a move the other way. */
-  async function wayBack(): Promise<string[]> {
+  async function reverseReplication(): Promise<string[]> {
     const duty: Duty = {
       ...pods.duty(TO, "seed"),
       migrationId: "move-back" as MigrationId,
@@ -53,7 +53,7 @@ describe("after a move", () => {
     const neighbours = await contents(pods.source, "<> 2");
     const moved = await contents(pods.target, "= 2");
     const dormant = await counts(pods.source, "= 2");
-    expect(await wayBack()).toContain("TARGET_HOLDS_ORGANIZATION");
+    expect(await reverseReplication()).toContain("TARGET_HOLDS_ORGANIZATION");
 
     const findings = await removalFindings(
       FROM,
@@ -97,7 +97,7 @@ describe("after a move", () => {
     });
     await pods.source.query("INSERT INTO projects VALUES (101, 1)");
     await pods.target.query("INSERT INTO projects VALUES (100, 2)");
-    expect(await wayBack()).not.toContain("TARGET_HOLDS_ORGANIZATION");
+    expect(await reverseReplication()).not.toContain("TARGET_HOLDS_ORGANIZATION");
 
     // As after a restart between the last step and the log.
     for (const podId of [FROM, TO]) {

@@ -20,14 +20,14 @@ let pods: MovePods;
 
 beforeEach(async () => {
   pods = await MovePods.start(SCHEMA, RULES, ["2"]);
-  pods.wayBack = [TO];
+  pods.reverseReplication = [TO];
   await pods.source.query(
     "INSERT INTO orgs SELECT generate_series(1, 3); INSERT INTO notes SELECT g, 1 + g % 3, 'x' FROM generate_series(1, 300) g",
   );
 });
 afterEach(() => pods.remove());
 
-describe("the way back of a move", () => {
+describe("reverse replication of a move", () => {
   it("carries what the target wrote, and not what it was sent", async () => {
     expect(
       [...(await pods.preflight(FROM)), ...(await pods.preflight(TO))].filter((f) => f.severity === "error"),
@@ -44,7 +44,7 @@ describe("the way back of a move", () => {
       "INSERT INTO notes VALUES (5001, 2, 'there'); UPDATE notes SET body = 'there' WHERE id = 1001; DELETE FROM notes WHERE id = 1002",
     );
     await eventually(async () => {
-      const way = pods.status(FROM).wayBack?.[TO];
+      const way = pods.status(FROM).reverseReplication?.[TO];
       expect(way).toMatchObject({ verified: true, problem: null, lag: { amount: 0 } });
       expect(await pods.source.query(NOTES)).toEqual(await pods.target.query(NOTES));
     }, 20_000);
@@ -58,7 +58,7 @@ describe("the way back of a move", () => {
     await pods.fence(1);
     await pods.target.query(`SELECT pg_drop_replication_slot('${backName(pods.migrationId, TO)}')`);
     await expect(pods.reach(TO, "activate", { epoch: 1, phase: "transferred" })).rejects.toMatchObject({
-      code: "WAY_BACK_GONE",
+      code: "REVERSE_REPLICATION_GONE",
     });
   });
 

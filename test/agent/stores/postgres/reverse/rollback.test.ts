@@ -38,7 +38,7 @@ describe("a rollback", () => {
     expect(theirs).toBe(ours);
     await there.query(write(2));
     await back.activateBack(2);
-    expect(back.wayBack.lag.amount).toBeNull();
+    expect(back.reverseReplication.lag.amount).toBeNull();
     await expect(here.query(write(1))).rejects.toMatchObject({ code: "CL503" });
     await expect(there.query(write(1))).rejects.toMatchObject({ code: "CL421", detail: SOURCE });
     await back.openBack(2);
@@ -64,7 +64,13 @@ describe("a rollback", () => {
     expect(await back.rows("source", 1)).toEqual(kept);
     expect((await back.rows("target", 1))["notes"]).toEqual([]);
     expect((await back.rows("target", 2))["notes"]).not.toEqual([]);
-    const over = { epoch: 1, phase: "opened", removal: YES, wayBack: [], rollback: "opened" } as const;
+    const over = {
+      epoch: 1,
+      phase: "opened",
+      removal: YES,
+      reverseReplication: [],
+      rollback: "opened",
+    } as const;
     for (const goal of ["removeFiles", "removeRows"] as const) {
       await back.source.reach(back.pods.duty(SOURCE, goal, over), never);
       await back.there.reach(back.pods.duty(TARGET, goal, over), never);
@@ -92,7 +98,7 @@ describe("a rollback", () => {
     await there.query(write(2));
     const before = await back.rows("source", 2);
     await eventually(() => {
-      expect(stale.status(MIGRATION)?.wayBack?.[TARGET]?.problem).toMatchObject({
+      expect(stale.status(MIGRATION)?.reverseReplication?.[TARGET]?.problem).toMatchObject({
         code: "COMMAND_NOT_POSSIBLE",
         message: expect.stringMatching(/do not flow back/),
       });

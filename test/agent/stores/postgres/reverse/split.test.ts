@@ -22,7 +22,7 @@ DELETE FROM notes WHERE id = 20;
 UPDATE events SET month = 1 + month WHERE organization_id = 1;
 DELETE FROM events WHERE organization_id = 1 AND id < 50;`;
 
-describe("the way back of a split", () => {
+describe("reverse replication of a split", () => {
   it("is refused before anything moves where it cannot be had, with what else can be done", async () => {
     const duty = back.pods.duty(SOURCE, "prepare");
     const errors = async (store: PostgresStore) =>
@@ -35,7 +35,10 @@ describe("the way back of a split", () => {
     const found = await errors(alone);
     await alone.close();
     expect(found).toMatchObject([
-      { code: "CONFIG_INVALID", message: expect.stringMatching(/peers\.pod-100\.postgres .*wayBack: none/) },
+      {
+        code: "CONFIG_INVALID",
+        message: expect.stringMatching(/peers\.pod-100\.postgres .*reverseReplication: none/),
+      },
     ]);
     await back.pods.source.query("ALTER TABLE lines DROP CONSTRAINT lines_pkey");
     await back.pods.source.stop();
@@ -115,12 +118,12 @@ describe("the way back of a split", () => {
     back.source = back.pods.store(SOURCE);
     await back.source.reach(back.pods.duty(SOURCE, "yield", { epoch: 1, phase: "opened" }), never);
     await eventually(() => {
-      expect(back.wayBack.problem).toMatchObject({
+      expect(back.reverseReplication.problem).toMatchObject({
         code: "MISMATCH",
         message: expect.stringMatching(/public\.notes with key \(40\)/),
       });
     }, 15_000);
-    expect(back.wayBack.verified).toBe(false);
+    expect(back.reverseReplication.verified).toBe(false);
   });
 
   it.each([
@@ -134,7 +137,7 @@ describe("the way back of a split", () => {
     [
       "a slot that is gone",
       `SELECT pg_terminate_backend(active_pid), pg_sleep(0.2) FROM pg_replication_slots WHERE active; SELECT pg_drop_replication_slot('${backName(MIGRATION, TARGET)}')`,
-      "WAY_BACK_GONE",
+      "REVERSE_REPLICATION_GONE",
       /is not there/,
     ],
   ])("says what keeps it from going on: %s", async (_name, sql, code, message) => {
@@ -147,7 +150,10 @@ describe("the way back of a split", () => {
       return await back.level();
     }
     await eventually(() => {
-      expect(back.wayBack.problem).toMatchObject({ code, message: expect.stringMatching(message) });
+      expect(back.reverseReplication.problem).toMatchObject({
+        code,
+        message: expect.stringMatching(message),
+      });
     }, 15_000);
   });
 
@@ -155,10 +161,10 @@ describe("the way back of a split", () => {
     await back.split();
     await back.level();
     const there = await back.client("target");
-    const given = { epoch: 1, phase: "opened", wayBack: [] } as const;
+    const given = { epoch: 1, phase: "opened", reverseReplication: [] } as const;
     await back.source.reach(back.pods.duty(SOURCE, "yield", given), never);
     await back.there.reach(back.pods.duty(TARGET, "open", given), never);
-    expect(back.source.status(MIGRATION)?.wayBack).toBeUndefined();
+    expect(back.source.status(MIGRATION)?.reverseReplication).toBeUndefined();
     const left =
       "SELECT slot_name AS name FROM pg_replication_slots WHERE slot_type = 'logical' UNION ALL SELECT roname FROM pg_replication_origin UNION ALL SELECT pubname FROM pg_publication";
     await eventually(async () => {

@@ -73,14 +73,14 @@ it("finds settings of the source that do not allow replication", async () => {
     expect(text).toContain(name);
 });
 
-it("finds what would keep a way back from flowing, and says how to do without", async () => {
-  const duty = { ...pods.duty(SOURCE, "prepare"), wayBack: [TARGET] };
+it("finds what would keep reverse replication from flowing, and says how to do without", async () => {
+  const duty = { ...pods.duty(SOURCE, "prepare"), reverseReplication: [TARGET] };
   const settings = (findings: readonly Finding[]) =>
     findings.filter(({ code }) => code === "POSTGRES_SETTING").map(({ message }) => message);
   const [found, ...others] = settings(await pods.store(SOURCE).preflight(duty, "start", never));
   expect(others).toEqual([]);
-  expect(found).toMatch(/wal_level is replica.*settings\.retention\.wayBack: none/);
-  const strange = { ...duty, wayBack: ["pod-77" as PodId] };
+  expect(found).toMatch(/wal_level is replica.*settings\.retention\.reverseReplication: none/);
+  const strange = { ...duty, reverseReplication: ["pod-77" as PodId] };
   const findings = await pods.store(SOURCE).preflight(strange, "start", never);
   expect(findings.find(({ code }) => code === "CONFIG_INVALID")?.message).toMatch(/peers\.pod-77\.postgres/);
 });

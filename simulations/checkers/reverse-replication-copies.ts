@@ -3,7 +3,7 @@
  * written on it before and what was written on the new authority up to there, so the stream was armed before anybody
  * could write. And while a rollback is transferred, nothing flows back from its Pod.
  */
-import { type Migration, wayBackOf } from "../../protocol/cluster.ts";
+import { type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import type { Run } from "../models/host.ts";
 import { backSlotName } from "../models/postgres/back-session.ts";
@@ -51,7 +51,7 @@ class Past {
   }
 }
 
-export function wayBackCopies({ truth, cluster, violated }: Facts): Checker {
+export function reverseReplicationCopies({ truth, cluster, violated }: Facts): Checker {
   const { world } = cluster;
   const pasts = new Map<string, Past>();
   const looked = new Map<string, { version: number; origin: number }>();
@@ -120,7 +120,7 @@ export function wayBackCopies({ truth, cluster, violated }: Facts): Checker {
     afterEvent() {
       for (const migration of truth.migrations()) {
         if (migration.of !== null || migration.context.transfer === null) continue;
-        for (const podId of wayBackOf(migration))
+        for (const podId of reverseReplicationOf(migration))
           if (migration.context.shares[podId] === "opened") look(migration, podId);
       }
     },

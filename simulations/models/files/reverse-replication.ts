@@ -1,5 +1,5 @@
 /** On a source that yielded: its dormant copies follow the targets that opened. Rollbacks are proved by the same copies. */
-import type { WayBackStatus } from "../../../protocol/evidence.ts";
+import type { ReverseReplicationStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { wentBack } from "./removal.ts";
@@ -12,7 +12,7 @@ interface Way {
   readonly heldBy: Set<MigrationId>;
 }
 
-export class FileWaysBack {
+export class FileReverseReplications {
   readonly #parts: FileStoreParts;
   readonly #onChange: () => void;
   /** By migration, then by target. */
@@ -39,7 +39,7 @@ export class FileWaysBack {
     const known = this.#ways.get(duty.migrationId) ?? new Map<PodId, Way>();
     this.#ways.set(duty.migrationId, known);
     for (const podId of duty.targetPodIds) {
-      if (!duty.wayBack.includes(podId)) {
+      if (!duty.reverseReplication.includes(podId)) {
         known.get(podId)?.replica.stop();
         known.delete(podId);
       } else if (duty.shares[podId] === "opened") {
@@ -71,10 +71,13 @@ export class FileWaysBack {
     return way;
   }
 
-  statusOf(migrationId: string, unit: WayBackStatus["lag"]["unit"]): Record<PodId, WayBackStatus> {
+  statusOf(
+    migrationId: string,
+    unit: ReverseReplicationStatus["lag"]["unit"],
+  ): Record<PodId, ReverseReplicationStatus> {
     const ways = [...(this.#ways.get(migrationId) ?? [])];
     return Object.fromEntries(
-      ways.map(([podId, { replica, heldBy }]): [PodId, WayBackStatus] => {
+      ways.map(([podId, { replica, heldBy }]): [PodId, ReverseReplicationStatus] => {
         const { connected, complete, pending } = replica;
         const known = connected && complete;
         const isAway = !connected && heldBy.size === 0;
@@ -87,7 +90,7 @@ export class FileWaysBack {
           },
         ];
       }),
-    ) as Record<PodId, WayBackStatus>;
+    ) as Record<PodId, ReverseReplicationStatus>;
   }
 
   close(): void {

@@ -17,7 +17,7 @@ export interface PlannedRollback {
   readonly finalized: boolean;
 }
 
-export interface WayBackScenario {
+export interface ReverseReplicationScenario {
   /** One after another, each until it succeeds or the way back is given up. */
   readonly rollbacks: readonly PlannedRollback[];
   readonly giveUp: { readonly afterMs: number; readonly target: number } | null;
@@ -66,10 +66,10 @@ const ABORTED_ON: readonly EventType[] = [
 ];
 const SLOT_LOST_SHARE = 0.08;
 
-export function drawWayBack(
+export function drawReverseReplication(
   chance: Chance,
   { isMove, targets, isFinalized }: { isMove: boolean; targets: number; isFinalized: boolean },
-): WayBackScenario {
+): ReverseReplicationScenario {
   const isLost = !isMove && chance.chance(0.08);
   const target = chance.whole(0, targets - 1);
   const afterMs = chance.skewed(0, 4_000);
@@ -102,7 +102,11 @@ function drawRollback(chance: Chance, targets: number, isFinalized: boolean): Pl
 }
 
 /** Some that meet a rollback: the others are mostly over by then. */
-export function drawWayBackFaults(chance: Chance, hosts: readonly string[], targets: number): Fault[] {
+export function drawReverseReplicationFaults(
+  chance: Chance,
+  hosts: readonly string[],
+  targets: number,
+): Fault[] {
   const count = chance.pick([0, 1, 2, 3]);
   const faults = Array.from({ length: count }, (_, i): Fault => {
     const own = chance.fork(`fault ${i}`);

@@ -4,11 +4,11 @@ import type { Mutant } from "./mutant.ts";
 const DECIDE = "coordinator/domain/decide.ts";
 const SESSION = "simulations/models/postgres/back-session.ts";
 
-export const WAY_BACK_MUTANTS: readonly Mutant[] = [
+export const REVERSE_REPLICATION_MUTANTS: readonly Mutant[] = [
   {
     name: "back-stream-armed-too-late",
     says: "What flows back begins where the target has opened, and not before anybody can write there.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "simulations/models/postgres/back-slot.ts",
@@ -20,7 +20,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "removal-without-the-second-look",
     says: "Rows are removed because a duty says so, without asking the log and the Pod's own routes before each batch.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "simulations/models/postgres/removal.ts",
@@ -30,9 +30,9 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    name: "abort-forgets-the-slot-of-the-way-back",
-    says: "The abort of a move leaves the slot that was made for its way back.",
-    waysBack: true,
+    name: "abort-forgets-the-slot-of-the-reverse-replication",
+    says: "The abort of a move leaves the slot that was made for its reverse replication.",
+    reverseReplication: true,
     edits: [
       {
         file: "simulations/models/postgres/move-target.ts",
@@ -44,7 +44,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "abort-forgets-the-routes-of-a-rollback",
     says: "The abort of a rollback leaves its routes over those of the migration before.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "simulations/models/postgres/rollback-target.ts",
@@ -56,7 +56,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "pause-drops-the-slot",
     says: "While a migration is paused nothing flows back, so that its slots are dropped.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "protocol/cluster.ts",
@@ -68,7 +68,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "rollback-accepts-old-evidence",
     says: "Of a rollback, evidence counts whatever fence it was taken at, and before the fence was applied.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "coordinator/domain/consensus.ts",
@@ -86,7 +86,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "rolled-back-organizations-flow-back",
     says: "What a rolled-back organization's old Pod does to its copy goes on flowing to the Pod that serves it again.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: SESSION,
@@ -98,7 +98,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "the-carrier-is-not-held",
     says: "Changes go on flowing back while a rollback from their Pod is being opened.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       { file: SESSION, find: "return this.#heldBy.size > 0;", replace: "return this.#heldBy.size > 1_000;" },
     ],
@@ -106,7 +106,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "guard-follows-what-went-back",
     says: "When a rollback is over, guards follow the migration before, which still names its organizations.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "agent/domain/guard.ts",
@@ -118,7 +118,7 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   {
     name: "opens-what-it-could-forget",
     says: "A Pod opens although the transfer is not on its disk yet.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       {
         file: "agent/domain/own-decisions.ts",
@@ -129,20 +129,20 @@ export const WAY_BACK_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "rollback-waits-for-what-was-given-up",
-    says: "A rollback goes on although the way back that it needs was given up.",
-    waysBack: true,
+    says: "A rollback goes on although the reverse replication that it needs was given up.",
+    reverseReplication: true,
     edits: [
       {
         file: DECIDE,
-        find: "if (wayBackOf(before).includes(sourcePodId)) return null;",
-        replace: `if (wayBackOf(before).includes(sourcePodId) || of !== "") return null;`,
+        find: "if (reverseReplicationOf(before).includes(sourcePodId)) return null;",
+        replace: `if (reverseReplicationOf(before).includes(sourcePodId) || of !== "") return null;`,
       },
     ],
   },
   {
     name: "a-forced-takeover-is-given-back",
     says: "What was taken over from a lost Pod is given back to it when the source does not open in time.",
-    waysBack: true,
+    reverseReplication: true,
     edits: [
       { file: DECIDE, find: "if (!transfer || transfer.forced || now", replace: "if (!transfer || now" },
     ],

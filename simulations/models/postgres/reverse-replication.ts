@@ -2,7 +2,7 @@
  * What flows back to a source that yielded, kept running: the change stream of one target that opened, applied to the
  * dormant copy here, and the comparison of the two. One for each migration and target; it outlives goals.
  */
-import type { WayBackStatus } from "../../../protocol/evidence.ts";
+import type { ReverseReplicationStatus } from "../../../protocol/evidence.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { BackSession } from "./back-session.ts";
@@ -11,7 +11,7 @@ import type { Lent } from "./move-session.ts";
 import { MoveVerifier } from "./move-verifier.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 
-export class WayBack {
+export class ReverseReplication {
   readonly session: BackSession;
   readonly follower: MoveFollower;
   readonly #verifier: MoveVerifier;
@@ -32,7 +32,7 @@ export class WayBack {
     this.#verifier.stop();
   }
 
-  get status(): WayBackStatus {
+  get status(): ReverseReplicationStatus {
     const { own, source, parts, isHeld } = this.session;
     const { problem, position } = this.follower;
     const [different] = this.#verifier.differences;
@@ -52,47 +52,47 @@ export class WayBack {
   }
 }
 
-export class WaysBack {
+export class ReverseReplications {
   readonly #parts: PostgresStoreParts;
   readonly #lent: Lent;
   /** By migration, then by target. */
-  readonly #ways = new Map<string, Map<PodId, WayBack>>();
+  readonly #ways = new Map<string, Map<PodId, ReverseReplication>>();
 
   constructor(parts: PostgresStoreParts, lent: Lent) {
     this.#parts = parts;
     this.#lent = lent;
   }
 
-  of(migrationId: string | null, podId: PodId): WayBack | null {
+  of(migrationId: string | null, podId: PodId): ReverseReplication | null {
     return this.#ways.get(migrationId ?? "")?.get(podId) ?? null;
   }
 
-  /** As a source's duty asks for it: what is not in its `wayBack` is forgotten here. */
+  /** As a source's duty asks for it: what is not in its `reverseReplication` is forgotten here. */
   async keep(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId } = duty;
-    const known = this.#ways.get(migrationId) ?? new Map<PodId, WayBack>();
+    const known = this.#ways.get(migrationId) ?? new Map<PodId, ReverseReplication>();
     this.#ways.set(migrationId, known);
     for (const podId of duty.targetPodIds) {
       const way = known.get(podId);
-      if (duty.wayBack.includes(podId) && duty.shares[podId] === "opened") {
+      if (duty.reverseReplication.includes(podId) && duty.shares[podId] === "opened") {
         if (way) way.session.told(duty);
         else known.set(podId, this.#start(duty, podId));
-      } else if (!duty.wayBack.includes(podId)) await this.#forget(duty, podId, signal);
+      } else if (!duty.reverseReplication.includes(podId)) await this.#forget(duty, podId, signal);
     }
   }
 
   /** By migration and target; empty where nothing flows back. */
-  statusOf(migrationId: string): Record<PodId, WayBackStatus> | undefined {
+  statusOf(migrationId: string): Record<PodId, ReverseReplicationStatus> | undefined {
     const ways = this.#ways.get(migrationId);
     if (!ways || ways.size === 0) return undefined;
     return Object.fromEntries([...ways].map(([podId, way]) => [podId, way.status])) as Record<
       PodId,
-      WayBackStatus
+      ReverseReplicationStatus
     >;
   }
 
-  #start(duty: Duty, podId: PodId): WayBack {
-    const way = new WayBack(this.#parts, this.#lent, duty, podId);
+  #start(duty: Duty, podId: PodId): ReverseReplication {
+    const way = new ReverseReplication(this.#parts, this.#lent, duty, podId);
     way.start();
     return way;
   }

@@ -1,17 +1,17 @@
 import type { StoreName } from "../../../../protocol/ids.ts";
 import type { MigrationStatus } from "../../../api/ports.ts";
 import { labelOf } from "../model/stores.ts";
-import { wayBackCellOf } from "../model/words.ts";
+import { reverseReplicationCellOf } from "../model/words.ts";
 import { Badge } from "./badge.tsx";
 
 /** Whether a rollback would lose nothing now: by Pod, how far the copy that was left behind follows. */
-export function WayBack({ migration }: { migration: MigrationStatus }) {
-  if (migration.wayBack.length === 0) return null;
+export function ReverseReplication({ migration }: { migration: MigrationStatus }) {
+  if (migration.reverseReplication.length === 0) return null;
   return (
-    <section aria-labelledby="way-back-title">
-      <h2 id="way-back-title">Way back to {migration.sourcePodId}</h2>
+    <section aria-labelledby="reverse-replication-title">
+      <h2 id="reverse-replication-title">Reverse replication to {migration.sourcePodId}</h2>
       <dl>
-        {migration.wayBack.map(({ podId, givenUp, stores }) => (
+        {migration.reverseReplication.map(({ podId, givenUp, stores }) => (
           <div key={podId}>
             <dt>from {podId}</dt>
             {givenUp !== null && (
@@ -25,7 +25,7 @@ export function WayBack({ migration }: { migration: MigrationStatus }) {
               </dd>
             )}
             {Object.entries(stores).map(([store, way]) => {
-              const cell = wayBackCellOf(way);
+              const cell = reverseReplicationCellOf(way);
               return (
                 <dd key={store}>
                   {labelOf(store as StoreName, "rollback")}: <Badge tone={cell.tone}>{cell.text}</Badge>{" "}
