@@ -129,7 +129,7 @@ export class FileSystemBackend implements ObjectBackend {
 
   async deleteTemporary(name: string): Promise<void> {
     const path = join(this.#root, name);
-    if (!isTemporary(name) || !path.startsWith(`${this.#root}/`) || name.split("/").includes("../../.."))
+    if (!isTemporary(name) || !path.startsWith(`${this.#root}/`) || name.split("/").includes(".."))
       throw new CleaveError("OBJECT_KEY_INVALID", `${quoteKey(name)} is not a temporary file`);
     await this.#refuseLinks(name);
     await rm(path, { force: true });
