@@ -12,7 +12,7 @@ import { Ending } from "../common/removal/ending.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { ObjectBackend } from "./backend/backend.ts";
-import { FileSystemBackend } from "./backend/folder/folder.ts";
+import { FolderBackend } from "./backend/folder/folder.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { ObjectsContext, Role } from "./context.ts";
 import { Inventory } from "./inventory/inventory.ts";
@@ -69,7 +69,7 @@ class Objects implements ObjectsStore {
   constructor(options: ObjectsStoreOptions) {
     this.#context = {
       ...options,
-      backend: options.backend ?? new FileSystemBackend(options.config.root),
+      backend: options.backend ?? new FolderBackend(options.config.root),
       inventory: () => this.#openInventory(),
       claims: new Claims(),
       changed: () => {

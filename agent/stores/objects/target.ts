@@ -285,7 +285,7 @@ export class ObjectsTarget implements Role {
 
   /** @throws CleaveError OBJECTS_NOT_EMPTY when somebody else's objects are there (rule 9). */
   async #claimRoot(): Promise<void> {
-    const { stateDirectory, config } = this.#context;
+    const { stateDirectory, backend } = this.#context;
     const { migrationId } = this.#duty;
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.activated)
@@ -294,7 +294,7 @@ export class ObjectsTarget implements Role {
     const found = await targetIsEmpty(this.#context, this.#duty);
     if (found !== null) {
       const code = this.#selective ? "TARGET_HOLDS_ORGANIZATION" : "OBJECTS_NOT_EMPTY";
-      throw new CleaveError(code, `${config.root} has ${found}`);
+      throw new CleaveError(code, `${backend.place} has ${found}`);
     }
     await writeCopyRecord(stateDirectory, { migrationId, emptyBefore: true, activated: false });
   }

@@ -37,10 +37,14 @@ const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENOTDIR"]);
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 
-export class FileSystemBackend implements ObjectBackend {
+export class FolderBackend implements ObjectBackend {
+  readonly place: string;
   readonly #root: string;
   #resolvedRoot: string | null = null;
+
+  /** `root`: the folder that holds the objects; a key is a path below it. */
   constructor(root: string) {
+    this.place = root;
     this.#root = resolve(root);
   }
 

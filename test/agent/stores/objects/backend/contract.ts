@@ -47,6 +47,10 @@ export function objectBackendContract(
       expect((await read("a/b/c.bin", { start: 10, end: 19 }))?.equals(content.subarray(10, 20))).toBe(true);
     });
 
+    test("says where it is", () => {
+      expect(backend.place).not.toBe("");
+    });
+
     test("an empty object is an object", async () => {
       await put("empty", Buffer.alloc(0));
       expect(await read("empty")).toEqual(Buffer.alloc(0));

@@ -1,0 +1,38 @@
+/** A file in the agent's state directory, beside a store and never in it: what a store's driver remembers over restarts. */
+import { appendFile, mkdir, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import writeFileAtomic from "write-file-atomic";
+import { readIfPresent } from "../file-fence/durable-files.ts";
+
+/** Methods throw what the file system says, in its words. */
+export class StateFile {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** The content as UTF-8, or null when there is no such file. */
+  read(): Promise<string | null> {
+    return readIfPresent(this.path);
+  }
+
+  /** Before the first `replace` or `append`, which do not make it. */
+  async makeFolder(): Promise<void> {
+    await mkdir(dirname(this.path), { recursive: true });
+  }
+
+  /** Readers see the old content or the new one. With `durable` it survives a power cut once this resolves. */
+  async replace(content: string, options: { readonly durable: boolean }): Promise<void> {
+    await writeFileAtomic(this.path, content, { fsync: options.durable });
+  }
+
+  /** A kill or a full disk may leave a part of it. */
+  async append(content: string): Promise<void> {
+    await appendFile(this.path, content);
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { force: true });
+  }
+}
