@@ -6,11 +6,7 @@ import type { FencedStore } from "./layout.ts";
  * Announced changes are of no use then, and a later migration begins with a scan. Returns what ends it.
  * `isTracked`: somebody takes them over.
  */
-export function discardUntracked(
-  fence: FileFence,
-  store: FencedStore,
-  isTracked: () => boolean,
-): () => void {
+export function discardUntracked(fence: FileFence, store: FencedStore, isTracked: () => boolean): () => void {
   return fence.watchDirty(store, async () => {
     if (isTracked()) return;
     const announced = await fence.takeDirty(store);
