@@ -1,6 +1,6 @@
-/** A file in the agent's state directory, beside a store and never in it: what a store's driver remembers over restarts. */
+/** A file of a store's own state, beside the store and never in it: what its driver remembers over restarts. */
 import { appendFile, mkdir, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import writeFileAtomic from "write-file-atomic";
 import { readIfPresent } from "../file-fence/durable-files.ts";
 
@@ -8,12 +8,13 @@ import { readIfPresent } from "../file-fence/durable-files.ts";
 export class StateFile {
   readonly path: string;
 
-  constructor(path: string) {
-    this.path = path;
+  /** `name` may have folders in it. */
+  constructor(stateDirectory: string, name: string) {
+    this.path = join(stateDirectory, name);
   }
 
-  /** The content as UTF-8, or null when there is no such file. */
-  read(): Promise<string | null> {
+  /** As UTF-8; null when there is no such file. */
+  readIfPresent(): Promise<string | null> {
     return readIfPresent(this.path);
   }
 

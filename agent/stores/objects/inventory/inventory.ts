@@ -3,6 +3,7 @@
  * it that saves hashing everything again after a restart; the file is a cache, checked against the objects at start.
  */
 import { randomUUID } from "node:crypto";
+import { basename, dirname } from "node:path";
 import { StateFile } from "../../common/state-file.ts";
 import { InventoryDigest } from "../../common/verification/inventory-digest.ts";
 import type { HashedObject } from "../backend/hashing.ts";
@@ -47,10 +48,10 @@ export class Inventory {
 
   /** Reads what an earlier process saved; damaged lines are left out, and their objects hashed again. */
   static async open(path: string): Promise<Inventory> {
-    const file = new StateFile(path);
+    const file = new StateFile(dirname(path), basename(path));
     const inventory = new Inventory(file);
     await file.makeFolder();
-    const text = (await file.read()) ?? "";
+    const text = (await file.readIfPresent()) ?? "";
     const found = new Map<string, HashedObject>();
     for (const line of text.split("\n")) readLine(line, found);
     for (const [key, object] of found) inventory.#put(key, object);

@@ -1,5 +1,4 @@
 /** Proof, kept over restarts, of what a migration may remove from a target again: only what it brought itself. */
-import { join } from "node:path";
 import { z } from "zod";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { MigrationId } from "../../../../protocol/ids.ts";
@@ -15,7 +14,7 @@ const CopyRecord = z.object({
 export type CopyRecord = z.infer<typeof CopyRecord>;
 
 const fileOf = (stateDirectory: string, migrationId: MigrationId) =>
-  new StateFile(join(stateDirectory, "copies", `${migrationId}.json`));
+  new StateFile(stateDirectory, `copies/${migrationId}.json`);
 
 /** @throws CleaveError CONFIG_INVALID when it is damaged: then nothing is proved and nothing may be removed. */
 export async function readCopyRecord(
@@ -23,7 +22,7 @@ export async function readCopyRecord(
   migrationId: MigrationId,
 ): Promise<CopyRecord | null> {
   const file = fileOf(stateDirectory, migrationId);
-  const text = await file.read();
+  const text = await file.readIfPresent();
   if (text === null) return null;
   try {
     const record = CopyRecord.parse(JSON.parse(text));
