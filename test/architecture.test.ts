@@ -115,6 +115,22 @@ describe("imports", () => {
     for (const file of models) expect(readFileSync(join(ROOT, file), "utf8"), file).not.toMatch(ambient);
   });
 
+  it("of the object store's files are its backend's alone", () => {
+    const ROOM = "agent/stores/objects/";
+    const outside = sources.filter((file) => file.startsWith(ROOM) && !file.startsWith(`${ROOM}backend/`));
+    expect(outside.length).toBeGreaterThan(15);
+    const isDoor = (file: string) => file === `${ROOM}store.ts`;
+    expect(
+      violations(
+        (file, name) =>
+          outside.includes(file) &&
+          (/^(node:fs|write-file-atomic$)/.test(name) ||
+            // The door names the first backend, which is there when no other is given.
+            (name.startsWith(`${ROOM}backend/folder/`) && !isDoor(file))),
+      ),
+    ).toEqual([]);
+  });
+
   it("of ports are types only", () => {
     const ports = sources.filter((file) => file.startsWith("protocol/ports/"));
     expect(ports.length).toBeGreaterThan(5);

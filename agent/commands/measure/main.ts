@@ -7,7 +7,7 @@ import { Sizes } from "../../../protocol/sizes.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
 import { loadOwnership } from "../../stores/create-stores.ts";
-import { FileSystemBackend } from "../../stores/objects/backend/folder/folder.ts";
+import { FolderBackend } from "../../stores/objects/backend/folder/folder.ts";
 import { postgresOwnerLookup } from "../../stores/postgres/inventory/owner-lookup.ts";
 import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { type DatabaseSizes, measureDatabase, sampleCopy } from "./database.ts";
@@ -28,7 +28,7 @@ export async function measurePod(config: AgentConfig, watchMs: number): Promise<
     const rows = await measureDatabase(db, ownership, () => delay(watchMs));
     const owners = postgresOwnerLookup(db, ownership);
     const repositories = await measureRepositories(config.git.root, owners);
-    const objects = await measureObjects(new FileSystemBackend(config.objects.root).list(), owners);
+    const objects = await measureObjects(new FolderBackend(config.objects.root).list(), owners);
     const ids = new Set([
       ...rows.organizations.keys(),
       ...repositories.organizations.keys(),

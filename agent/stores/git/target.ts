@@ -4,20 +4,14 @@ import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { enforce } from "../common/fence/shares.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
+import type { Role } from "../common/roles.ts";
 import type { HeadLocks } from "./backend/folder/head-locks.ts";
 import { writeHook } from "./backend/folder/hook-install.ts";
 import { foldersOf, ignoring, scanRoot } from "./backend/folder/repository-path.ts";
-import {
-  assignedOwners,
-  emptyRecord,
-  enforceShares,
-  type GitContext,
-  ownersOf,
-  type Role,
-  stageRoutes,
-} from "./context.ts";
+import { assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
 import { GitRemoval } from "./removal/remove.ts";
 import { isMirrorOf, Mirror, removeUnfinished } from "./replication/mirror.ts";
 import { Replica } from "./replication/replica.ts";
@@ -69,8 +63,7 @@ export class GitTarget implements Role {
     this.#gives = given && ownersOf(given);
     this.#reached = false;
     this.#epoch = duty.goal === "match" ? duty.epoch : null;
-    await enforceShares(this.#context, duty);
-    await stageRoutes(this.#context, duty);
+    await enforce(this.#context.fence, duty);
     signal.throwIfAborted();
     await this.#towards(duty, signal);
     signal.throwIfAborted();
