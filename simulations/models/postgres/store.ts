@@ -3,16 +3,15 @@ import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { ModelStore } from "../store-base.ts";
-import { backSlotName } from "./back-session.ts";
 import { keepBackSlot, keptBytes } from "./back-slot.ts";
 import { fence } from "./fence.ts";
-import { slotName } from "./move-session.ts";
 import { guardAndStage, MoveTarget } from "./move-target.ts";
 import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
 import { reachRemoval } from "./removal.ts";
 import { ReverseReplications } from "./reverse-replication.ts";
 import { RollbackTarget } from "./rollback-target.ts";
 import type { PostgresServer } from "./server.ts";
+import { backSlotName, slotName } from "./slot-names.ts";
 import type { Change } from "./state.ts";
 
 const QUERY_MS = 1_000;
