@@ -1,4 +1,10 @@
 /** PostgreSQL behind the store port, as agent/stores/postgres drives it: goal by goal. */
+import {
+  type SourceSteps,
+  type TargetSteps,
+  takeSourceStep,
+  takeTargetStep,
+} from "../../../agent/stores/postgres/steps.ts";
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
@@ -25,6 +31,21 @@ export class ModelPostgresStore extends ModelStore {
   /** Parts that are targets; their background goes on between goals. */
   readonly #targets = new Map<string, MoveTarget | RollbackTarget>();
   readonly #ways: ReverseReplications;
+
+  readonly #asSource: SourceSteps = {
+    serve: (duty, signal) => this.#serve(duty, signal),
+    fence: (duty, signal) => this.#fence(duty, signal),
+    yield: (duty, signal) => this.#yield(duty, signal),
+    release: (duty, signal) => this.#releaseSource(duty, signal),
+  };
+  /** Of a split. */
+  readonly #asTarget: TargetSteps = {
+    follow: (duty, signal) => this.#follow(duty, signal),
+    match: (duty, signal) => this.#match(duty, signal),
+    activate: (duty, signal) => this.#activate(duty, signal),
+    open: (duty, signal) => this.#open(duty, signal),
+    release: (duty, signal) => this.#releaseTarget(duty, signal),
+  };
 
   constructor(parts: PostgresStoreParts) {
     super(parts.run);
@@ -86,31 +107,8 @@ export class ModelPostgresStore extends ModelStore {
       if (duty.goal === "open") this.#watchOpen(duty);
       return;
     }
-    switch (duty.goal) {
-      case "prepare":
-      case "serve":
-        return this.#serve(duty, signal);
-      case "fence":
-        return this.#fence(duty, signal);
-      case "yield":
-        return this.#yield(duty, signal);
-      case "seed":
-      case "follow":
-        return this.#follow(duty, signal);
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        await this.#ensureRunning(signal);
-        await this.#setShares(duty, signal);
-        await keepBackSlot(this.#parts, duty, signal);
-        this.set(duty, { reached: true, lag: null, verified: true });
-        this.#watchOpen(duty);
-        return;
-      case "release":
-        return duty.role === "source" ? this.#releaseSource(duty, signal) : this.#releaseTarget(duty, signal);
-    }
+    if (duty.role === "source") await takeSourceStep(this.#asSource, duty, signal);
+    else await takeTargetStep(this.#asTarget, duty, signal);
   }
 
   // Source ------------------------------------------------------------------------------------------------------
@@ -337,6 +335,14 @@ export class ModelPostgresStore extends ModelStore {
     await this.#setShares(duty, signal);
     await keepBackSlot(this.#parts, duty, signal);
     this.set(duty, { reached: true, lag: null, verified: true });
+  }
+
+  async #open(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#ensureRunning(signal);
+    await this.#setShares(duty, signal);
+    await keepBackSlot(this.#parts, duty, signal);
+    this.set(duty, { reached: true, lag: null, verified: true });
+    this.#watchOpen(duty);
   }
 
   async #releaseTarget(duty: Duty, signal: AbortSignal): Promise<void> {
