@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { findCircles } from "./support/import-circles.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 // In the work tree, committed or not; a deleted file may still be in the index.
@@ -62,6 +63,25 @@ describe("imports", () => {
           local(name) && MAY_IMPORT[top(file)] !== undefined && !MAY_IMPORT[top(file)]?.includes(top(name)),
       ),
     ).toEqual([]);
+  });
+
+  it("go in no circle, not even of types", () => {
+    const modules = files.filter((file) => /\.(tsx?|mjs)$/.test(file));
+    expect(modules.length).toBeGreaterThan(700);
+    const circles = findCircles(new Map(modules.map((file) => [file, importsOf(file)])));
+    expect(circles.map((circle) => circle.join(" → "))).toEqual([]);
+  });
+
+  it.each<[string, Record<string, string[]>, string[]]>([
+    ["itself", { a: ["a"] }, ["a → a"]],
+    ["each other", { a: ["b"], b: ["a"] }, ["a → b → a"]],
+    ["each other by a third", { a: ["b"], b: ["c"], c: ["a"] }, ["a → b → c → a"]],
+    ["each other, behind others", { a: ["b", "d"], b: [], c: ["b", "d"], d: ["c"] }, ["d → c → d"]],
+    ["the same file", { a: ["b", "c"], b: ["d"], c: ["d", "b"], d: ["node:fs"] }, []],
+  ])("of files that import %s are told apart", (_, imports, circles) => {
+    expect(findCircles(new Map(Object.entries(imports))).map((circle) => circle.join(" → "))).toEqual(
+      circles,
+    );
   });
 
   it("of a domain are protocol and itself, never adapters or packages that act", () => {
