@@ -2,6 +2,7 @@
 import { type CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
 import { mark } from "../../protocol/marks.ts";
+import { Pause } from "../../protocol/pause.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
@@ -22,8 +23,9 @@ export class StoreWorker {
   #stopped = false;
   #reachedKey: string | null = null;
   #problem: CleaveError | null = null;
+  /** While there is nothing to do. */
+  readonly #pause: Pause;
   readonly #loop: Promise<void>;
-  #wake: () => void = () => undefined;
 
   constructor(store: Store, duty: Duty, clock: Clock, logger: Logger, onChange: () => void) {
     this.#store = store;
@@ -31,6 +33,7 @@ export class StoreWorker {
     this.#clock = clock;
     this.#logger = logger.child({ store: store.name, migration: duty.migrationId });
     this.#onChange = onChange;
+    this.#pause = new Pause(clock);
     this.#loop = this.#run();
   }
 
@@ -39,7 +42,7 @@ export class StoreWorker {
     this.#duty = duty;
     if (this.#reachedKey === null) mark("duty-preempted");
     this.#running.abort(new Error("the duty changed"));
-    this.#wake();
+    this.#pause.wake();
   }
 
   /** The store has reached this very duty, not an earlier one. */
@@ -72,19 +75,18 @@ export class StoreWorker {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#running.abort(new Error("the agent is stopping"));
-    this.#wake();
+    this.#pause.wake();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
     let attempts = 0;
     while (!this.#stopped) {
+      this.#pause.look();
       const duty = this.#duty;
       const key = dutyKey(duty);
       if (this.#reachedKey === key) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#pause.wait(null);
         continue;
       }
       this.#running = new AbortController();
