@@ -1,15 +1,14 @@
 /** `cleave agent --config FILE`: wires the ports and stores of one Pod's agent, and runs it until SIGTERM. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { CachedBlobs } from "../protocol/adapters/cached-blobs.ts";
 import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
-import { createLogger } from "../protocol/adapters/logger.ts";
 import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
 import { NatsLink } from "../protocol/adapters/nats-connection.ts";
 import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
 import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
+import { type Running, runDaemon } from "../protocol/adapters/run-process.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
 import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { toCleaveError } from "../protocol/errors.ts";
@@ -34,13 +33,7 @@ import { type OnReach, WatchedStore } from "./telemetry/watched-store.ts";
 
 const SOFTWARE = "0.1.0";
 
-export interface RunningAgent {
-  /** Last record of the log that was folded. */
-  sequence(): number;
-  stop(): Promise<void>;
-}
-
-export async function startAgent(config: AgentConfig, logger: Logger): Promise<RunningAgent> {
+export async function startAgent(config: AgentConfig, logger: Logger): Promise<Running> {
   const { podId, stateDirectory } = config;
   // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
   const onBroken = (error: unknown) => {
@@ -181,44 +174,13 @@ function onReach(meters: Meters, tracing: Tracing | null): OnReach {
   };
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { config: { type: "string" }, help: { type: "boolean", short: "h" } },
-  });
-  if (values.help || values.config === undefined) {
-    console.log(
+if (import.meta.main)
+  await runDaemon({
+    usage:
       "usage: cleave agent --config FILE\n\nRuns the agent of one Pod. deploy/agent.example.yaml is an example of FILE.",
-    );
-    process.exitCode = values.help ? 0 : 2;
-    return;
-  }
-  const config = await loadAgentConfig(values.config);
-  let running: RunningAgent | null = null;
-  const where = () => (running === null ? {} : { sequence: running.sequence() });
-  const logger = createLogger({ agent: config.podId, pod: config.podId }, config.logLevel, where);
-  const started = await startAgent(config, logger);
-  running = started;
-  let stopping = false;
-  const stop = (signal: string) => {
-    if (stopping) return;
-    stopping = true;
-    logger.info({ signal }, "stopping; the Pod stays as it is");
-    started.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        logger.error({ err: error }, "stopping failed");
-        process.exit(1);
-      },
-    );
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
-}
-
-if (import.meta.main) {
-  main().catch((error: unknown) => {
-    const known = toCleaveError(error);
-    console.error(`error ${known.code}: ${known.message}\nnext: ${known.nextStep}`);
-    process.exit(1);
+    explainsWrongUsage: false,
+    load: loadAgentConfig,
+    fields: ({ podId }) => ({ agent: podId, pod: podId }),
+    start: startAgent,
+    stopping: "stopping; the Pod stays as it is",
   });
-}
