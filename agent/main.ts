@@ -5,17 +5,14 @@ import { CachedBlobs } from "../protocol/adapters/cached-blobs.ts";
 import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
 import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
-import { NatsLink } from "../protocol/adapters/nats-connection.ts";
-import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
-import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
+import { openLog } from "../protocol/adapters/open-log.ts";
 import { type Running, runDaemon } from "../protocol/adapters/run-process.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
-import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
 import { collectTallies } from "../protocol/telemetry/tally.ts";
-import { Tracing } from "../protocol/telemetry/tracing.ts";
+import type { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedBus, WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { type AgentConfig, loadAgentConfig } from "./config.ts";
 import { startGuardServer } from "./guard/server.ts";
@@ -35,26 +32,17 @@ const SOFTWARE = "0.1.0";
 
 export async function startAgent(config: AgentConfig, logger: Logger): Promise<Running> {
   const { podId, stateDirectory } = config;
-  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
-  const onBroken = (error: unknown) => {
-    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
-    process.exit(1);
-  };
   await mkdir(stateDirectory, { recursive: true });
-  const link = new NatsLink(config.nats, systemClock, logger);
-  const sdk = await startTracingSdk("cleave-agent", podId, logger);
-  const attributes = { "cleave.pod": podId };
-  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
-  const log = new NatsEventLog({
-    link,
-    clock: systemClock,
-    random: systemRandom,
+  const opened = await openLog({
+    nats: config.nats,
+    service: "cleave-agent",
+    instance: podId,
+    attribute: "cleave.pod",
     logger,
-    replicas: config.nats.replicas,
-    onBroken,
   });
+  const { link, tracing } = opened;
   const ports = {
-    log: tracing?.around(log) ?? log,
+    log: opened.tracedLog,
     bus: new WatchedBus(new NatsBus(link)),
     blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
     clock: systemClock,
@@ -154,8 +142,7 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       await Promise.all([guard.close(), peer.close(), metrics?.close()]);
       await close();
       endTallies();
-      await link.close();
-      await sdk?.stop();
+      await opened.close();
     },
   };
 }

@@ -4,16 +4,12 @@ import { join } from "node:path";
 import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
 import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
-import { NatsLink } from "../protocol/adapters/nats-connection.ts";
-import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
-import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
+import { openLog } from "../protocol/adapters/open-log.ts";
 import { type Running, runDaemon } from "../protocol/adapters/run-process.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
-import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { CleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
-import { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
@@ -33,32 +29,23 @@ export async function startCoordinator(
   config: CoordinatorConfig,
   logger: Logger,
 ): Promise<RunningCoordinator> {
-  const link = new NatsLink(config.nats, systemClock, logger);
   const { stateDirectory } = config;
-  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
-  const onBroken = (error: unknown) => {
-    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
-    process.exit(1);
-  };
   if (stateDirectory !== undefined) await mkdir(stateDirectory, { recursive: true });
   const checkpoints =
     stateDirectory === undefined
       ? null
       : new WatchedCheckpoints(new FileCheckpoints(join(stateDirectory, "checkpoint")), systemClock);
-  const sdk = await startTracingSdk("cleave-coordinator", config.id, logger);
-  const attributes = { "cleave.coordinator": config.id };
-  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
-  const log = new NatsEventLog({
-    link,
-    clock: systemClock,
-    random: systemRandom,
+  const opened = await openLog({
+    nats: config.nats,
+    service: "cleave-coordinator",
+    instance: config.id,
+    attribute: "cleave.coordinator",
     logger,
-    replicas: config.nats.replicas,
-    onBroken,
   });
+  const { link, log } = opened;
   const coordinator = await Coordinator.create({
     id: config.id,
-    log: tracing?.around(log) ?? log,
+    log: opened.tracedLog,
     bus: new NatsBus(link),
     blobs: new NatsBlobs(link, config.nats.replicas),
     clock: systemClock,
@@ -145,8 +132,7 @@ export async function startCoordinator(
       await api.close();
       await notifier?.stop();
       await coordinator.stop();
-      await link.close();
-      await sdk?.stop();
+      await opened.close();
     },
   };
 }
