@@ -14,6 +14,7 @@ import { Meters } from "../protocol/telemetry/meters.ts";
 import { collectTallies } from "../protocol/telemetry/tally.ts";
 import type { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedBus, WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
+import { STORE_STATES } from "../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "./config.ts";
 import { startGuardServer } from "./guard/server.ts";
 import { HookedStore } from "./hooks/hooked-store.ts";
@@ -147,7 +148,7 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
   };
 }
 
-/** What is told of a store's way to a goal: how long it took, and as a span what it followed from. */
+/** What is told of a store's way to a state: how long it took, and as a span what it followed from. */
 function onReach(meters: Meters, tracing: Tracing | null): OnReach {
   return (duty, store) => {
     const from = systemClock.monotonic();
@@ -155,7 +156,7 @@ function onReach(meters: Meters, tracing: Tracing | null): OnReach {
     return (outcome) => {
       const seconds = (systemClock.monotonic() - from) / 1_000;
       if (outcome.kind === "reached")
-        meters.observe("cleave_reach_seconds", { store, goal: duty.goal }, seconds);
+        meters.observe("cleave_reach_seconds", { store, state: STORE_STATES[duty.goal] }, seconds);
       traced?.(outcome.kind, "error" in outcome ? outcome.error : undefined);
     };
   };

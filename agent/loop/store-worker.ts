@@ -6,6 +6,7 @@ import { Pause } from "../../protocol/pause.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
+import { STORE_STATES } from "../../protocol/wording.ts";
 import { dutyKey } from "../domain/react.ts";
 
 /** Goals on the path of the read-only window: a retry must not lengthen it by more than it has to. */
@@ -85,6 +86,7 @@ export class StoreWorker {
       this.#pause.look();
       const duty = this.#duty;
       const key = dutyKey(duty);
+      const state = STORE_STATES[duty.goal];
       if (this.#reachedKey === key) {
         await this.#pause.wait(null);
         continue;
@@ -97,7 +99,7 @@ export class StoreWorker {
         this.#reachedKey = key;
         this.#problem = null;
         attempts = 0;
-        this.#logger.info({ goal: duty.goal, epoch: duty.epoch }, "goal reached");
+        this.#logger.info({ state, epoch: duty.epoch }, "state reached");
         this.#onChange();
       } catch (error) {
         this.#reachedKey = null;
@@ -106,7 +108,7 @@ export class StoreWorker {
           continue;
         }
         this.#problem = toCleaveError(error);
-        this.#logger.warn({ goal: duty.goal, code: this.#problem.code, err: error }, this.#problem.message);
+        this.#logger.warn({ state, code: this.#problem.code, err: error }, this.#problem.message);
         this.#onChange();
         const retryMs = URGENT.has(duty.goal)
           ? URGENT_RETRY_MS

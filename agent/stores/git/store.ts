@@ -178,9 +178,7 @@ class Git implements GitStore {
     });
     const status = this.status(duty.migrationId);
     if (status === null || !status.reached)
-      return [
-        error("COMMAND_NOT_POSSIBLE", `Git on ${duty.podId} has not reached what comes before the fence`),
-      ];
+      return [error("COMMAND_NOT_POSSIBLE", `Git on ${duty.podId} is not ready for a cutover yet`)];
     return status.problems.map(({ code, message }) => error(code, message));
   }
 

@@ -178,10 +178,7 @@ class Objects implements ObjectsStore {
     const findings = (status?.problems ?? []).map(({ code, message }) => error(code, message));
     if (status === null || !status.reached)
       findings.push(
-        error(
-          "COMMAND_NOT_POSSIBLE",
-          `objects on ${duty.podId} have not reached what comes before the fence`,
-        ),
+        error("COMMAND_NOT_POSSIBLE", `objects on ${duty.podId} are not ready for a cutover yet`),
       );
     return findings;
   }

@@ -4,6 +4,7 @@ import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { misplacedDuty } from "../common/misplaced-duty.ts";
 import { Background } from "./background.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./fence/fence.ts";
@@ -91,7 +92,7 @@ export class SourcePart {
       case "release":
         return this.#release(duty, signal);
       default:
-        throw new CleaveError("INTERNAL", `a source has no goal ${duty.goal}`);
+        throw misplacedDuty(duty);
     }
   }
 

@@ -1,6 +1,7 @@
 /** A move's target: copies the organizations' rows, follows, compares, and serves them; or removes them again. */
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { misplacedDuty } from "../../common/misplaced-duty.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { readMarker } from "../fence/fence.ts";
@@ -81,7 +82,7 @@ export class MoveTarget {
       case "release":
         return this.#release(duty, signal);
       default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+        throw misplacedDuty(duty);
     }
   }
 

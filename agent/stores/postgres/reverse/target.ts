@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { misplacedDuty } from "../../common/misplaced-duty.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { readMarker } from "../fence/fence.ts";
@@ -78,7 +79,7 @@ export class RollbackTarget {
       case "release":
         return this.#release(duty);
       default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+        throw misplacedDuty(duty);
     }
   }
 

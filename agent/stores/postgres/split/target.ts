@@ -4,6 +4,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Evidence } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { misplacedDuty } from "../../common/misplaced-duty.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { awaitMarker, readMarker } from "../fence/fence.ts";
 import { isRecoveryConflict } from "../fence/queryable.ts";
@@ -81,7 +82,7 @@ export class TargetPart {
       case "release":
         return this.#release(duty, signal);
       default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+        throw misplacedDuty(duty);
     }
   }
 
