@@ -1,8 +1,9 @@
 /** `cleave measure --agent-config FILE`: what every organization of this Pod weighs, for `cleave plan --balance`. */
 import { writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { Command, InvalidArgumentError } from "commander";
+import { runCommand } from "../../../protocol/adapters/run-process.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
 import { Sizes } from "../../../protocol/sizes.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
@@ -128,15 +129,8 @@ async function run({ agentConfig, output, watch, json }: Flags): Promise<void> {
   );
 }
 
-if (import.meta.main) {
-  try {
+if (import.meta.main)
+  await runCommand(async () => {
     await run(program.parse().opts<Flags>());
-  } catch (thrown) {
-    if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
-    else {
-      const error = toCleaveError(thrown);
-      process.stderr.write(`error ${error.code}: ${error.message}\nnext: ${error.nextStep}\n`);
-      process.exitCode = 1;
-    }
-  }
-}
+    return 0;
+  });

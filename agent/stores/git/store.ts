@@ -145,7 +145,7 @@ class Git implements GitStore {
     return notReady({
       store: "git",
       status: this.status(migrationId),
-      unreached: `Git on ${podId} has not reached what comes before the fence`,
+      unreached: `Git on ${podId} is not ready for a cutover yet`,
       // Until then they are of what is still being looked at.
       problemsOfUnreached: "never",
     });

@@ -5,6 +5,7 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { enforce } from "../common/fence/shares.ts";
+import { misplacedDuty } from "../common/misplaced-duty.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
 import type { Role } from "../common/roles.ts";
@@ -83,7 +84,7 @@ export class GitTarget implements Role {
       case "match": {
         const replica = await this.#following(duty, signal);
         const { epoch } = duty;
-        if (epoch === null) throw new CleaveError("INTERNAL", "asked to match without a fence");
+        if (epoch === null) throw new CleaveError("INTERNAL", "asked to prove equality without a fence");
         replica.urgent = true;
         await replica.until(() => replica.matched(epoch), signal);
         return;
@@ -110,7 +111,7 @@ export class GitTarget implements Role {
       case "fence":
       case "yield":
       case "removeRows":
-        throw new CleaveError("INTERNAL", `${duty.goal} is no goal of a target`);
+        throw misplacedDuty(duty);
     }
   }
 

@@ -120,7 +120,7 @@ class Objects implements ObjectsStore {
     return notReady({
       store: "objects",
       status: this.status(migrationId),
-      unreached: `objects on ${podId} have not reached what comes before the fence`,
+      unreached: `objects on ${podId} are not ready for a cutover yet`,
       // They say why: an object that cannot be read, a peer that does not answer.
       problemsOfUnreached: "first",
     });

@@ -1,6 +1,7 @@
 /** Which step a source or a target takes towards the goal of its duty. */
-import { CleaveError } from "../../../protocol/errors.ts";
+
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { misplacedDuty } from "../common/misplaced-duty.ts";
 
 /** Resolves when the goal is reached, as the port says it of a store. */
 export type Step = (duty: Duty, signal: AbortSignal) => Promise<void>;
@@ -35,7 +36,7 @@ export function takeSourceStep(source: SourceSteps, duty: Duty, signal: AbortSig
     case "release":
       return source.release(duty, signal);
     default:
-      throw new CleaveError("INTERNAL", `a source has no goal ${duty.goal}`);
+      throw misplacedDuty(duty);
   }
 }
 
@@ -54,6 +55,6 @@ export function takeTargetStep(target: TargetSteps, duty: Duty, signal: AbortSig
     case "release":
       return target.release(duty, signal);
     default:
-      throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
+      throw misplacedDuty(duty);
   }
 }
