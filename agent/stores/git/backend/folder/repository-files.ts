@@ -17,10 +17,7 @@ const HookPath = z
   .string()
   .max(900)
   .regex(/^(hooks|custom_hooks)\/[^\u0000]+$/)
-  .refine(
-    (path) => path.split("/").every((s) => s !== "" && s !== "." && s !== "../../.."),
-    "leaves its folder",
-  );
+  .refine((path) => path.split("/").every((s) => s !== "" && s !== "." && s !== ".."), "leaves its folder");
 
 /** As it travels between agents. Bytes are base64; HEAD is Latin-1, since ref names are bytes. */
 export const RepositoryFiles = z.strictObject({

@@ -9,14 +9,14 @@ import { CleaveError } from "../../../../../protocol/errors.ts";
 export const INCOMING = "+cleave";
 const MAX_DEPTH = 12;
 
-/** Relative, `/` between segments, ends in `.git`, no `.` or `../../..`, no control characters, at most 900 bytes. */
+/** Relative, `/` between segments, ends in `.git`, no `.` or `..`, no control characters, at most 900 bytes. */
 export function isRepositoryPath(path: string): boolean {
   return (
     Buffer.byteLength(path) <= 900 &&
     path.isWellFormed() &&
     !/[\u0000-\u001f\u007f\ufffd\\]/.test(path) &&
     /[^/]\.git$/.test(path) &&
-    path.split("/").every((s) => s !== "" && s !== "." && s !== "../../.." && Buffer.byteLength(s) <= 255) &&
+    path.split("/").every((s) => s !== "" && s !== "." && s !== ".." && Buffer.byteLength(s) <= 255) &&
     !path
       .split("/")
       .slice(0, -1)
