@@ -1,5 +1,4 @@
 /** What the parts of the Git store share, and what a migration's side of it has to offer. */
-import { join } from "node:path";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
@@ -7,8 +6,9 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import { type Claims, stageOf } from "../common/reverse/claims.ts";
+import { StateFile } from "../common/state-file.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
-import type { GitOptions } from "./backend/folder/run-git.ts";
+import type { RepositoryBackend } from "./backend/backend.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
@@ -23,7 +23,7 @@ export interface GitContext {
   readonly log: Logger;
   /** A folder of this store's own. */
   readonly stateDirectory: string;
-  readonly git: GitOptions;
+  readonly backend: RepositoryBackend;
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */
   readonly claims: Claims;
@@ -65,7 +65,7 @@ export async function stageRoutes(context: GitContext, duty: Duty): Promise<void
   if (duty.removal === null) await context.fence.stageRoutes(stageOf(duty));
 }
 
-/** Says that a target's root was looked at before anything was made there. */
-export function emptyRecord({ stateDirectory }: GitContext, { migrationId }: Duty): string {
-  return join(stateDirectory, `empty-before-${migrationId}`);
+/** Names the target's place, which was looked at before anything was made there. */
+export function emptyRecord({ stateDirectory }: GitContext, { migrationId }: Duty): StateFile {
+  return new StateFile(stateDirectory, `empty-before-${migrationId}`);
 }

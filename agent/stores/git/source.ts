@@ -5,7 +5,7 @@ import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { wentBack } from "../common/reverse/claims.ts";
 import type { Followers } from "../common/reverse/followers.ts";
-import type { HeadLocks } from "./backend/folder/head-locks.ts";
+import type { HeadLocks } from "./backend/backend.ts";
 import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
 import type { Tracker } from "./inventory/tracker.ts";
@@ -21,8 +21,6 @@ export interface SourceFinal {
 export class GitSource implements Role {
   readonly #context: GitContext;
   readonly #tracker: Tracker;
-  /** Null where the hook sees changes of HEAD. */
-  readonly #makeLocks: () => Promise<HeadLocks | null>;
   #headLocks: HeadLocks | null = null;
   readonly #removal: GitRemoval;
   readonly #reverseReplication: Followers;
@@ -32,12 +30,11 @@ export class GitSource implements Role {
   #fenced: Epoch | null = null;
   #stragglers: string[] = [];
 
-  constructor(context: GitContext, tracker: Tracker, makeLocks: () => Promise<HeadLocks | null>, duty: Duty) {
+  constructor(context: GitContext, tracker: Tracker, duty: Duty) {
     this.#context = context;
     this.#tracker = tracker;
-    this.#makeLocks = makeLocks;
     this.#goal = duty.goal;
-    this.#reverseReplication = gitFollowers(context, { track: () => tracker.start(), locks: makeLocks });
+    this.#reverseReplication = gitFollowers(context, () => tracker.start());
     // A lock that is gone with its repository would be missing in one that comes to the same place.
     this.#removal = new GitRemoval(context, async (path) => this.#headLocks?.release([path]));
   }
@@ -49,7 +46,7 @@ export class GitSource implements Role {
     const enforced = enforceShares(this.#context, duty);
     // Before whatever takes long, since others wait for what is not followed any more.
     await this.#reverseReplication.update(duty);
-    this.#headLocks = await this.#makeLocks();
+    this.#headLocks = await this.#context.backend.headLocks();
     if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
     else {
       await enforced;
@@ -153,8 +150,8 @@ export class GitSource implements Role {
         // A writer that is terminated gives its lock back a moment later.
         graceMs: graceMs + 500,
         signal,
-        onHeld: (path) => {
-          if (inventory.headLooksChanged(path)) moved.push(path);
+        onHeld: (path, headVersion) => {
+          if (inventory.headLooksChanged(path, headVersion)) moved.push(path);
         },
       }),
     ]);
@@ -162,7 +159,7 @@ export class GitSource implements Role {
     await this.#tracker.settle(view, signal);
     await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
     // A repository that was found just now has its lock to come.
-    await this.#headLocks?.hold(view.paths, { graceMs, signal, onHeld: () => undefined });
+    await this.#headLocks?.hold(view.paths, { graceMs, signal });
     signal.throwIfAborted();
     this.#fenced = duty.epoch;
     const [first] = this.#unreadable();
@@ -184,7 +181,7 @@ export class GitSource implements Role {
     for (const path of view.paths)
       (back.has(this.#context.inventory.get(path)?.owner ?? "") ? serving : dormant).push(path);
     await this.#headLocks.release(serving);
-    await this.#headLocks.hold(dormant, { graceMs: 1_000, signal, onHeld: () => undefined });
+    await this.#headLocks.hold(dormant, { graceMs: 1_000, signal });
   }
 
   async #unlock(view: InventoryView): Promise<void> {

@@ -1,6 +1,4 @@
 /** The Git store as the agent drives it: one role per migration over one inventory of this Pod's repositories. */
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
@@ -12,14 +10,14 @@ import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import { Ending } from "../common/removal/ending.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
-import { HeadLocks } from "./backend/folder/head-locks.ts";
-import type { GitOptions } from "./backend/folder/run-git.ts";
+import type { RepositoryBackend } from "./backend/backend.ts";
+import { FolderBackend } from "./backend/folder/folder.ts";
 import type { GitConfig, Peer } from "./config.ts";
 import type { GitContext, Role } from "./context.ts";
 import { Guard } from "./fence/guard.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { Tracker } from "./inventory/tracker.ts";
-import { gitVersion, HEAD_IN_HOOK_GIT, isOlder, preflightSource, preflightTarget } from "./preflight.ts";
+import { preflightSource, preflightTarget } from "./preflight.ts";
 import { gitEnding } from "./removal/ending.ts";
 import { preflightRemoval } from "./removal/remove.ts";
 import { registerGitRoutes } from "./replication/peer-routes.ts";
@@ -40,6 +38,8 @@ export interface GitStoreOptions {
   readonly log: Logger;
   /** A folder of this store's own. */
   readonly stateDirectory: string;
+  /** Where the repositories are; by default bare ones below `config.root`. */
+  readonly backend?: RepositoryBackend;
 }
 
 export interface GitStore extends Store {
@@ -60,22 +60,20 @@ class Git implements GitStore {
   readonly #stopDiscarding: () => void;
   readonly #guard: Guard;
   #tracker: Tracker | null = null;
-  #headLocks: Promise<HeadLocks | null> | null = null;
 
   constructor(options: GitStoreOptions) {
-    const git: GitOptions = { program: options.config.program };
+    const control = options.fence.directory;
+    const backend = options.backend ?? new FolderBackend({ ...options, control });
     const changed = () => {
       for (const listener of [...this.#listeners]) listener();
     };
     this.#context = {
       ...options,
-      git,
+      backend,
       changed,
       claims: new Claims(),
       inventory: new Inventory({
-        root: options.config.root,
-        git,
-        clock: options.clock,
+        backend,
         concurrency: READ_CONCURRENCY,
         onChange: changed,
       }),
@@ -128,12 +126,8 @@ class Git implements GitStore {
     const role = isEnding
       ? gitEnding(this.#context)
       : duty.role === "source"
-        ? new GitSource(this.#context, this.#track(), () => this.#locks(), duty)
-        : new GitTarget(
-            this.#context,
-            { track: () => this.#track().start(), locks: () => this.#locks() },
-            duty,
-          );
+        ? new GitSource(this.#context, this.#track(), duty)
+        : new GitTarget(this.#context, () => this.#track().start(), duty);
     this.#roles.set(migrationId, role);
     return role;
   }
@@ -157,7 +151,7 @@ class Git implements GitStore {
   registerPeerRoutes(app: FastifyInstance): void {
     registerGitRoutes(app, {
       inventory: this.#context.inventory,
-      git: this.#context.git,
+      backend: this.#context.backend,
       clock: this.#context.clock,
       source: (migrationId) => {
         const role = this.#roles.get(migrationId);
@@ -212,30 +206,7 @@ class Git implements GitStore {
   }
 
   #track(): Tracker {
-    this.#tracker ??= new Tracker(this.#context, join(this.#context.stateDirectory, "barrier"));
+    this.#tracker ??= new Tracker(this.#context);
     return this.#tracker;
-  }
-
-  #locks(): Promise<HeadLocks | null> {
-    this.#headLocks ??= this.#makeLocks().catch((error: unknown) => {
-      this.#headLocks = null;
-      throw error;
-    });
-    return this.#headLocks;
-  }
-
-  async #makeLocks(): Promise<HeadLocks | null> {
-    const { config, git, inventory, stateDirectory, clock } = this.#context;
-    if (config.headLock === "never") return null;
-    const version = await gitVersion(git);
-    if (config.headLock === "auto" && version !== null && !isOlder(version, HEAD_IN_HOOK_GIT)) return null;
-    await mkdir(stateDirectory, { recursive: true });
-    const locks = new HeadLocks({
-      directoryOf: (path) => inventory.gitDirectory(path),
-      template: join(stateDirectory, "head-lock"),
-      clock,
-    });
-    await locks.prepare();
-    return locks;
   }
 }
