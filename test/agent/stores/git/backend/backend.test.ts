@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -125,6 +125,12 @@ describe("a folder", () => {
     } finally {
       await rm(outside, { recursive: true });
     }
+  });
+
+  it("is as full as before after something was discarded", async () => {
+    await pod.repository("red/one.git");
+    await backendOf(pod).discard("red/one.git", "copy-1");
+    expect(await readdir(pod.root, { recursive: true })).toEqual(["+cleave", "red"]);
   });
 
   it("leaves no git behind that nobody reads from", async () => {

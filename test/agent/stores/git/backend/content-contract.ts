@@ -154,7 +154,11 @@ export function contentContract(name: string, world: UsedWorld): void {
       await source.repository(PATH);
       await source.duplicate(PATH, "red/fork.git");
       const before = await source.backend.bytes("red/fork.git", signal);
-      await source.file("red/fork.git", "objects/info/alternates", "../../one.git/objects\n# one\n/else\n");
+      await source.file(
+        "red/fork.git",
+        "objects/info/alternates",
+        "../../one.git/objects\n# one\n/else\n../../fork.git/objects\n",
+      );
       await source.file("red/fork.git", "large", "x".repeat(100_000));
       expect(await source.backend.lendersOf(PATH)).toEqual([]);
       expect(await source.backend.lendersOf("red/fork.git")).toEqual([PATH]);
