@@ -1,7 +1,8 @@
 /**
- * Where repositories are kept: today a folder of bare ones. Nothing in it says so, that a Gitaly may be the next:
- * a repository's name is its relative path (`inventory/repository-path.ts`), content comes as streams, and whatever is to
- * be decided is decided above. Every method that takes a path throws CleaveError REPOSITORY_UNREADABLE when it is none.
+ * Where repositories are kept. Cleave needs no more than this of it; a folder of bare ones is the first, and a Gitaly
+ * could be the next: a repository is named by its relative path, content is streamed, and what is to be decided is
+ * decided above. Every method that takes a path throws CleaveError REPOSITORY_UNREADABLE when it is none (see
+ * `inventory/repository-path.ts`).
  */
 import type { Readable } from "node:stream";
 import type { Finding } from "../../../../protocol/evidence.ts";
@@ -35,8 +36,8 @@ export interface RepositoryContent {
   /** Where it is, in words for a person; another place has others. */
   readonly place: string;
   /**
-   * Without those that the configuration ignores, unless `everything`. `problems` are entries that cannot be handled and
-   * must not be overlooked, in words: links, unusable names.
+   * Without those that the configuration ignores, unless `everything`. `problems` are entries that cannot be handled
+   * and must not be overlooked, in words: links, unusable names.
    */
   list(
     signal?: AbortSignal,
@@ -48,12 +49,12 @@ export interface RepositoryContent {
   isTaken(path: string): Promise<boolean>;
   /** Not in the making any more. */
   isWhole(path: string): Promise<boolean>;
-  /** Null when it is not there. @throws CleaveError REPOSITORY_UNREADABLE when it is no repository, and what reading does. */
+  /** Null when it is not there. @throws when it is no repository, or a part of it cannot be read. */
   read(path: string): Promise<RepositoryReading | null>;
   /** Cheap. `version` is opaque, and another one when anything changed. @throws when it cannot be looked at. */
   look(path: string): Promise<{ readonly version: string; readonly locks: readonly string[] }>;
   bytes(path: string, signal: AbortSignal): Promise<number>;
-  /** Other repositories of this place whose objects it uses. @throws CleaveError REPOSITORY_UNREADABLE: nobody can say. */
+  /** Others of this place whose objects it uses. @throws CleaveError REPOSITORY_UNREADABLE when nobody can say. */
   lendersOf(path: string): Promise<readonly string[]>;
   watch(listener: RepositoryListener): RepositoryWatch;
 }
@@ -75,12 +76,12 @@ export interface RepositoryWatch {
   start(): Promise<void>;
   /** Lists everything again: in the background only. */
   scan(signal?: AbortSignal): Promise<void>;
-  /** Resolves when the listener is done with all that happened before the call. Costs the same for any number of them. */
+  /** Resolves when the listener is done with all that happened before. Costs the same for any number of them. */
   settled(signal: AbortSignal): Promise<void>;
   close(): void;
 }
 
-/** Checks of the place itself and of what is in it. They change nothing, and fail only with the signal's reason. */
+/** Checks of the place itself and of what is in it. They change nothing. */
 export interface RepositoryChecks {
   /** Before repositories are copied from here, and to here: the programs, access, space. */
   checkSource(): Promise<Finding[]>;
@@ -111,7 +112,7 @@ export interface NewRepository {
 export interface RepositoryCopies {
   /** Makes the place if there is none. */
   create(): Promise<void>;
-  /** The name of something that is there, repository or not; null when nothing is. */
+  /** The name of something in the place, repository or not; null when it is empty. */
   firstEntry(): Promise<string | null>;
   /**
    * The copy gets its name when it is whole and has the hook. It is self-contained: what the other borrows from further
@@ -133,9 +134,9 @@ export interface RepositoryCopies {
 
 /** What makes every writer ask the fence first. */
 export interface WriterHooks {
-  /** Once before `copy`, `installHook` and `isHookInForce`. */
+  /** Before `copy`, `installHook` and `isHookInForce`, once or more often. */
   prepareHook(): Promise<void>;
-  /** Idempotent; an earlier hook goes on being run. @throws CleaveError REPOSITORY_HOOK_DISABLED when it would not be. */
+  /** Idempotent; an earlier hook is run after it. @throws CleaveError REPOSITORY_HOOK_DISABLED. */
   installHook(path: string): Promise<void>;
   isHookInForce(path: string): Promise<boolean>;
   /** The earlier one is put back. */
@@ -146,8 +147,8 @@ export interface WriterHooks {
 
 export interface HeadLocks {
   /**
-   * From then on HEAD cannot change in any of `paths`; those that are not there count as held. `onHeld` is told HEAD's
-   * version (`RepositoryReading`) in that moment, of each that was not held yet.
+   * From then on HEAD cannot change in any of `paths`; those that are not there count as held. `onHeld` is told
+   * HEAD's version (see `RepositoryReading`) in that moment, of each that was not held yet.
    * @throws CleaveError DRAIN_INCOMPLETE when a writer holds one for longer than `graceMs`; the signal's reason.
    */
   hold(
@@ -161,23 +162,29 @@ export interface HeadLocks {
   release(paths: Iterable<string>): Promise<void>;
 }
 
-/** Removal of what a migration left dormant, in two steps that a kill may come between. */
+/**
+ * Removal of what a migration left dormant, in steps that a kill may come between.
+ * @throws CleaveError REPOSITORY_UNREADABLE when it would reach something outside of the place.
+ */
 export interface RepositoryRemoval {
-  /** Out of sight at once, whatever its size. Does nothing when it is not there. @throws CleaveError REPOSITORY_UNREADABLE. */
+  /** Out of sight at once, whatever its size. Does nothing when it is not there. */
   hide(path: string, migrationId: MigrationId): Promise<void>;
-  /** Hidden and not deleted yet, also by an earlier process. @throws CleaveError REPOSITORY_UNREADABLE. */
+  /** Hidden and not deleted yet, also by an earlier process. */
   hidden(migrationId: MigrationId): Promise<readonly string[]>;
   deleteHidden(path: string, migrationId: MigrationId): Promise<void>;
   /** Nothing of that migration's is hidden any more. */
   endHiding(migrationId: MigrationId): Promise<void>;
-  /** Removes what is empty of the folders that these are (were) in; null: of all. A place without folders does nothing. */
+  /** Of the folders that these are or were in (null: of all) the empty ones. A place without folders does nothing. */
   removeEmptyFolders(paths: Iterable<string> | null): Promise<void>;
 }
 
-/** What is served to other Pods' agents. `gitProtocol` is what the request says in its header of that name, or empty. */
+/** What is served to other Pods' agents. `gitProtocol`: the header of that name, or empty. */
 export interface RepositoryServing {
   files(path: string): Promise<RepositoryFiles>;
-  /** The answer to `GET info/refs?service=git-upload-pack`, with hidden refs. Fails when git does; ends git when destroyed. */
+  /**
+   * The answer to `GET info/refs?service=git-upload-pack`, hidden refs included. It fails when git does; whoever
+   * destroys it ends what makes it.
+   */
   advertiseRefs(path: string, gitProtocol: string): Readable;
   /** The answer to `POST git-upload-pack`. */
   uploadPack(path: string, gitProtocol: string, request: Readable): Readable;
