@@ -1,33 +1,39 @@
-/** One small file of a store's own state, which says one thing over restarts. */
-import { lstat, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+/** A file of a store's own state, beside the store and never in it: what its driver remembers over restarts. */
+import { appendFile, mkdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import writeFileAtomic from "write-file-atomic";
+import { readIfPresent } from "../file-fence/durable-files.ts";
 
+/** Methods throw what the file system says, in its words. */
 export class StateFile {
-  readonly #path: string;
+  readonly path: string;
 
+  /** `name` may have folders in it. */
   constructor(stateDirectory: string, name: string) {
-    this.#path = join(stateDirectory, name);
+    this.path = join(stateDirectory, name);
   }
 
-  exists(): Promise<boolean> {
-    return lstat(this.#path).then(
-      () => true,
-      () => false,
-    );
+  /** As UTF-8; null when there is no such file. */
+  readIfPresent(): Promise<string | null> {
+    return readIfPresent(this.path);
   }
 
-  /** Null when there is none, or none that can be read. */
-  read(): Promise<string | null> {
-    return readFile(this.#path, "utf8").catch(() => null);
+  /** Before the first `replace` or `append`, which do not make it. */
+  async makeFolder(): Promise<void> {
+    await mkdir(dirname(this.path), { recursive: true });
   }
 
-  /** On the disk when it resolves. */
-  async write(content: string): Promise<void> {
-    await mkdir(dirname(this.#path), { recursive: true });
-    await writeFile(this.#path, content, { flush: true });
+  /** Readers see the old content or the new one. With `durable` it survives a power cut once this resolves. */
+  async replace(content: string, options: { readonly durable: boolean }): Promise<void> {
+    await writeFileAtomic(this.path, content, { fsync: options.durable });
+  }
+
+  /** A kill or a full disk may leave a part of it. */
+  async append(content: string): Promise<void> {
+    await appendFile(this.path, content);
   }
 
   async remove(): Promise<void> {
-    await rm(this.#path, { force: true });
+    await rm(this.path, { force: true });
   }
 }

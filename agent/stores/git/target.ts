@@ -236,19 +236,20 @@ export class GitTarget implements Role {
     const record = emptyRecord(this.#context, duty);
     const { backend } = this.#context;
     const { place } = backend;
-    if ((await record.read()) === place) return;
+    if ((await record.readIfPresent()) === place) return;
     await backend.create();
     const first = duty.kind === "split" ? await backend.firstEntry() : null;
     if (first !== null)
       throw new CleaveError("GIT_NOT_EMPTY", `${place} is not empty: it has ${JSON.stringify(first)}`);
-    await record.write(place);
+    await record.makeFolder();
+    await record.replace(place, { durable: true });
   }
 
   /** Only what carries this migration's mark, and only in the root that was looked at before it: nothing of a rollback. */
   async #removeAll(duty: Duty): Promise<void> {
     const { backend, fence, inventory } = this.#context;
     const record = emptyRecord(this.#context, duty);
-    if ((await record.read()) === backend.place) {
+    if ((await record.readIfPresent()) === backend.place) {
       const removed: string[] = [];
       for (const path of (await backend.list()).repositories) {
         if (!(await backend.isMadeFor(path, duty.migrationId))) continue;

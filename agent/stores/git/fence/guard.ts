@@ -24,12 +24,13 @@ export class Guard {
 
   /** After a restart: goes on with what an earlier process did. */
   async resume(): Promise<void> {
-    if (await this.#record.exists()) this.#start();
+    if ((await this.#record.readIfPresent()) !== null) this.#start();
   }
 
   /** From now on, over restarts. */
   async keep(): Promise<void> {
-    await this.#record.write("");
+    await this.#record.makeFolder();
+    await this.#record.replace("", { durable: true });
     this.#start();
   }
 
