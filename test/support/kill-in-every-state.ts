@@ -1,4 +1,7 @@
-/** Small splits, moves and rollbacks, in each of which one process is killed with -9 in every second state of the lifecycle. */
+/**
+ * Small splits, moves and rollbacks in which processes are killed with -9: each process in every state of the lifecycle. A
+ * run is long and a kill is short, so one run has a kill in each of its states, of one process after the other.
+ */
 import { describe, expect, it } from "vitest";
 import { BUSIEST } from "../../examples/quickstart/run-move.ts";
 import { ROLLBACK } from "../../examples/quickstart/run-rollback.ts";
@@ -8,13 +11,19 @@ import { type Kill, Saboteur } from "./saboteur.ts";
 import { smallMove, smallRollback, smallSplit } from "./small-split.ts";
 
 /**
- * Where a process can be met: states that do not follow each other share a run. `transferring` cannot be: consensus and transfer
- * are one record of the log, so nobody ever sees a log that ends between them. What comes after `retaining` is killed in
- * test/e2e/lifecycle.test.ts.
+ * Where a process can be met. `transferring` cannot be: consensus and transfer are one record of the log, so nobody ever sees
+ * a log that ends between them. What comes after `retaining` is killed in test/e2e/lifecycle.test.ts.
  */
-const RUNS: readonly (readonly Lifecycle[])[] = [
-  ["planned", "seeding", "ready", "matching", "retaining"],
-  ["preflight", "following", "fencing", "activating"],
+const STATES: readonly Lifecycle[] = [
+  "planned",
+  "preflight",
+  "seeding",
+  "following",
+  "ready",
+  "fencing",
+  "matching",
+  "activating",
+  "retaining",
 ];
 
 const NOTHING = { lostWrites: 0, duplicatedWrites: 0, staleReads: 0, failedRequests: 0 };
@@ -26,47 +35,66 @@ const STORIES = {
   split: {
     run: smallSplit,
     migration: MIGRATION,
+    processes: ["coordinator", "agent-pod-0", "agent-pod-100"],
     /** A target that makes the others wait in `matching`. */
-    slowBeside: (name: string) => (name === "agent-pod-101" ? "agent-pod-100" : "agent-pod-101"),
+    slow: "agent-pod-101",
   },
   // With one target it is that one, even when it is the one to be killed.
-  move: { run: smallMove, migration: BUSIEST, slowBeside: () => "agent-pod-1" },
+  move: {
+    run: smallMove,
+    migration: BUSIEST,
+    processes: ["coordinator", "agent-pod-0", "agent-pod-1"],
+    slow: "agent-pod-1",
+  },
   // Planned and started in one record, so that nobody meets it in `planned`.
-  rollback: { run: smallRollback, migration: ROLLBACK, slowBeside: () => "agent-pod-0" },
+  rollback: {
+    run: smallRollback,
+    migration: ROLLBACK,
+    processes: ["coordinator", "agent-pod-100", "agent-pod-0"],
+    slow: "agent-pod-0",
+  },
 } as const;
 
-export function killInEveryState(name: string, story: keyof typeof STORIES = "split"): void {
-  const { run, migration, slowBeside } = STORIES[story];
-  describe(`kill -9 of ${name}`, () => {
-    const runs = RUNS.map((states) => states.filter((at) => story !== "rollback" || at !== "planned"));
-    it.each(runs.map((states) => [states.join(" and in "), states] as const))(
-      "in %s: nothing is lost, and it is completed",
-      async (_, states) => {
-        const other = slowBeside(name);
-        const kills = states.map((at): Kill => {
-          const delayMs = DELAY_MS[at];
-          return {
-            at,
-            ...(delayMs === undefined ? {} : { delayMs }),
-            ...(at === "matching" ? { pausedFromFence: other } : {}),
-          };
-        });
+/** Who is killed where: in three rounds everybody is killed everywhere, and nobody in two states that follow each other. */
+function roundOf(story: keyof typeof STORIES, round: number): Kill[] {
+  const { processes, slow } = STORIES[story];
+  return STATES.filter((at) => story !== "rollback" || at !== "planned").map((at): Kill => {
+    const delayMs = DELAY_MS[at];
+    return {
+      name: processes[(STATES.indexOf(at) + round) % processes.length] as string,
+      at,
+      ...(delayMs === undefined ? {} : { delayMs }),
+      ...(at === "matching" ? { pausedFromFence: slow } : {}),
+    };
+  });
+}
+
+export function killInEveryState(story: keyof typeof STORIES): void {
+  const { run, migration, processes } = STORIES[story];
+  describe(`kill -9 in a ${story}`, () => {
+    const rounds = processes.map((_, round) => roundOf(story, round));
+    it.each(rounds.map((kills, round) => [describeRound(kills), kills, round] as const))(
+      "%s: nothing is lost, and it is completed",
+      async (_, kills, round) => {
         let saboteur: Saboteur | undefined;
         const report = await run({
           beforeAudit: async () => await saboteur?.finished(),
-          options: { seed: 1 + runs.indexOf(states) },
-          beforeSplit: async ({ coordinator, layout, planFile, processes }) => {
-            saboteur = new Saboteur(layout, processes, name, kills, migration);
+          options: { seed: 1 + round },
+          beforeSplit: async ({ coordinator, layout, planFile, processes: running }) => {
+            saboteur = new Saboteur(layout, running, kills, migration);
             await saboteur.start();
-            if (!states.includes("planned")) return;
+            const [first] = kills;
+            if (first?.at !== "planned") return;
             // The coordinator may be killed between its decision and its answer.
             const answered = coordinator.cleave("plan", planFile);
-            await (name === "coordinator" ? answered.catch(() => undefined) : answered);
+            await (first.name === "coordinator" ? answered.catch(() => undefined) : answered);
             await saboteur.finished();
             await coordinator.migration(migration);
           },
         }).finally(() => saboteur?.stop());
-        expect(saboteur?.killedAt).toEqual(states);
+        expect(saboteur?.killed.map(({ at, name }) => `${name} in ${at}`).sort()).toEqual(
+          kills.map(({ at, name }) => `${name} in ${at}`).sort(),
+        );
         // Neighbours of a source whose agent is dead wait for it as everybody does, so `neighbourRefusals` may count.
         const { lostWrites, duplicatedWrites, staleReads, failedRequests } = report;
         expect({ lostWrites, duplicatedWrites, staleReads, failedRequests }).toEqual(NOTHING);
@@ -75,3 +103,5 @@ export function killInEveryState(name: string, story: keyof typeof STORIES = "sp
     );
   });
 }
+
+const describeRound = (kills: readonly Kill[]) => kills.map(({ name, at }) => `${name} in ${at}`).join(", ");

@@ -1,4 +1,4 @@
-/** Follows a cluster's log and kills a process at the moments at which a migration reaches states of its lifecycle. */
+/** Follows a cluster's log and kills processes at the moments at which a migration reaches states of its lifecycle. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,13 +10,15 @@ import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import { LifecycleWatch } from "./lifecycle-watch.ts";
 
 export interface Kill {
+  /** Of the process. */
+  readonly name: string;
   /** The state at whose first record the process is killed. */
   readonly at: Lifecycle;
   /** After that record. */
   readonly delayMs?: number;
   /**
-   * A process that stands still from the fence to the kill. Without one the evidence may be complete with the drain,
-   * and then nobody ever sees a log that ends in `matching`.
+   * A process that stands still from the fence to the kill, also when it is killed itself in between. Without one the
+   * evidence may be complete with the drain, and then nobody ever sees a log that ends in `matching`.
    */
   readonly pausedFromFence?: string;
 }
@@ -29,34 +31,31 @@ const AWAY_MS = 300;
 
 export class Saboteur {
   readonly #processes: Processes;
-  readonly #name: string;
   readonly #logs: string;
   readonly #watch: LifecycleWatch;
-  /** One kill after the other: the process has to run to be killed. */
-  #done: Promise<void> = Promise.resolve();
-  #resume: (() => void) | null = null;
+  /** By process, one kill after the other: it has to run to be killed. */
+  readonly #done = new Map<string, Promise<void>>();
+  /** Stands still, and what lets it go on. */
+  #paused: { readonly name: string; resume: () => void } | null = null;
   readonly #begun = new Set<Kill>();
-  /** The states at whose record the process was killed, and is known to be gone. */
-  readonly killedAt: Lifecycle[] = [];
+  /** What was killed at which record, and is known to be gone; in that order. */
+  readonly killed: Pick<Kill, "name" | "at">[] = [];
 
-  /** @param name of the process */
-  constructor(
-    layout: Layout,
-    processes: Processes,
-    name: string,
-    kills: readonly Kill[],
-    migration: string = MIGRATION,
-  ) {
+  constructor(layout: Layout, processes: Processes, kills: readonly Kill[], migration: string = MIGRATION) {
     this.#processes = processes;
-    this.#name = name;
     this.#logs = layout.logs;
     this.#watch = new LifecycleWatch(layout, migration, (lifecycle) => {
       for (const kill of kills) {
-        if (lifecycle === "fencing" && kill.pausedFromFence !== undefined)
-          this.#resume ??= processes.pause(kill.pausedFromFence);
-        if (lifecycle !== kill.at || this.#begun.has(kill)) continue;
+        const { name, at, pausedFromFence } = kill;
+        if (lifecycle === "fencing" && pausedFromFence !== undefined && !this.#begun.has(kill))
+          this.#pause(pausedFromFence);
+        if (lifecycle !== at || this.#begun.has(kill)) continue;
         this.#begun.add(kill);
-        this.#done = this.#done.then(() => this.#strike(kill));
+        const before = this.#done.get(name) ?? Promise.resolve();
+        this.#done.set(
+          name,
+          before.then(() => this.#strike(kill)),
+        );
       }
     });
   }
@@ -65,34 +64,44 @@ export class Saboteur {
     await this.#watch.start();
   }
 
-  /** Resolves when the process runs again; at once when it was not killed. */
+  /** Resolves when whatever was killed runs again; at once when nothing was. */
   async finished(): Promise<void> {
-    await this.#done;
+    await Promise.all(this.#done.values());
   }
 
   async stop(): Promise<void> {
-    this.#resume?.();
+    this.#resume();
     await this.finished();
     await this.#watch.stop();
   }
 
+  #pause(name: string): void {
+    this.#paused ??= { name, resume: this.#processes.pause(name) };
+  }
+
+  #resume(): void {
+    this.#paused?.resume();
+    this.#paused = null;
+  }
+
   /** One that was killed before has come back: killing what only begins to start would show nothing. */
-  async #works(): Promise<void> {
-    const starts = this.killedAt.length + 1;
-    const log = join(this.#logs, `${this.#name}.log`);
+  async #works(name: string): Promise<void> {
+    const starts = this.killed.filter((kill) => kill.name === name).length + 1;
+    const log = join(this.#logs, `${name}.log`);
     const begun = () => readFileSync(log, "utf8").split(WORKS).length - 1;
-    await waitFor(`${this.#name} at work`, async () => (begun() >= starts ? true : null), {
+    await waitFor(`${name} at work`, async () => (begun() >= starts ? true : null), {
       withinMs: COMES_BACK_WITHIN_MS,
     });
   }
 
-  async #strike({ at, delayMs }: Kill): Promise<void> {
-    await this.#works();
+  async #strike({ name, at, delayMs, pausedFromFence }: Kill): Promise<void> {
+    await this.#works(name);
     if (delayMs !== undefined) await sleep(delayMs);
-    const startAgain = await this.#processes.kill(this.#name);
-    this.killedAt.push(at);
-    this.#resume?.();
+    const startAgain = await this.#processes.kill(name);
+    this.killed.push({ name, at });
+    if (pausedFromFence !== undefined) this.#resume();
     await sleep(AWAY_MS);
     startAgain();
+    if (this.#paused?.name === name) this.#paused.resume = this.#processes.pause(name);
   }
 }

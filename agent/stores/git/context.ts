@@ -23,6 +23,8 @@ export interface GitContext {
   readonly log: Logger;
   /** A folder of this store's own. */
   readonly stateDirectory: string;
+  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
+  readonly quietAfterOpeningMs?: number;
   readonly backend: RepositoryBackend;
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */

@@ -38,6 +38,8 @@ export interface GitStoreOptions {
   readonly log: Logger;
   /** A folder of this store's own. */
   readonly stateDirectory: string;
+  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
+  readonly quietAfterOpeningMs?: number;
   /** Where the repositories are; by default bare ones below `config.root`. */
   readonly backend?: RepositoryBackend;
 }

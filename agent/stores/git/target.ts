@@ -211,10 +211,10 @@ export class GitTarget implements Role {
 
   /** Reading every repository anew would take its processors from the clients that have waited for the opening. */
   #serveLater(): void {
-    const { clock, log } = this.#context;
+    const { clock, log, quietAfterOpeningMs = SERVE_AFTER_MS } = this.#context;
     const { signal } = this.#closing;
     this.#serving ??= (async () => {
-      await clock.sleep(SERVE_AFTER_MS, signal);
+      await clock.sleep(quietAfterOpeningMs, signal);
       await this.#track();
     })().catch((error: unknown) => {
       this.#serving = null;

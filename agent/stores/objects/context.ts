@@ -20,6 +20,8 @@ export interface ObjectsContext {
   readonly clock: Clock;
   readonly log: Logger;
   readonly stateDirectory: string;
+  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
+  readonly quietAfterOpeningMs?: number;
   readonly backend: ObjectBackend;
   /** Opened at first use; the same for all migrations. */
   readonly inventory: () => Promise<Inventory>;

@@ -40,6 +40,8 @@ export interface ObjectsStoreOptions {
   readonly log: Logger;
   /** A folder of this store's own. */
   readonly stateDirectory: string;
+  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
+  readonly quietAfterOpeningMs?: number;
   /** Where the objects are; by default files below `config.root`. */
   readonly backend?: ObjectBackend;
 }

@@ -171,7 +171,7 @@ export class ObjectsTarget implements Role {
     };
     this.#giving = giving;
     const begin = async () => {
-      await clock.sleep(TRACK_AFTER_MS, signal);
+      await clock.sleep(this.#context.quietAfterOpeningMs ?? TRACK_AFTER_MS, signal);
       const inventory = await this.#context.inventory();
       await orAborted(giving.tracker.start(), signal);
       giving.inventory = inventory;

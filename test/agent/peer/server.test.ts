@@ -1,7 +1,10 @@
 import { request } from "undici";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { longPoll } from "../../../agent/peer/long-poll.ts";
 import { type PeerServer, startPeerServer } from "../../../agent/peer/server.ts";
+import { orAborted } from "../../../agent/stores/common/or-aborted.ts";
 import { silentLogger } from "../../../protocol/adapters/logger.ts";
+import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 
@@ -9,6 +12,7 @@ const TOKEN = "a-token-of-the-cluster";
 let server: PeerServer;
 let port: number;
 let reached = 0;
+let asked = () => {};
 
 beforeEach(async () => {
   reached = 0;
@@ -39,6 +43,12 @@ beforeEach(async () => {
             throw new CleaveError("REPOSITORY_UNREADABLE", "x.git");
           });
           app.get("/git/waits", () => new Promise(() => undefined));
+          const untilNews = longPoll(app, { clock: systemClock, onChange: () => () => undefined });
+          app.get("/git/news", async (request) => {
+            asked();
+            await untilNews(request, () => false, 30_000);
+            return { news: false };
+          });
         },
       },
     ],
@@ -114,4 +124,15 @@ it("ends although somebody waits for an answer", async () => {
   await new Promise((resolve) => setTimeout(resolve, 50));
   await server.close();
   expect(await waiting).toMatch(/closed|socket|reset/i);
+});
+
+it("closes without waiting for peers that wait for news: they are answered", async () => {
+  const waiting = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  const answer = ask("/git/news");
+  await waiting;
+  const late = AbortSignal.timeout(10_000);
+  await orAborted(server.close(), late);
+  expect((await answer).json).toEqual({ news: false });
 });

@@ -89,6 +89,7 @@ export class GitSplit {
       clock: systemClock,
       log: silentLogger,
       stateDirectory: join(pod.folder, "state", "git"),
+      quietAfterOpeningMs: 200,
     });
     side.server = await startPeerServer({
       podId,

@@ -80,6 +80,7 @@ export class ObjectPod {
       clock: systemClock,
       log: quiet,
       stateDirectory: join(this.folder, "state"),
+      quietAfterOpeningMs: 200,
     });
     const server = await startPeerServer({
       podId: this.podId,

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
+import { longPoll } from "../../../peer/long-poll.ts";
 import type { RepositoryServing } from "../backend/backend.ts";
 import type { Inventory } from "../inventory/inventory.ts";
 import { deletedEntry, type RepositoryEntry } from "../inventory/repository-entry.ts";
@@ -37,6 +38,7 @@ const PREFIX = "/git/repositories/";
  * `GET info/refs?service=git-upload-pack`, `POST git-upload-pack`.
  */
 export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void {
+  const untilNews = longPoll(app, peer);
   app.get("/git/changes", async (request, reply) => {
     const query = ChangesQuery.safeParse(request.query);
     if (!query.success) return refuse(reply, 400, "REQUEST_INVALID", "the question is malformed");
@@ -47,7 +49,7 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
       if (source === null || inventory.incarnation !== incarnation) return true;
       return (source.final?.epoch ?? 0) !== epoch || inventory.generation > since;
     };
-    if (!isNews()) await untilNews(peer, request, isNews, waitMs);
+    if (!isNews()) await untilNews(request, isNews, waitMs);
     const source = peer.source(migration as MigrationId);
     if (source === null)
       return refuse(reply, 503, "NOT_FOUND", "this Pod's inventory is not complete, or it is not the source");
@@ -132,24 +134,6 @@ function repositoryOf(
   const entry = isRepositoryPath(path) ? peer.inventory.get(path) : undefined;
   if (entry === undefined || entry.deleted) return null;
   return { path, rest: rest.join("/"), query };
-}
-
-async function untilNews(
-  peer: PeerSource,
-  request: FastifyRequest,
-  isNews: () => boolean,
-  waitMs: number,
-): Promise<void> {
-  const ended = new AbortController();
-  const end = () => ended.abort();
-  const stop = peer.onChange(() => {
-    if (isNews()) end();
-  });
-  const { socket } = request.raw;
-  socket.once("close", end);
-  await peer.clock.sleep(waitMs, ended.signal).catch(() => undefined);
-  stop();
-  socket.off("close", end);
 }
 
 function refuse(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {

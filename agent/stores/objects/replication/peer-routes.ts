@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
+import { longPoll } from "../../../peer/long-poll.ts";
 import type { ObjectBackend } from "../backend/backend.ts";
 import { keyFault } from "../inventory/keys.ts";
 import type { PeerView } from "../source.ts";
@@ -23,6 +24,7 @@ export interface PeerSource {
 
 /** Adds `GET /objects/changes`, `/objects/summary` and `/objects/content/KEY`. */
 export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): void {
+  const untilNews = longPoll(app, peer);
   app.get("/objects/changes", async (request, reply) => {
     const query = ChangesQuery.safeParse(request.query);
     if (!query.success) return refuse(reply, 400, "the question is malformed");
@@ -35,7 +37,7 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
       if ((now.final?.epoch ?? 0) !== epoch) return true;
       return Math.min(now.inventory.generation, now.final?.generation ?? Infinity) > query.data.since;
     };
-    if (!isNews()) await waitForNews(peer, request.raw.socket, isNews, waitMs);
+    if (!isNews()) await untilNews(request, isNews, waitMs);
     const now = current();
     if (now === null)
       return refuse(reply, 503, "this Pod's inventory is not complete, or it is not the source");
@@ -90,24 +92,6 @@ function answer({ inventory, final, only }: PeerView, since: number): ChangesAns
         deleted,
       })),
   };
-}
-
-async function waitForNews(
-  peer: PeerSource,
-  socket: NodeJS.EventEmitter,
-  isNews: () => boolean,
-  waitMs: number,
-): Promise<void> {
-  const ended = new AbortController();
-  const end = () => ended.abort();
-  const check = () => {
-    if (isNews()) end();
-  };
-  const stop = peer.onChange(check);
-  socket.once("close", end);
-  await peer.clock.sleep(waitMs, ended.signal).catch(() => undefined);
-  stop();
-  socket.off("close", end);
 }
 
 /** Undefined without a range, null for one that is not `bytes=FIRST-` or `bytes=FIRST-LAST`. */

@@ -1,3 +1,3 @@
 import { killInEveryState } from "../support/kill-in-every-state.ts";
 
-killInEveryState("agent-pod-100", "rollback");
+killInEveryState("rollback");

@@ -1,3 +1,0 @@
-import { killInEveryState } from "../support/kill-in-every-state.ts";
-
-killInEveryState("agent-pod-0", "move");
