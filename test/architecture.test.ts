@@ -151,8 +151,21 @@ describe("imports", () => {
     ).toEqual([]);
   });
 
+  it("of the Git store name no file, no process and no folder outside of its backend", () => {
+    const above = (file: string) => /^agent\/stores\/git\/(?!backend\/[^/]+\/)/.test(file);
+    const theDefault = (file: string, name: string) =>
+      file === "agent/stores/git/store.ts" && name === "agent/stores/git/backend/folder/folder.ts";
+    const acting = /^(node:(fs|child_process)|agent\/stores\/git\/backend\/folder\/)/;
+    expect(sources.filter(above).length).toBeGreaterThan(10);
+    expect(violations((file, name) => above(file) && acting.test(name) && !theDefault(file, name))).toEqual(
+      [],
+    );
+  });
+
   it("of ports are types only", () => {
-    const ports = sources.filter((file) => file.startsWith("protocol/ports/"));
+    const ports = sources.filter(
+      (file) => file.startsWith("protocol/ports/") || file === "agent/stores/git/backend/backend.ts",
+    );
     expect(ports.length).toBeGreaterThan(5);
     for (const file of ports) {
       const text = readFileSync(join(ROOT, file), "utf8");

@@ -6,7 +6,7 @@ import type { Finding } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import type { AgentConfig } from "../../config.ts";
-import { gitVersion, isOlder, OLDEST_GIT } from "../../stores/git/preflight.ts";
+import { gitVersion, isOlder, OLDEST_GIT } from "../../stores/git/backend/folder/git-version.ts";
 
 const PEER_TIMEOUT_MS = 5_000;
 /** HTTP tells whole seconds. */

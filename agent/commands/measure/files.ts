@@ -1,7 +1,7 @@
 /** Bytes of repositories and objects, by organization. */
-import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { OwnerLookup } from "../../stores/common/inventory/owner-lookup.ts";
+import { diskBytes } from "../../stores/git/backend/folder/sizes.ts";
 import type { ListedObject } from "../../stores/objects/backend/backend.ts";
 
 export interface FileSizes {
@@ -33,7 +33,7 @@ export async function measureRepositories(root: string, owners: OwnerLookup): Pr
   const notes: string[] = [];
   for (const [path, organization] of await owners.repositories()) {
     try {
-      sums.add(organization, await bytesBelow(join(root, path)));
+      sums.add(organization, await diskBytes(join(root, path)));
     } catch (error) {
       if (notes.length < 20) notes.push(`repository ${path}: ${(error as Error).message}`);
     }
@@ -54,22 +54,4 @@ export async function measureObjects(
   }
   const notes = unowned === 0 ? [] : [`${unowned} objects have no owner by the rules`];
   return { organizations: sums.organizations, totalBytes: sums.totalBytes, notes };
-}
-
-/** As the disk counts them: blocks, not lengths. Links are not followed. */
-async function bytesBelow(folder: string): Promise<number> {
-  let bytes = 0;
-  const folders = [folder];
-  for (let next = folders.pop(); next !== undefined; next = folders.pop()) {
-    for (const entry of await readdir(next, { withFileTypes: true })) {
-      const path = join(next, entry.name);
-      if (entry.isDirectory()) folders.push(path);
-      else {
-        // A file that git has just replaced counts with the next one.
-        const found = await lstat(path).catch(() => null);
-        bytes += (found?.blocks ?? 0) * 512;
-      }
-    }
-  }
-  return bytes;
 }

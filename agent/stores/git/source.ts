@@ -7,7 +7,7 @@ import { enforceShares, stageRoutes } from "../common/fence/shares.ts";
 import { wentBack } from "../common/reverse/claims.ts";
 import type { Followers } from "../common/reverse/followers.ts";
 import type { Role } from "../common/roles.ts";
-import type { HeadLocks } from "./backend/folder/head-locks.ts";
+import type { HeadLocks } from "./backend/backend.ts";
 import { assignedOwners, type GitContext } from "./context.ts";
 import { raiseFence } from "./fence/raise.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
@@ -24,8 +24,6 @@ export interface SourceFinal {
 export class GitSource implements Role {
   readonly #context: GitContext;
   readonly #tracker: Tracker;
-  /** Null where the hook sees changes of HEAD. */
-  readonly #makeLocks: () => Promise<HeadLocks | null>;
   #headLocks: HeadLocks | null = null;
   readonly #removal: GitRemoval;
   readonly #reverseReplication: Followers;
@@ -35,12 +33,11 @@ export class GitSource implements Role {
   #fenced: Epoch | null = null;
   #stragglers: string[] = [];
 
-  constructor(context: GitContext, tracker: Tracker, makeLocks: () => Promise<HeadLocks | null>, duty: Duty) {
+  constructor(context: GitContext, tracker: Tracker, duty: Duty) {
     this.#context = context;
     this.#tracker = tracker;
-    this.#makeLocks = makeLocks;
     this.#goal = duty.goal;
-    this.#reverseReplication = gitFollowers(context, { track: () => tracker.start(), locks: makeLocks });
+    this.#reverseReplication = gitFollowers(context, () => tracker.start());
     // A lock that is gone with its repository would be missing in one that comes to the same place.
     this.#removal = new GitRemoval(context, async (path) => this.#headLocks?.release([path]));
   }
@@ -52,7 +49,7 @@ export class GitSource implements Role {
     const enforced = enforceShares(this.#context.fence, duty);
     // Before whatever takes long, since others wait for what is not followed any more.
     await this.#reverseReplication.update(duty);
-    this.#headLocks = await this.#makeLocks();
+    this.#headLocks = await this.#context.backend.headLocks();
     if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
     else {
       await enforced;
@@ -167,7 +164,7 @@ export class GitSource implements Role {
     for (const path of view.paths)
       (back.has(this.#context.inventory.get(path)?.owner ?? "") ? serving : dormant).push(path);
     await this.#headLocks.release(serving);
-    await this.#headLocks.hold(dormant, { graceMs: 1_000, signal, onHeld: () => undefined });
+    await this.#headLocks.hold(dormant, { graceMs: 1_000, signal });
   }
 
   async #unlock(view: InventoryView): Promise<void> {

@@ -1,21 +1,14 @@
 /** The Git store as the agent drives it: one role per migration over one inventory of this Pod's repositories. */
 import type { FastifyInstance } from "fastify";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
-import type { MigrationId, PodId } from "../../../protocol/ids.ts";
-import type { Clock } from "../../../protocol/ports/clock.ts";
-import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { Door } from "../common/door.ts";
 import { guarded, notReady } from "../common/findings.ts";
-import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
-import type { FileFence } from "../file-fence/file-fence.ts";
-import type { HeadLocks } from "./backend/folder/head-locks.ts";
-import type { GitOptions } from "./backend/folder/run-git.ts";
-import type { GitConfig, Peer } from "./config.ts";
-import type { GitContext } from "./context.ts";
-import { headLocksOf } from "./fence/head-locks.ts";
+import { FolderBackend } from "./backend/folder/folder.ts";
+import type { GitContext, GitStoreOptions } from "./context.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { TrackerKeeper } from "./inventory/keeper.ts";
 import { preflightSource, preflightTarget } from "./preflight.ts";
@@ -26,22 +19,6 @@ import { GitSource } from "./source.ts";
 import { GitTarget } from "./target.ts";
 
 const READ_CONCURRENCY = 4;
-
-export interface GitStoreOptions {
-  readonly podId: PodId;
-  readonly config: GitConfig;
-  /** By Pod. */
-  readonly peers: Readonly<Record<string, Peer>>;
-  readonly ownerLookup: OwnerLookup;
-  /** Initialised by the agent, and shared with the objects. */
-  readonly fence: FileFence;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** A folder of this store's own. */
-  readonly stateDirectory: string;
-  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
-  readonly quietAfterOpeningMs?: number;
-}
 
 export interface GitStore extends Store {
   readonly name: "git";
@@ -58,26 +35,23 @@ class Git implements GitStore {
   readonly #context: GitContext;
   readonly #door = new Door<Role>();
   readonly #keeper: TrackerKeeper;
-  readonly #locks: () => Promise<HeadLocks | null>;
 
   constructor(options: GitStoreOptions) {
-    const git: GitOptions = { program: options.config.program };
+    const control = options.fence.directory;
+    const backend = options.backend ?? new FolderBackend({ ...options, control });
     const changed = this.#door.listeners.tell;
     this.#context = {
       ...options,
-      git,
+      backend,
       changed,
       claims: new Claims(),
       inventory: new Inventory({
-        root: options.config.root,
-        git,
-        clock: options.clock,
+        backend,
         concurrency: READ_CONCURRENCY,
         onChange: changed,
       }),
     };
     this.#keeper = new TrackerKeeper(this.#context);
-    this.#locks = headLocksOf(this.#context);
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
@@ -94,9 +68,8 @@ class Git implements GitStore {
     const { migrationId, goal } = duty;
     const keeper = this.#keeper;
     const role = await takeTurn(this.#door, duty, {
-      source: () => new GitSource(this.#context, keeper.tracker(), this.#locks, duty),
-      target: () =>
-        new GitTarget(this.#context, { track: () => keeper.tracker().start(), locks: this.#locks }, duty),
+      source: () => new GitSource(this.#context, keeper.tracker(), duty),
+      target: () => new GitTarget(this.#context, () => keeper.tracker().start(), duty),
       ending: () => gitEnding(this.#context),
     });
     await letRollbacksGo(this.#door, duty);
@@ -126,10 +99,10 @@ class Git implements GitStore {
   }
 
   registerPeerRoutes(app: FastifyInstance): void {
-    const { inventory, git, clock } = this.#context;
+    const { inventory, backend, clock } = this.#context;
     registerGitRoutes(app, {
       inventory,
-      git,
+      backend,
       clock,
       source: (migrationId) => {
         const role = this.#door.part(migrationId);

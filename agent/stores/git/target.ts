@@ -1,6 +1,4 @@
 /** A migration's target: copies everything, follows, compares at the fence, and then serves. */
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
@@ -9,12 +7,9 @@ import { misplacedDuty } from "../common/misplaced-duty.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
 import type { Role } from "../common/roles.ts";
-import type { HeadLocks } from "./backend/folder/head-locks.ts";
-import { writeHook } from "./backend/folder/hook-install.ts";
-import { foldersOf, ignoring, scanRoot } from "./backend/folder/repository-path.ts";
 import { assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
 import { GitRemoval } from "./removal/remove.ts";
-import { isMirrorOf, Mirror, removeUnfinished } from "./replication/mirror.ts";
+import { Mirror } from "./replication/mirror.ts";
 import { Replica } from "./replication/replica.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
 import { dormantMirror, mirrorName } from "./reverse/followers.ts";
@@ -23,16 +18,9 @@ import type { InventoryView } from "./verification/inventory-view.ts";
 /** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
 const SERVE_AFTER_MS = 5_000;
 
-export interface TargetParts {
-  /** Starts what every serving Pod does: owners and hooks for new repositories, and an inventory that is kept true. */
-  readonly track: () => Promise<void>;
-  /** As a source of another migration this Pod may hold them in the copies that a rollback follows. */
-  readonly locks: () => Promise<HeadLocks | null>;
-}
-
 export class GitTarget implements Role {
   readonly #context: GitContext;
-  readonly #parts: TargetParts;
+  readonly #track: () => Promise<void>;
   #view: InventoryView | null = null;
   #replica: Replica | null = null;
   #goal: Goal;
@@ -45,9 +33,13 @@ export class GitTarget implements Role {
   /** Of a rollback: see `Duty`. */
   readonly of: Duty["of"];
 
-  constructor(context: GitContext, parts: TargetParts, duty: Duty) {
+  /**
+   * `track` starts what every serving Pod does: owners and hooks for new repositories, and an inventory that is kept
+   * true.
+   */
+  constructor(context: GitContext, track: () => Promise<void>, duty: Duty) {
     this.#context = context;
-    this.#parts = parts;
+    this.#track = track;
     this.#goal = duty.goal;
     this.of = duty.of;
     this.#removal = new GitRemoval(context);
@@ -148,31 +140,31 @@ export class GitTarget implements Role {
 
   async #following(duty: Duty, signal: AbortSignal): Promise<Replica> {
     if (this.#replica !== null) return this.#replica;
-    const { config, fence, inventory } = this.#context;
+    const { backend, inventory } = this.#context;
     const { migrationId, kind, sourcePodId } = duty;
     const feed = new SourceFeed(sourcePodId, this.#context.peers[sourcePodId]);
-    const hook = await writeHook(config.root, fence.directory);
+    await backend.prepareHook();
     let mirror: Mirror;
     if (kind === "rollback") {
       // The copy is here, and is not looked at as one but tracked like everything that this Pod has of its own.
-      await orAborted(this.#parts.track(), signal);
+      await orAborted(this.#track(), signal);
       await this.#claim(duty, signal);
-      const options = { name: mirrorName(duty), locks: await this.#parts.locks() };
-      mirror = dormantMirror(this.#context, feed, hook, duty.assignments.keys(), options);
+      // As a source of another migration this Pod may hold them in the copies that a rollback follows.
+      const options = { name: mirrorName(duty), locks: await backend.headLocks() };
+      mirror = dormantMirror(this.#context, feed, duty.assignments.keys(), options);
       await mirror.prepare();
     } else {
       await this.#claimRoot(duty);
-      const root = config.root;
-      const isMarked = (path: string) => isMirrorOf(join(root, path), migrationId);
+      const isMarked = (path: string) => backend.isMadeFor(path, migrationId);
       const isOurs = kind === "split" ? null : isMarked;
-      mirror = new Mirror(this.#context, feed, hook, {
+      mirror = new Mirror(this.#context, feed, {
         name: mirrorName(duty),
         mark: migrationId,
         isOurs,
         locks: null,
       });
       await mirror.prepare();
-      const { repositories } = await scanRoot(root, ignoring(config.ignore), signal);
+      const { repositories } = await backend.list(signal);
       await Promise.all(
         repositories.map(async (path) => {
           if (isOurs === null || (await isOurs(path))) await inventory.refresh(path);
@@ -203,12 +195,12 @@ export class GitTarget implements Role {
   /** What was dormant here until now. What is not known yet is what a restarted source of the other migration sees to. */
   async #unlock(duty: Duty): Promise<void> {
     if (duty.kind !== "rollback") return;
-    const { inventory } = this.#context;
+    const { backend, inventory } = this.#context;
     const owners = assignedOwners(duty);
     const paths: string[] = [];
     for (const { path, owner } of inventory.entries())
       if (owner !== null && owners.has(owner)) paths.push(path);
-    await (await this.#parts.locks())?.release(paths);
+    await (await backend.headLocks())?.release(paths);
   }
 
   /** Reading every repository anew would take its processors from the clients that have waited for the opening. */
@@ -217,7 +209,7 @@ export class GitTarget implements Role {
     const { signal } = this.#closing;
     this.#serving ??= (async () => {
       await clock.sleep(quietAfterOpeningMs, signal);
-      await this.#parts.track();
+      await this.#track();
     })().catch((error: unknown) => {
       this.#serving = null;
       if (!signal.aborted) log.warn({ err: error }, "new repositories are not watched yet");
@@ -236,43 +228,36 @@ export class GitTarget implements Role {
    */
   async #claimRoot(duty: Duty): Promise<void> {
     const record = emptyRecord(this.#context, duty);
-    const { root } = this.#context.config;
-    if ((await readFile(record, "utf8").catch(() => null)) === root) return;
-    await mkdir(root, { recursive: true });
-    const [first] = duty.kind === "split" ? await readdir(root) : [];
-    if (first !== undefined)
-      throw new CleaveError("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(first)}`);
-    await mkdir(this.#context.stateDirectory, { recursive: true });
-    await writeFile(record, root, { flush: true });
+    const { backend } = this.#context;
+    const { place } = backend;
+    if ((await record.readIfPresent()) === place) return;
+    await backend.create();
+    const first = duty.kind === "split" ? await backend.firstEntry() : null;
+    if (first !== null)
+      throw new CleaveError("GIT_NOT_EMPTY", `${place} is not empty: it has ${JSON.stringify(first)}`);
+    await record.makeFolder();
+    await record.replace(place, { durable: true });
   }
 
   /** Only what carries this migration's mark, and only in the root that was looked at before it: nothing of a rollback. */
   async #removeAll(duty: Duty): Promise<void> {
-    const { config, fence, inventory } = this.#context;
+    const { backend, fence, inventory } = this.#context;
     const record = emptyRecord(this.#context, duty);
-    if ((await readFile(record, "utf8").catch(() => null)) === config.root) {
-      const { repositories, folders } = await scanRoot(config.root, ignoring(config.ignore));
+    if ((await record.readIfPresent()) === backend.place) {
       const removed: string[] = [];
-      for (const path of repositories) {
-        const directory = inventory.gitDirectory(path);
-        if (!(await isMirrorOf(directory, duty.migrationId))) continue;
+      for (const path of (await backend.list()).repositories) {
+        if (!(await backend.isMadeFor(path, duty.migrationId))) continue;
         removed.push(path);
-        await rm(directory, { recursive: true, force: true });
+        await backend.discard(path, mirrorName(duty));
         await fence.removeOwner(path);
         await inventory.refresh(path);
       }
-      await removeUnfinished(config.root, mirrorName(duty));
-      // Deepest first; one that is not empty has something that is not ours.
-      const made = new Set([
-        ...(duty.kind === "split" ? folders : []),
-        ...removed.flatMap((path) => foldersOf(path)),
-      ]);
-      for (const folder of [...made].sort((a, b) => b.length - a.length))
-        if (folder !== "" && folder !== ".") await rmdir(join(config.root, folder)).catch(() => undefined);
+      await backend.removeUnfinished(mirrorName(duty));
+      await backend.removeEmptyFolders(duty.kind === "split" ? null : removed);
     }
     if (this.#view !== null) inventory.dropView(this.#view);
     this.#view = null;
     await fence.removeMigration(duty.migrationId, endOf(duty));
-    await rm(record, { force: true });
+    await record.remove();
   }
 }

@@ -2,10 +2,7 @@
  * Hooks and owners in new repositories, also when no migration is left: as long as this Pod has routes, some organization
  * lives elsewhere, and a repository that somebody makes for it here must not take a single write.
  */
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { removeHook } from "../backend/folder/hook-install.ts";
-import { fileExists, ignoring, scanRoot } from "../backend/folder/repository-path.ts";
+import { StateFile } from "../../common/state-file.ts";
 import type { GitContext } from "../context.ts";
 import type { Tracker } from "../inventory/tracker.ts";
 
@@ -15,36 +12,38 @@ const PAUSE_MS = 5_000;
 export class Guard {
   readonly #context: GitContext;
   readonly #track: () => Tracker;
+  readonly #record: StateFile;
   #starting: AbortController | null = null;
   #closed = false;
 
   constructor(context: GitContext, track: () => Tracker) {
     this.#context = context;
     this.#track = track;
+    this.#record = new StateFile(context.stateDirectory, "guarding");
   }
 
   /** After a restart: goes on with what an earlier process did. */
   async resume(): Promise<void> {
-    if (await fileExists(this.#record)) this.#start();
+    if ((await this.#record.readIfPresent()) !== null) this.#start();
   }
 
   /** From now on, over restarts. */
   async keep(): Promise<void> {
-    await mkdir(this.#context.stateDirectory, { recursive: true });
-    await writeFile(this.#record, "", { flush: true });
+    await this.#record.makeFolder();
+    await this.#record.replace("", { durable: true });
     this.#start();
   }
 
   /** No organization lives elsewhere: hooks out, earlier ones back. Owners stay, since they say nothing wrong. */
   async end(): Promise<void> {
     this.#stop();
-    const { config, inventory, log } = this.#context;
-    const { repositories } = await scanRoot(config.root, ignoring(config.ignore));
+    const { backend, log } = this.#context;
+    const { repositories } = await backend.list();
     for (const path of repositories)
-      await removeHook(inventory.gitDirectory(path)).catch((error: unknown) => {
+      await backend.removeHook(path).catch((error: unknown) => {
         log.warn({ err: error, path }, "the hook could not be removed");
       });
-    await rm(this.#record, { force: true });
+    await this.#record.remove();
   }
 
   close(): void {
@@ -55,10 +54,6 @@ export class Guard {
   #stop(): void {
     this.#starting?.abort(new Error("new repositories are not watched any more"));
     this.#starting = null;
-  }
-
-  get #record(): string {
-    return join(this.#context.stateDirectory, "guarding");
   }
 
   #start(): void {

@@ -1,7 +1,7 @@
 /** Raising the fence around repositories (rule 4): refuse, drain, and only then look at what is there. */
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { stageRoutes } from "../../common/fence/shares.ts";
-import type { HeadLocks } from "../backend/folder/head-locks.ts";
+import type { HeadLocks } from "../backend/backend.ts";
 import type { GitContext } from "../context.ts";
 import type { Tracker } from "../inventory/tracker.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
@@ -53,8 +53,8 @@ export async function raiseFence(
       // A writer that is terminated gives its lock back a moment later.
       graceMs: graceMs + 500,
       signal,
-      onHeld: (path) => {
-        if (inventory.headLooksChanged(path)) moved.push(path);
+      onHeld: (path, headVersion) => {
+        if (inventory.headLooksChanged(path, headVersion)) moved.push(path);
       },
     }),
   ]);
@@ -62,5 +62,5 @@ export async function raiseFence(
   await tracker.settle(view, signal);
   await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
   // A repository that was found just now has its lock to come.
-  await headLocks?.hold(view.paths, { graceMs, signal, onHeld: () => undefined });
+  await headLocks?.hold(view.paths, { graceMs, signal });
 }

@@ -3,22 +3,14 @@
  * the same for any number of them. Every change gets a generation, by which others ask for what is new to them.
  */
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
 import { toCleaveError } from "../../../../protocol/errors.ts";
-import type { Clock } from "../../../../protocol/ports/clock.ts";
 import { Limiter } from "../../common/limiter.ts";
-import { repositoryChecksum } from "../backend/folder/checksum.ts";
-import { fingerprint, headFingerprint } from "../backend/folder/fingerprint.ts";
-import { digestFiles, readRepositoryFiles } from "../backend/folder/repository-files.ts";
-import { checkRepositoryPath, folderExists } from "../backend/folder/repository-path.ts";
-import type { GitOptions } from "../backend/folder/run-git.ts";
+import type { RepositoryContent } from "../backend/backend.ts";
 import { InventoryView } from "../verification/inventory-view.ts";
 import { deletedEntry, type RepositoryEntry, readableEntry, unreadableEntry } from "./repository-entry.ts";
 
 export interface InventoryOptions {
-  readonly root: string;
-  readonly git: GitOptions;
-  readonly clock: Clock;
+  readonly backend: RepositoryContent;
   /** Repositories read at once. */
   readonly concurrency: number;
   readonly onChange: () => void;
@@ -28,8 +20,8 @@ interface Known {
   entry: RepositoryEntry;
   generation: number;
   /** Of the time before the last reading; null after a failure. */
-  fingerprint: string | null;
-  head: string | null;
+  version: string | null;
+  headVersion: string | null;
   locks: readonly string[];
 }
 
@@ -65,10 +57,6 @@ export class Inventory {
 
   *entries(): Generator<RepositoryEntry> {
     for (const { entry } of this.#known.values()) if (!entry.deleted) yield entry;
-  }
-
-  gitDirectory(path: string): string {
-    return join(this.#options.root, checkRepositoryPath(path));
   }
 
   /** Ref locks seen at the last look: of a writer in flight, or left behind by one that was killed. */
@@ -131,23 +119,19 @@ export class Inventory {
   async #read(path: string, newOwner: string | null | undefined): Promise<void> {
     const before = this.#known.get(path);
     const owner = newOwner ?? before?.entry.owner ?? null;
-    const gitDirectory = this.gitDirectory(path);
     let next: Omit<Known, "generation">;
     try {
-      if (!(await folderExists(gitDirectory))) {
+      const reading = await this.#options.backend.read(path);
+      if (reading === null) {
         if (!before) return;
-        next = { entry: deletedEntry(path, owner), fingerprint: null, head: null, locks: [] };
+        next = { entry: deletedEntry(path, owner), version: null, headVersion: null, locks: [] };
       } else {
-        const head = headFingerprint(gitDirectory);
-        const print = await fingerprint(gitDirectory, this.#options.clock.now());
-        const files = digestFiles(await readRepositoryFiles(gitDirectory));
-        const sum = await repositoryChecksum(gitDirectory, this.#options.git);
-        const entry = readableEntry(path, owner, sum, files);
-        next = { entry, fingerprint: print.racy ? null : print.digest, head, locks: print.locks };
+        const { state, version, headVersion, locks } = reading;
+        next = { entry: readableEntry(path, owner, state), version, headVersion, locks };
       }
     } catch (error) {
       const entry = unreadableEntry(path, owner, toCleaveError(error).message);
-      next = { entry, fingerprint: null, head: null, locks: [] };
+      next = { entry, version: null, headVersion: null, locks: [] };
     }
     // The owner may have become known while it was read.
     const ownerNow = newOwner ?? this.#known.get(path)?.entry.owner ?? owner;
@@ -170,23 +154,23 @@ export class Inventory {
     this.#options.onChange();
   }
 
-  /** Whether the files' times say that it changed since it was last read; true when nothing is known for sure. */
+  /** Whether it changed since it was last read, without reading it; true when nothing is known for sure. */
   async looksChanged(path: string): Promise<boolean> {
     const known = this.#known.get(path);
-    if (!known || known.fingerprint === null) return true;
+    if (!known || known.version === null) return true;
     try {
-      const print = await fingerprint(this.gitDirectory(path), this.#options.clock.now());
-      known.locks = print.locks;
-      return print.digest !== known.fingerprint;
+      const { version, locks } = await this.#options.backend.look(path);
+      known.locks = locks;
+      return version !== known.version;
     } catch {
       return true;
     }
   }
 
-  /** The same for HEAD alone, without waiting: what no hook sees of `symbolic-ref`. */
-  headLooksChanged(path: string): boolean {
+  /** The same for HEAD alone, whose version is now this: what no hook sees of `symbolic-ref`. */
+  headLooksChanged(path: string, headVersion: string | null): boolean {
     const known = this.#known.get(path);
-    return !known || known.head === null || headFingerprint(this.gitDirectory(path)) !== known.head;
+    return !known || known.headVersion === null || headVersion !== known.headVersion;
   }
 
   /**

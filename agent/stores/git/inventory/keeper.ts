@@ -2,7 +2,6 @@
  * Who keeps this Pod's inventory true for all of its migrations, and guards new repositories: made when the first needs it,
  * and after the last as long as some organization lives elsewhere.
  */
-import { join } from "node:path";
 import { discardUntracked } from "../../file-fence/discard.ts";
 import type { GitContext } from "../context.ts";
 import { Guard } from "../fence/guard.ts";
@@ -25,7 +24,7 @@ export class TrackerKeeper {
 
   /** Not started: whoever needs the inventory complete starts it. */
   tracker(): Tracker {
-    this.#tracker ??= new Tracker(this.#context, join(this.#context.stateDirectory, "barrier"));
+    this.#tracker ??= new Tracker(this.#context);
     return this.#tracker;
   }
 

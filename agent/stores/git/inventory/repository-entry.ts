@@ -2,8 +2,7 @@
 import { z } from "zod";
 import { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Owner } from "../../common/inventory/owner-lookup.ts";
-import type { RepositoryChecksum } from "../backend/folder/checksum.ts";
-import type { FileDigests } from "../backend/folder/repository-files.ts";
+import type { RepositoryState } from "../backend/backend.ts";
 
 export const RepositoryEntry = z.strictObject({
   path: z.string().max(1_000),
@@ -43,14 +42,8 @@ export function parseOwner(text: string | null): Owner | null {
   return id.success ? { kind: "organization", organizationId: id.data } : null;
 }
 
-export function readableEntry(
-  path: string,
-  owner: string | null,
-  sum: RepositoryChecksum,
-  files: FileDigests,
-): RepositoryEntry {
-  const { reason, checksum, refsDigest: refs, detail } = sum;
-  const { head, config, attributes, hooks } = files;
+export function readableEntry(path: string, owner: string | null, state: RepositoryState): RepositoryEntry {
+  const { reason, checksum, refs, head, config, attributes, hooks, detail } = state;
   return { path, owner, deleted: false, reason, checksum, refs, head, config, attributes, hooks, detail };
 }
 

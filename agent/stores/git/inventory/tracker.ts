@@ -2,17 +2,15 @@
  * Keeps the inventory of a source true: hooks and owners in every repository, changes that the hook announces,
  * new and deleted repositories, and a sweep for what bypasses the hook. One per Pod, whatever the migrations.
  */
-import { join } from "node:path";
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Finding, OwnProblem } from "../../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import { Limiter } from "../../common/limiter.ts";
-import { type Hook, installHook, isHookInForce, writeHook } from "../backend/folder/hook-install.ts";
-import { fileExists, folderExists, ignoring, isRepositoryPath } from "../backend/folder/repository-path.ts";
-import { TreeWatch } from "../backend/folder/tree-watch.ts";
+import type { RepositoryWatch } from "../backend/backend.ts";
 import type { GitContext } from "../context.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
 import { ownerText } from "./repository-entry.ts";
+import { isRepositoryPath } from "./repository-path.ts";
 
 const ADOPT_CONCURRENCY = 4;
 /** How long a new folder may take to become a repository before it counts as broken. */
@@ -20,7 +18,7 @@ const MAKING_MS = 500;
 
 export class Tracker {
   readonly #context: GitContext;
-  readonly #tree: TreeWatch;
+  readonly #watch: RepositoryWatch;
   readonly #limiter = new Limiter(ADOPT_CONCURRENCY);
   readonly #stopping = new AbortController();
   /** Path → what keeps the repository from being tracked. */
@@ -28,21 +26,17 @@ export class Tracker {
   readonly #adopted = new Set<string>();
   readonly #adopting = new Map<string, Promise<void>>();
   #owners: ReadonlyMap<string, OrganizationId> = new Map();
-  #hook: Hook | null = null;
+  #hasHook = false;
   #started: Promise<void> | null = null;
   #complete = false;
   #stopWatching: () => void = () => undefined;
   #sweeping: Promise<void> = Promise.resolve();
 
-  constructor(context: GitContext, barrierFolder: string) {
+  constructor(context: GitContext) {
     this.#context = context;
-    this.#tree = new TreeWatch({
-      root: context.config.root,
-      ignored: ignoring(context.config.ignore),
-      barrierFolder,
-      clock: context.clock,
-      onFound: (path) => this.#adopt(path),
-      onGone: async (path) => {
+    this.#watch = context.backend.watch({
+      found: (path) => this.#adopt(path),
+      gone: async (path) => {
         this.#adopted.delete(path);
         this.#problems.delete(path);
         await context.inventory.refresh(path);
@@ -56,11 +50,11 @@ export class Tracker {
   }
 
   get progress(): { done: number; total: number } {
-    return { done: this.#adopted.size, total: Math.max(this.#tree.repositories.size, this.#adopted.size) };
+    return { done: this.#adopted.size, total: Math.max(this.#watch.repositories.size, this.#adopted.size) };
   }
 
   problems(): OwnProblem[] {
-    const tree = this.#tree.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
+    const tree = this.#watch.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
     return [...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
   }
 
@@ -86,20 +80,19 @@ export class Tracker {
   async close(): Promise<void> {
     this.#stopping.abort(new Error("the Git store is closing"));
     this.#stopWatching();
-    this.#tree.close();
+    this.#watch.close();
     await this.#sweeping;
   }
 
   /** Hooks that are missing, changed or not executable: such a repository would not hear of the fence. */
   async checkHooks(signal: AbortSignal): Promise<Finding[]> {
-    const { inventory } = this.#context;
+    const { backend, inventory } = this.#context;
     const findings: Finding[] = [];
-    const hook = this.#hook;
-    if (hook === null) return findings;
+    if (!this.#hasHook) return findings;
     for (const path of [...inventory.paths()]) {
       signal.throwIfAborted();
-      if (await isHookInForce(inventory.gitDirectory(path), hook).catch(() => false)) continue;
-      if (!(await folderExists(inventory.gitDirectory(path)))) continue;
+      if (await backend.isHookInForce(path).catch(() => false)) continue;
+      if (!(await backend.exists(path))) continue;
       const message = `the hook of ${path} is not in force`;
       findings.push({ store: "git", severity: "error", code: "REPOSITORY_HOOK_DISABLED", message });
     }
@@ -111,7 +104,7 @@ export class Tracker {
    * resolves. Costs what is dirty, not what there is.
    */
   async settle(view: InventoryView, signal: AbortSignal): Promise<void> {
-    await this.#tree.settled(signal);
+    await this.#watch.settled(signal);
     await Promise.all([...this.#problems.keys()].map((path) => this.#adopt(path)));
     await this.#takeDirty((path) => {
       const entry = this.#context.inventory.get(path);
@@ -120,10 +113,11 @@ export class Tracker {
   }
 
   async #start(): Promise<void> {
-    const { config, fence, ownerLookup, changed } = this.#context;
-    this.#hook = await writeHook(config.root, fence.directory);
+    const { backend, fence, ownerLookup, changed } = this.#context;
+    await backend.prepareHook();
+    this.#hasHook = true;
     this.#owners = await ownerLookup.repositories();
-    await this.#tree.start();
+    await this.#watch.start();
     this.#stopping.signal.throwIfAborted();
     this.#stopWatching = fence.watchDirty("git", () => this.#takeDirty(() => true));
     this.#complete = true;
@@ -145,15 +139,14 @@ export class Tracker {
 
   async #adoptNow(path: string): Promise<void> {
     if (this.#stopping.signal.aborted) return;
-    const { inventory, changed, clock } = this.#context;
+    const { backend, inventory, changed, clock } = this.#context;
     let owner: string | null = null;
     try {
-      await this.#untilMade(inventory.gitDirectory(path));
+      await this.#untilWhole(path);
       let unhooked: unknown = null;
-      if (this.#hook !== null)
-        await installHook(inventory.gitDirectory(path), this.#hook).catch((error: unknown) => {
-          unhooked = error;
-        });
+      await backend.installHook(path).catch((error: unknown) => {
+        unhooked = error;
+      });
       owner = await this.#ownerOf(path);
       await inventory.refresh(path, { owner, urgent: this.#complete });
       if (unhooked !== null) throw unhooked;
@@ -170,7 +163,7 @@ export class Tracker {
         this.#adopted.add(path);
       }
     } catch (thrown) {
-      if (!(await folderExists(inventory.gitDirectory(path)))) {
+      if (!(await backend.exists(path))) {
         this.#problems.delete(path);
         await inventory.refresh(path);
         return;
@@ -184,10 +177,9 @@ export class Tracker {
     changed();
   }
 
-  /** `git init` makes its files one by one, HEAD among the last. */
-  async #untilMade(gitDirectory: string): Promise<void> {
+  async #untilWhole(path: string): Promise<void> {
     for (let waitedMs = 0; waitedMs < MAKING_MS && this.#complete; waitedMs += 10) {
-      if (await fileExists(join(gitDirectory, "HEAD"))) return;
+      if (await this.#context.backend.isWhole(path)) return;
       await this.#context.clock.sleep(10, this.#stopping.signal);
     }
   }
@@ -231,7 +223,7 @@ export class Tracker {
       try {
         await clock.sleep(Math.min(config.scanSeconds, config.sweepSeconds) * 1_000, signal);
         const due = clock.monotonic() - sweptAt >= config.sweepSeconds * 1_000;
-        if (due || this.#tree.blind) await this.#tree.scan(signal);
+        if (due || this.#watch.blind) await this.#watch.scan(signal);
         // A repository may be there before its owner is, or before it is whole.
         for (const path of [...this.#problems.keys()]) await this.#adopt(path);
         if (!due) continue;
@@ -245,15 +237,14 @@ export class Tracker {
   }
 
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { inventory, ownerLookup, log } = this.#context;
+    const { backend, inventory, ownerLookup, log } = this.#context;
     this.#owners = await ownerLookup.repositories();
     for (const path of [...inventory.paths()]) {
       signal.throwIfAborted();
       try {
-        const hook = this.#hook;
-        if (hook !== null && !(await isHookInForce(inventory.gitDirectory(path), hook))) {
+        if (!(await backend.isHookInForce(path))) {
           log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and is put back");
-          await installHook(inventory.gitDirectory(path), hook);
+          await backend.installHook(path);
           await inventory.refresh(path);
         }
         inventory.setOwner(path, await this.#ownerOf(path));

@@ -1,20 +1,11 @@
 /** Removes dormant repositories (rule 10): out of sight at once by one rename each, and deleted afterwards. */
-import { mkdir, realpath, rename, rm, rmdir } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding, OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { counted, formatAmount } from "../../../../protocol/wording.ts";
 import { RemovalScope, removeInBatches, requireRemoval, some } from "../../common/removal/scope.ts";
-import {
-  checkRepositoryPath,
-  folderExists,
-  foldersOf,
-  INCOMING,
-  scanRoot,
-} from "../backend/folder/repository-path.ts";
 import type { GitContext } from "../context.ts";
-import { type DormantRepository, folderBytes, planRemoval, type RemovalPlan } from "./plan.ts";
+import { type DormantRepository, planRemoval, type RemovalPlan } from "./plan.ts";
 
 /** After so many both are asked again. */
 const BATCH = 20;
@@ -47,8 +38,10 @@ export class GitRemoval {
   async run(duty: Duty, signal: AbortSignal): Promise<void> {
     requireRemoval(duty);
     this.#progress = null;
-    const { fence, clock, log } = this.#context;
-    await this.#finish(await this.#leftovers(duty), duty, signal);
+    const { backend, fence, clock, log } = this.#context;
+    const { migrationId } = duty;
+    // What an earlier process hid and did not delete.
+    await this.#finish(await backend.hidden(migrationId), duty, signal);
     const scope = new RemovalScope(duty, fence);
     const plan = await planRemoval(this.#context, duty, scope, signal);
     this.#note(plan);
@@ -60,7 +53,7 @@ export class GitRemoval {
       clock,
       signal,
       remove: async (batch) => {
-        for (const { path } of batch) await this.#hide(path, duty);
+        for (const { path } of batch) await backend.hide(path, migrationId);
         await this.#finish(
           batch.map(({ path }) => path),
           duty,
@@ -68,7 +61,6 @@ export class GitRemoval {
         );
       },
     });
-    const { migrationId } = duty;
     if (this.#progress.done > 0)
       log.info({ migrationId, repositories: this.#progress.done }, "dormant repositories are removed");
     if (plan.disputed.length > 0) throw new CleaveError("REMOVAL_DISAGREES", some(plan.disputed));
@@ -88,60 +80,23 @@ export class GitRemoval {
     this.#context.changed();
   }
 
-  /** Renamed repositories, under their own paths, so that the next process knows which they were. */
-  #trash({ migrationId }: Duty): string {
-    return join(this.#context.config.root, INCOMING, `removed-${migrationId}`);
-  }
-
-  /** What an earlier process hid and did not delete. */
-  async #leftovers(duty: Duty): Promise<string[]> {
-    const trash = this.#trash(duty);
-    await this.#requireNoLink(trash);
-    return (await scanRoot(trash, () => false)).repositories;
-  }
-
-  /** @throws CleaveError REPOSITORY_UNREADABLE when a folder on the way is a link, which may lead anywhere. */
-  async #requireNoLink(folder: string): Promise<void> {
-    const { root } = this.#context.config;
-    const real = await realpath(folder).catch(() => null);
-    if (real !== null && real !== join(await realpath(root), relative(root, folder)))
-      throw new CleaveError(
-        "REPOSITORY_UNREADABLE",
-        `${folder} leads through a link: nothing is removed there`,
-      );
-  }
-
-  async #hide(path: string, duty: Duty): Promise<void> {
-    const directory = join(this.#context.config.root, checkRepositoryPath(path));
-    await this.#requireNoLink(dirname(directory));
-    const trash = join(this.#trash(duty), path);
-    await mkdir(dirname(trash), { recursive: true });
-    await rename(directory, trash).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT" || (await folderExists(directory))) throw error;
-    });
-  }
-
-  async #finish(paths: readonly string[], duty: Duty, signal: AbortSignal): Promise<void> {
-    const { config, fence, inventory, changed } = this.#context;
-    const trash = this.#trash(duty);
+  async #finish(paths: readonly string[], { migrationId }: Duty, signal: AbortSignal): Promise<void> {
+    const { backend, fence, inventory, changed } = this.#context;
     for (const path of paths) {
-      if (await folderExists(join(config.root, path))) continue;
+      if (await backend.exists(path)) continue;
       await fence.removeOwner(path);
       await inventory.refresh(path);
       await this.#onRemoved(path);
     }
-    // Before the names are gone with the content. A folder that is not empty has something else in it.
-    const folders = new Set(paths.flatMap(foldersOf));
-    for (const folder of [...folders].sort((a, b) => b.length - a.length))
-      await rmdir(join(config.root, folder)).catch(() => undefined);
+    // Before the names are gone with the content.
+    await backend.removeEmptyFolders(paths);
     for (const path of paths) {
       signal.throwIfAborted();
-      await rm(join(trash, path), { recursive: true, force: true, maxRetries: 3 });
+      await backend.deleteHidden(path, migrationId);
       if (this.#progress) this.#progress = { ...this.#progress, done: this.#progress.done + 1 };
       changed();
     }
-    await rm(trash, { recursive: true, force: true });
-    await rmdir(join(config.root, INCOMING)).catch(() => undefined);
+    await backend.endHiding(migrationId);
   }
 }
 
@@ -178,7 +133,7 @@ export async function preflightRemoval(
   if (duty.kind === "split" && duty.role === "target" && duty.shares[duty.podId] !== "opened")
     return [
       info(
-        `this Pod never opened, so nothing is removed here: ${context.config.root} is the operator's to delete`,
+        `this Pod never opened, so nothing is removed here: ${context.backend.place} is the operator's to delete`,
       ),
     ];
   const scope = new RemovalScope(duty, context.fence);
@@ -197,13 +152,13 @@ export async function preflightRemoval(
 }
 
 async function describe(
-  { inventory }: GitContext,
+  { backend }: GitContext,
   removable: readonly DormantRepository[],
   signal: AbortSignal,
 ): Promise<string> {
   if (removable.length === 0) return "nothing is dormant here: no repositories would be removed";
   let bytes = 0;
-  for (const { path } of removable) bytes += await folderBytes(inventory.gitDirectory(path), signal);
+  for (const { path } of removable) bytes += await backend.bytes(path, signal);
   const organizations = new Set(removable.map(({ organizationId }) => organizationId));
   return `${counted(removable.length, "repository", "repositories")}, about ${formatAmount(bytes, "bytes")}, of ${counted(organizations.size, "organization")} would be removed`;
 }

@@ -4,18 +4,17 @@ import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import { longPoll } from "../../../peer/long-poll.ts";
-import { readRepositoryFiles } from "../backend/folder/repository-files.ts";
-import { isRepositoryPath } from "../backend/folder/repository-path.ts";
-import type { GitOptions } from "../backend/folder/run-git.ts";
-import { advertiseRefs, uploadPack } from "../backend/folder/upload-pack.ts";
+import type { RepositoryServing } from "../backend/backend.ts";
 import type { Inventory } from "../inventory/inventory.ts";
 import { deletedEntry, type RepositoryEntry } from "../inventory/repository-entry.ts";
+import { isRepositoryPath } from "../inventory/repository-path.ts";
 import type { SourceFinal } from "../source.ts";
 import { type ChangesAnswer, ChangesQuery, PAGE_ENTRIES } from "./peer-protocol.ts";
+import { answerAdvertisement, answerUploadPack } from "./smart-http.ts";
 
 export interface PeerSource {
   readonly inventory: Inventory;
-  readonly git: GitOptions;
+  readonly backend: RepositoryServing;
   readonly clock: Clock;
   /**
    * Null unless this Pod is the source of that migration, or a target that gives back what it changes, and its inventory
@@ -75,10 +74,10 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
   app.get(`${PREFIX}*`, async (request, reply) => {
     const asked = repositoryOf(peer, request);
     if (asked === null) return refuse(reply, 404, "NOT_FOUND", "no such repository");
-    const { directory, rest, query } = asked;
+    const { path, rest, query } = asked;
     if (rest === "files") {
       try {
-        return await reply.send(await readRepositoryFiles(directory));
+        return await reply.send(await peer.backend.files(path));
       } catch (thrown) {
         const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
         return refuse(reply, 500, error.code, error.message);
@@ -87,7 +86,7 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
     if (rest !== "info/refs" || query !== "service=git-upload-pack")
       return refuse(reply, 404, "NOT_FOUND", "only reading over smart HTTP is served");
     reply.hijack();
-    advertiseRefs(directory, peer.git, request.raw, reply.raw);
+    answerAdvertisement(peer.backend, path, request.raw, reply.raw);
     return reply;
   });
 
@@ -98,7 +97,7 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
     if (request.headers["content-type"] !== "application/x-git-upload-pack-request")
       return refuse(reply, 415, "REQUEST_INVALID", "not a request of git");
     reply.hijack();
-    uploadPack(asked.directory, peer.git, request.raw, reply.raw);
+    answerUploadPack(peer.backend, asked.path, request.raw, reply.raw);
     return reply;
   });
 }
@@ -122,7 +121,7 @@ function entriesOf(
 function repositoryOf(
   peer: PeerSource,
   request: FastifyRequest,
-): { directory: string; rest: string; query: string } | null {
+): { path: string; rest: string; query: string } | null {
   const [address = "", query = ""] = (request.raw.url ?? "").split("?");
   if (!address.startsWith(PREFIX)) return null;
   const [segment = "", ...rest] = address.slice(PREFIX.length).split("/");
@@ -134,7 +133,7 @@ function repositoryOf(
   }
   const entry = isRepositoryPath(path) ? peer.inventory.get(path) : undefined;
   if (entry === undefined || entry.deleted) return null;
-  return { directory: peer.inventory.gitDirectory(path), rest: rest.join("/"), query };
+  return { path, rest: rest.join("/"), query };
 }
 
 function refuse(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {

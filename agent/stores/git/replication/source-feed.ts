@@ -2,7 +2,8 @@
 import { request } from "undici";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
-import { RepositoryFiles } from "../backend/folder/repository-files.ts";
+import type { GitAccess } from "../backend/backend.ts";
+import { RepositoryFiles } from "../backend/repository-files.ts";
 import type { Peer } from "../config.ts";
 import { ChangesAnswer, type ChangesQuery, repositoryAddress } from "./peer-protocol.ts";
 
@@ -24,7 +25,7 @@ export class SourceFeed {
   }
 
   /** For git's own requests: the address of a repository, and the header that opens it. */
-  gitAccess(path: string): { url: string; header: string } {
+  gitAccess(path: string): GitAccess {
     return {
       url: repositoryAddress(this.#peer.agentUrl, path),
       header: `Authorization: Bearer ${this.#peer.token}`,

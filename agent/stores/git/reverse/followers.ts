@@ -3,18 +3,10 @@ import type { OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Followers } from "../../common/reverse/followers.ts";
 import { organizationHash } from "../../file-fence/layout.ts";
-import type { HeadLocks } from "../backend/folder/head-locks.ts";
-import { type Hook, writeHook } from "../backend/folder/hook-install.ts";
 import { type GitContext, ownersOf } from "../context.ts";
 import { Mirror, type MirrorOptions } from "../replication/mirror.ts";
 import { Replica } from "../replication/replica.ts";
 import { SourceFeed } from "../replication/source-feed.ts";
-
-export interface ReverseReplicationParts {
-  /** Resolves when this Pod's own inventory is complete. */
-  readonly track: () => Promise<void>;
-  readonly locks: () => Promise<HeadLocks | null>;
-}
 
 /** No two mirrors of one Pod have the same. */
 export function mirrorName({ migrationId }: Duty, from?: PodId): string {
@@ -28,7 +20,6 @@ export function mirrorName({ migrationId }: Duty, from?: PodId): string {
 export function dormantMirror(
   context: GitContext,
   feed: SourceFeed,
-  hook: Hook,
   organizations: Iterable<OrganizationId>,
   options: Pick<MirrorOptions, "name" | "locks">,
 ): Mirror {
@@ -41,22 +32,23 @@ export function dormantMirror(
     const organizationId = await ownerLookup.repository(path);
     return organizationId !== null && ids.has(organizationId);
   };
-  return new Mirror(context, feed, hook, { ...options, mark: null, isOurs });
+  return new Mirror(context, feed, { ...options, mark: null, isOurs });
 }
 
-export function gitFollowers(context: GitContext, parts: ReverseReplicationParts): Followers {
-  const { config, fence, inventory, peers, claims, clock, changed } = context;
+/** `track` resolves when this Pod's own inventory is complete. */
+export function gitFollowers(context: GitContext, track: () => Promise<void>): Followers {
+  const { backend, inventory, peers, claims, clock, changed } = context;
   return new Followers({
     unit: "repositories",
     clock,
     claims,
     changed,
-    track: parts.track,
+    track,
     follow: async ({ duty, podId, organizations }, signal) => {
       const feed = new SourceFeed(podId, peers[podId]);
-      const hook = await writeHook(config.root, fence.directory);
-      const name = mirrorName(duty, podId);
-      const mirror = dormantMirror(context, feed, hook, organizations, { name, locks: await parts.locks() });
+      await backend.prepareHook();
+      const options = { name: mirrorName(duty, podId), locks: await backend.headLocks() };
+      const mirror = dormantMirror(context, feed, organizations, options);
       await mirror.prepare();
       signal.throwIfAborted();
       const view = inventory.view(ownersOf(organizations));

@@ -1,7 +1,8 @@
 /** Objects that a repository reads from others (forks, pools): whoever lends them must stay as long as it does. */
 import { readFile, realpath } from "node:fs/promises";
-import { isAbsolute, join, resolve } from "node:path";
+import { isAbsolute, join, relative, resolve } from "node:path";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { isRepositoryPath } from "../../inventory/repository-path.ts";
 
 const ESCAPES: Readonly<Record<string, string>> = {
   a: "\x07",
@@ -37,7 +38,7 @@ async function realOrNull(path: string): Promise<string | null> {
  * Absolute paths of foreign folders of objects, each as it is written and as it really is.
  * @throws CleaveError REPOSITORY_UNREADABLE when nobody can say what it borrows.
  */
-export async function borrowedFolders(gitDirectory: string): Promise<string[]> {
+async function borrowedFolders(gitDirectory: string): Promise<string[]> {
   try {
     const found: string[] = [];
     const objects = join(gitDirectory, "objects");
@@ -66,4 +67,18 @@ export async function borrowedFolders(gitDirectory: string): Promise<string[]> {
       { cause: error },
     );
   }
+}
+
+/** Paths of the repositories below the root that this one borrows from. @throws CleaveError REPOSITORY_UNREADABLE. */
+export async function lendersOf(root: string, path: string): Promise<string[]> {
+  const folders = await borrowedFolders(join(root, path));
+  if (folders.length === 0) return [];
+  const realRoot = await realpath(root);
+  const lenders = new Set<string>();
+  for (const folder of folders)
+    for (const from of [realRoot, root]) {
+      const lender = /^(?:.*?[^/])\.git(?=\/|$)/.exec(relative(from, folder))?.[0];
+      if (lender !== undefined && lender !== path && isRepositoryPath(lender)) lenders.add(lender);
+    }
+  return [...lenders];
 }

@@ -12,6 +12,8 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import type { Clock } from "../../../../../protocol/ports/clock.ts";
+import type { HeadLocks } from "../backend.ts";
+import { headFingerprint } from "./fingerprint.ts";
 
 /** By its content the agent knows its own locks, also after a restart; git never reads it. */
 const CONTENT = "held by Cleave while this repository is read-only\n";
@@ -20,27 +22,25 @@ const RETRY_MS = 2;
 /** A lock this old belongs to a git that was killed: it refuses changes of HEAD as well as ours. */
 const LEFT_BEHIND_MS = 10 * 60_000;
 
-export interface HeadLocksOptions {
+type OnHeld = (path: string, headVersion: string | null) => void;
+
+export interface HeadLockFilesOptions {
   readonly directoryOf: (path: string) => string;
   /** A file of the agent on (at best) the repositories' file system; each lock is a link to it. */
   readonly template: string;
   readonly clock: Clock;
 }
 
-export class HeadLocks {
-  readonly #options: HeadLocksOptions;
+export class HeadLockFiles implements HeadLocks {
+  readonly #options: HeadLockFilesOptions;
   readonly #held = new Set<string>();
 
-  constructor(options: HeadLocksOptions) {
+  constructor(options: HeadLockFilesOptions) {
     this.#options = options;
   }
 
   async prepare(): Promise<void> {
     await writeFile(this.#options.template, CONTENT);
-  }
-
-  get held(): ReadonlySet<string> {
-    return this.#held;
   }
 
   /**
@@ -53,7 +53,7 @@ export class HeadLocks {
     options: {
       readonly graceMs: number;
       readonly signal: AbortSignal;
-      readonly onHeld: (path: string) => void;
+      readonly onHeld?: OnHeld;
     },
   ): Promise<void> {
     const { graceMs, signal, onHeld } = options;
@@ -102,7 +102,7 @@ export class HeadLocks {
     return join(this.#options.directoryOf(path), "HEAD.lock");
   }
 
-  #take(path: string, onHeld: (path: string) => void): boolean {
+  #take(path: string, onHeld: OnHeld | undefined): boolean {
     if (this.#held.has(path)) return true;
     const lock = this.#lockOf(path);
     try {
@@ -120,18 +120,22 @@ export class HeadLocks {
       throw error;
     }
     this.#held.add(path);
-    onHeld(path);
+    this.#tell(path, onHeld);
     return true;
   }
 
-  async #isOwn(path: string, onHeld: (path: string) => void): Promise<boolean> {
+  async #isOwn(path: string, onHeld: OnHeld | undefined): Promise<boolean> {
     const found = statSync(this.#lockOf(path), { throwIfNoEntry: false });
     if (found === undefined) return false;
     const own = await this.#hasOwnContent(path);
     if (!own && found.mtimeMs > this.#options.clock.now() - LEFT_BEHIND_MS) return false;
     if (own) this.#held.add(path);
-    onHeld(path);
+    this.#tell(path, onHeld);
     return true;
+  }
+
+  #tell(path: string, onHeld: OnHeld | undefined): void {
+    onHeld?.(path, headFingerprint(this.#options.directoryOf(path)));
   }
 
   async #hasOwnContent(path: string): Promise<boolean> {

@@ -1,51 +1,13 @@
-/** What makes up a repository besides refs and objects: HEAD, config, info/attributes and hooks, byte by byte. */
-import { createHash, randomUUID } from "node:crypto";
+/** Reads and writes HEAD, config, info/attributes and hooks of a repository, byte by byte. */
+import { randomUUID } from "node:crypto";
 import { lstat, mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { z } from "zod";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { type HookFile, MAX_FILE_BYTES, MAX_HOOK_FILES, type RepositoryFiles } from "../repository-files.ts";
 import { isStub, OWN_TEMPORARY } from "./hook-install.ts";
 import { EARLIER_HOOK_NAME, HOOK_NAME } from "./hook-script.ts";
 
-const MAX_FILE_BYTES = 8 * 1024 * 1024;
-const MAX_HOOK_FILES = 1_000;
 const HOOK_FOLDERS = ["hooks", "custom_hooks"];
-
-const base64 = z.string().max(Math.ceil((MAX_FILE_BYTES * 4) / 3) + 4);
-/** `hooks/…` or `custom_hooks/…`; no segment that leaves them. */
-const HookPath = z
-  .string()
-  .max(900)
-  .regex(/^(hooks|custom_hooks)\/[^\u0000]+$/)
-  .refine(
-    (path) => path.split("/").every((s) => s !== "" && s !== "." && s !== "../../.."),
-    "leaves its folder",
-  );
-
-/** As it travels between agents. Bytes are base64; HEAD is Latin-1, since ref names are bytes. */
-export const RepositoryFiles = z.strictObject({
-  head: z.string().min(1).max(4_096),
-  config: base64,
-  attributes: base64.nullable(),
-  hooks: z
-    .array(
-      z.union([
-        z.strictObject({ path: HookPath, executable: z.boolean(), content: base64 }),
-        z.strictObject({ path: HookPath, link: z.string().min(1).max(4_096) }),
-      ]),
-    )
-    .max(MAX_HOOK_FILES),
-});
-export type RepositoryFiles = z.infer<typeof RepositoryFiles>;
-type HookFile = RepositoryFiles["hooks"][number];
-
-/** SHA-256 of each part, and HEAD itself: what two Pods compare. */
-export interface FileDigests {
-  readonly head: string;
-  readonly config: string;
-  readonly attributes: string;
-  readonly hooks: string;
-}
 
 async function readBounded(path: string): Promise<Buffer> {
   const { size } = await lstat(path);
@@ -112,18 +74,6 @@ export async function readRepositoryFiles(gitDirectory: string): Promise<Reposit
     config: (await readBounded(join(gitDirectory, "config"))).toString("base64"),
     attributes: (await readOptional(join(gitDirectory, "info", "attributes")))?.toString("base64") ?? null,
     hooks,
-  };
-}
-
-const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
-
-export function digestFiles(files: RepositoryFiles): FileDigests {
-  return {
-    head: files.head,
-    config: sha256(files.config),
-    attributes: files.attributes === null ? "none" : sha256(files.attributes),
-    hooks:
-      files.hooks.length === 0 ? "none" : sha256(JSON.stringify(files.hooks.map((h) => Object.entries(h)))),
   };
 }
 

@@ -10,7 +10,9 @@ import { type FSWatcher, watch } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../../../../protocol/ports/clock.ts";
-import { folderExists, type Ignored, isRepositoryPath, listFolder } from "./repository-path.ts";
+import { isRepositoryPath } from "../../inventory/repository-path.ts";
+import type { RepositoryListener, RepositoryWatch } from "../backend.ts";
+import { folderExists, type Ignored, listFolder } from "./list.ts";
 
 export interface TreeWatchOptions {
   readonly root: string;
@@ -18,15 +20,12 @@ export interface TreeWatchOptions {
   /** A folder of the agent's own, for `settled`. */
   readonly barrierFolder: string;
   readonly clock: Clock;
-  /** A repository that may be new; called again whenever it is seen. What it returns is waited for by `settled`. */
-  readonly onFound: (path: string) => Promise<void>;
-  /** A repository that is not there any more. */
-  readonly onGone: (path: string) => Promise<void>;
+  readonly listener: RepositoryListener;
 }
 
 const BARRIER_MS = 100;
 
-export class TreeWatch {
+export class TreeWatch implements RepositoryWatch {
   readonly #options: TreeWatchOptions;
   /** Folders that may contain repositories; null where no watch was to be had. */
   readonly #folders = new Map<string, FSWatcher | null>();
@@ -50,7 +49,7 @@ export class TreeWatch {
     return this.#repositories;
   }
 
-  /** Watches, lists everything once, and resolves when every `onFound` has ended. */
+  /** Watches, lists everything once, and resolves when every `found` has ended. */
   async start(): Promise<void> {
     const { barrierFolder } = this.#options;
     await rm(barrierFolder, { recursive: true, force: true });
@@ -154,7 +153,7 @@ export class TreeWatch {
 
   #found(path: string): void {
     this.#repositories.add(path);
-    this.#track(this.#options.onFound(path));
+    this.#track(this.#options.listener.found(path));
   }
 
   async #look(path: string): Promise<void> {
@@ -162,7 +161,7 @@ export class TreeWatch {
     const exists = await folderExists(join(this.#options.root, path));
     if (isRepositoryPath(path)) {
       if (exists) this.#found(path);
-      else if (this.#repositories.delete(path)) await this.#options.onGone(path);
+      else if (this.#repositories.delete(path)) await this.#options.listener.gone(path);
     } else if (exists) await this.#enter(path);
     else await this.#leave(path);
   }
@@ -176,6 +175,6 @@ export class TreeWatch {
       this.#problems.delete(path);
     }
     for (const path of [...this.#repositories])
-      if (below(path) && this.#repositories.delete(path)) await this.#options.onGone(path);
+      if (below(path) && this.#repositories.delete(path)) await this.#options.listener.gone(path);
   }
 }

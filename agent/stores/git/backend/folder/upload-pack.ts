@@ -1,10 +1,7 @@
-/** Git's smart HTTP protocol for reading: two requests, each answered by one `git upload-pack`. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import { createGunzip } from "node:zlib";
+/** What git answers to who reads a repository over smart HTTP: two requests, each answered by one `git upload-pack`. */
+import { PassThrough, type Readable } from "node:stream";
+import { CleaveError } from "../../../../../protocol/errors.ts";
 import { endGit, type GitChild, type GitOptions, spawnGit } from "./run-git.ts";
-
-/** Longer than any fetch of a sane repository takes without a byte going either way. */
-const SILENT_MS = 10 * 60_000;
 
 /** Hidden refs are refs too: a repository is whole or it is not copied. */
 const SHOW_ALL = [
@@ -14,9 +11,7 @@ const SHOW_ALL = [
   ["uploadpack.allowFilter", "false"],
 ] as const;
 
-function start(directory: string, git: GitOptions, request: IncomingMessage, advertise: boolean): GitChild {
-  const asked = request.headers["git-protocol"];
-  const protocol = typeof asked === "string" && /^[a-z0-9=:.-]{1,100}$/.test(asked) ? asked : "";
+function start(directory: string, git: GitOptions, protocol: string, advertise: boolean): GitChild {
   const options = ["--strict", "--stateless-rpc", ...(advertise ? ["--advertise-refs"] : [])];
   return spawnGit(["upload-pack", ...options, directory], {
     ...git,
@@ -25,46 +20,46 @@ function start(directory: string, git: GitOptions, request: IncomingMessage, adv
   });
 }
 
-/** Streams git's output as the answer. A git that fails ends the connection, so that the reader sees a failure. */
-function answer(child: GitChild, response: ServerResponse, type: string, head: string): void {
-  response.setTimeout(SILENT_MS, () => response.destroy());
-  response.on("close", () => endGit(child));
-  response.writeHead(200, { "content-type": type, "cache-control": "no-store" });
-  response.write(head);
-  child.stdout.pipe(response, { end: false });
-  child.stderr.resume();
-  child.on("error", () => response.destroy());
-  child.on("close", (code) => {
-    if (code === 0) response.end();
-    else response.destroy();
+/** Git's output. It fails when git does, so that the reader sees a failure. */
+function outputOf(child: GitChild): PassThrough {
+  const output = new PassThrough({
+    destroy(error, done) {
+      endGit(child);
+      done(error);
+    },
   });
+  child.stdout.pipe(output, { end: false });
+  child.stderr.resume();
+  child.on("error", (error) => output.destroy(error));
+  child.on("close", (code) => {
+    if (code === 0) output.end();
+    else
+      output.destroy(
+        new CleaveError("REPOSITORY_UNREADABLE", `git upload-pack ended with code ${code ?? "none"}`),
+      );
+  });
+  return output;
 }
 
-export function advertiseRefs(
-  directory: string,
-  git: GitOptions,
-  request: IncomingMessage,
-  response: ServerResponse,
-): void {
-  const child = start(directory, git, request, true);
+export function advertiseRefs(directory: string, git: GitOptions, protocol: string): Readable {
+  const child = start(directory, git, protocol, true);
   child.stdin.on("error", () => undefined);
   child.stdin.end();
-  const head = "001e# service=git-upload-pack\n0000";
-  answer(child, response, "application/x-git-upload-pack-advertisement", head);
+  const output = outputOf(child);
+  output.write("001e# service=git-upload-pack\n0000");
+  return output;
 }
 
 export function uploadPack(
   directory: string,
   git: GitOptions,
-  request: IncomingMessage,
-  response: ServerResponse,
-): void {
-  const child = start(directory, git, request, false);
+  protocol: string,
+  request: Readable,
+): Readable {
+  const child = start(directory, git, protocol, false);
   child.stdin.on("error", () => undefined);
-  const zipped = /\bgzip\b/.test(request.headers["content-encoding"] ?? "");
-  const body = zipped ? request.pipe(createGunzip()) : request;
-  body.on("error", () => response.destroy());
-  request.on("error", () => response.destroy());
-  body.pipe(child.stdin);
-  answer(child, response, "application/x-git-upload-pack-result", "");
+  const output = outputOf(child);
+  request.on("error", (error) => output.destroy(error));
+  request.pipe(child.stdin);
+  return output;
 }

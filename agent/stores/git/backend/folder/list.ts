@@ -1,37 +1,13 @@
-/** Names of repositories: relative paths below the Git root. They come from disks, databases and other Pods: hostile. */
+/** Finds the repositories below a folder, without following a link. */
 import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import picomatch from "picomatch";
-import { CleaveError } from "../../../../../protocol/errors.ts";
+import { isRepositoryPath } from "../../inventory/repository-path.ts";
 
 /** The agent's own folder in the root: repositories that are not complete yet. On the same file system by design. */
 export const INCOMING = "+cleave";
 const MAX_DEPTH = 12;
-
-/** Relative, `/` between segments, ends in `.git`, no `.` or `../../..`, no control characters, at most 900 bytes. */
-export function isRepositoryPath(path: string): boolean {
-  return (
-    Buffer.byteLength(path) <= 900 &&
-    path.isWellFormed() &&
-    !/[\u0000-\u001f\u007f\ufffd\\]/.test(path) &&
-    /[^/]\.git$/.test(path) &&
-    path.split("/").every((s) => s !== "" && s !== "." && s !== "../../.." && Buffer.byteLength(s) <= 255) &&
-    !path
-      .split("/")
-      .slice(0, -1)
-      .some((segment) => segment.endsWith(".git"))
-  );
-}
-
-/** @throws CleaveError REPOSITORY_UNREADABLE when it is not one. */
-export function checkRepositoryPath(path: string): string {
-  if (isRepositoryPath(path)) return path;
-  throw new CleaveError(
-    "REPOSITORY_UNREADABLE",
-    `not a repository path: ${JSON.stringify(path.slice(0, 200))}`,
-  );
-}
 
 export type Ignored = (path: string) => boolean;
 
@@ -100,12 +76,6 @@ export async function scanRoot(
     pending.push(...listing.folders);
   }
   return found;
-}
-
-/** `a/b` and `a` of `a/b/c.git`. */
-export function foldersOf(path: string): string[] {
-  const folder = dirname(path);
-  return folder === "." ? [] : [folder, ...foldersOf(folder)];
 }
 
 export async function folderExists(path: string): Promise<boolean> {

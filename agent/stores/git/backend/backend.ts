@@ -1,0 +1,199 @@
+/**
+ * Where repositories are kept. Cleave needs no more than this of it; a folder of bare ones is the first, and a Gitaly
+ * could be the next: a repository is named by its relative path, content is streamed, and what is to be decided is
+ * decided above. Every method that takes a path throws CleaveError REPOSITORY_UNREADABLE when it is none (see
+ * `inventory/repository-path.ts`).
+ */
+import type { Readable } from "node:stream";
+import type { Finding } from "../../../../protocol/evidence.ts";
+import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { FileDigests, RepositoryFiles } from "./repository-files.ts";
+
+/** What two Pods compare of a repository, whatever backends they have. */
+export interface RepositoryState extends FileDigests {
+  /** `unreadable` never equals anything (rule 11), whatever the rest says. */
+  readonly reason: "ok" | "empty" | "unreadable";
+  /** Gitaly's. */
+  readonly checksum: string;
+  /** SHA-256 of all lines of `git show-ref --head`: also of refs that the checksum leaves out. */
+  readonly refs: string;
+  /** Why it is unreadable, else empty. */
+  readonly detail: string;
+}
+
+export interface RepositoryReading {
+  readonly state: RepositoryState;
+  /** As `look` said before the reading; null when that is not to be relied on. */
+  readonly version: string | null;
+  /** The same for HEAD alone. */
+  readonly headVersion: string | null;
+  /** Locks of refs: of a writer in flight, or left behind by one that was killed. */
+  readonly locks: readonly string[];
+}
+
+/** What is there. */
+export interface RepositoryContent {
+  /** Where it is, in words for a person; another place has others. */
+  readonly place: string;
+  /**
+   * Without those that the configuration ignores, unless `everything`. `problems` are entries that cannot be handled
+   * and must not be overlooked, in words: links, unusable names.
+   */
+  list(
+    signal?: AbortSignal,
+    options?: { readonly everything: boolean },
+  ): Promise<{ readonly repositories: readonly string[]; readonly problems: readonly string[] }>;
+  /** @throws when nobody can say. */
+  exists(path: string): Promise<boolean>;
+  /** Something has this name, repository or not. */
+  isTaken(path: string): Promise<boolean>;
+  /** Not in the making any more. */
+  isWhole(path: string): Promise<boolean>;
+  /** Null when it is not there. @throws when it is no repository, or a part of it cannot be read. */
+  read(path: string): Promise<RepositoryReading | null>;
+  /** Cheap. `version` is opaque, and another one when anything changed. @throws when it cannot be looked at. */
+  look(path: string): Promise<{ readonly version: string; readonly locks: readonly string[] }>;
+  bytes(path: string, signal: AbortSignal): Promise<number>;
+  /** Others of this place whose objects it uses. @throws CleaveError REPOSITORY_UNREADABLE when nobody can say. */
+  lendersOf(path: string): Promise<readonly string[]>;
+  watch(listener: RepositoryListener): RepositoryWatch;
+}
+
+export interface RepositoryListener {
+  /** May be new; called again whenever it is seen. What it returns is waited for by `settled`. */
+  found(path: string): Promise<void>;
+  gone(path: string): Promise<void>;
+}
+
+export interface RepositoryWatch {
+  /** Found and not gone. */
+  readonly repositories: ReadonlySet<string>;
+  /** As of `list`. */
+  readonly problems: readonly string[];
+  /** Only `scan` finds what happens in some part of the place. */
+  readonly blind: boolean;
+  /** Resolves when all that was there has been found and the listener is done with it. */
+  start(): Promise<void>;
+  /** Lists everything again: in the background only. */
+  scan(signal?: AbortSignal): Promise<void>;
+  /** Resolves when the listener is done with all that happened before. Costs the same for any number of them. */
+  settled(signal: AbortSignal): Promise<void>;
+  close(): void;
+}
+
+/** Checks of the place itself and of what is in it. They change nothing. */
+export interface RepositoryChecks {
+  /** Before repositories are copied from here, and to here: the programs, access, space. */
+  checkSource(): Promise<Finding[]>;
+  checkTarget(options: { readonly mustBeEmpty: boolean }): Promise<Finding[]>;
+  /** Readable, and nothing of its own keeps writers from meeting the hook. */
+  checkRepository(path: string): Promise<Finding[]>;
+}
+
+/** Where another Pod's agent serves a repository over smart HTTP. */
+export interface GitAccess {
+  readonly url: string;
+  /** The request header that opens it: a secret. */
+  readonly header: string;
+}
+
+export interface NewRepository {
+  readonly from: GitAccess;
+  readonly files: RepositoryFiles;
+  /** Of the mirror that makes it: see `removeUnfinished`. */
+  readonly name: string;
+  /** For which migration it is made; null: it is this Pod's own. */
+  readonly mark: MigrationId | null;
+  /** What has its name is broken and goes. */
+  readonly replaces: boolean;
+}
+
+/** Copies of another Pod's repositories. */
+export interface RepositoryCopies {
+  /** Makes the place if there is none. */
+  create(): Promise<void>;
+  /** The name of something in the place, repository or not; null when it is empty. */
+  firstEntry(): Promise<string | null>;
+  /**
+   * The copy gets its name when it is whole and has the hook. It is self-contained: what the other borrows from further
+   * repositories comes along. @throws CleaveError DISK_FULL or REPOSITORY_UNREADABLE.
+   */
+  copy(path: string, copy: NewRepository, signal: AbortSignal): Promise<void>;
+  /** Makes refs and objects what the other has now. @throws as `copy`. */
+  fetch(path: string, from: GitAccess, signal: AbortSignal): Promise<void>;
+  /** HEAD (unless `keepHead`), config, attributes and custom hooks. The hook of Cleave stays. */
+  writeFiles(path: string, files: RepositoryFiles, options: { readonly keepHead: boolean }): Promise<void>;
+  /** Out of sight at once, and deleted when it resolves. Does nothing when it is not there. */
+  discard(path: string, name: string): Promise<void>;
+  /** What `copy` and `discard` of that name left behind when they were killed. */
+  removeUnfinished(name: string): Promise<void>;
+  /** Carries the mark of that migration. */
+  isMadeFor(path: string, migrationId: MigrationId): Promise<boolean>;
+  removeMark(path: string): Promise<void>;
+}
+
+/** What makes every writer ask the fence first. */
+export interface WriterHooks {
+  /** Before `copy`, `installHook` and `isHookInForce`, once or more often. */
+  prepareHook(): Promise<void>;
+  /** Idempotent; an earlier hook is run after it. @throws CleaveError REPOSITORY_HOOK_DISABLED. */
+  installHook(path: string): Promise<void>;
+  isHookInForce(path: string): Promise<boolean>;
+  /** The earlier one is put back. */
+  removeHook(path: string): Promise<void>;
+  /** Null where the hook sees changes of HEAD. */
+  headLocks(): Promise<HeadLocks | null>;
+}
+
+export interface HeadLocks {
+  /**
+   * From then on HEAD cannot change in any of `paths`; those that are not there count as held. `onHeld` is told
+   * HEAD's version (see `RepositoryReading`) in that moment, of each that was not held yet.
+   * @throws CleaveError DRAIN_INCOMPLETE when a writer holds one for longer than `graceMs`; the signal's reason.
+   */
+  hold(
+    paths: Iterable<string>,
+    options: {
+      readonly graceMs: number;
+      readonly signal: AbortSignal;
+      readonly onHeld?: (path: string, headVersion: string | null) => void;
+    },
+  ): Promise<void>;
+  release(paths: Iterable<string>): Promise<void>;
+}
+
+/**
+ * Removal of what a migration left dormant, in steps that a kill may come between.
+ * @throws CleaveError REPOSITORY_UNREADABLE when it would reach something outside of the place.
+ */
+export interface RepositoryRemoval {
+  /** Out of sight at once, whatever its size. Does nothing when it is not there. */
+  hide(path: string, migrationId: MigrationId): Promise<void>;
+  /** Hidden and not deleted yet, also by an earlier process. */
+  hidden(migrationId: MigrationId): Promise<readonly string[]>;
+  deleteHidden(path: string, migrationId: MigrationId): Promise<void>;
+  /** Nothing of that migration's is hidden any more. */
+  endHiding(migrationId: MigrationId): Promise<void>;
+  /** Of the folders that these are or were in (null: of all) the empty ones. A place without folders does nothing. */
+  removeEmptyFolders(paths: Iterable<string> | null): Promise<void>;
+}
+
+/** What is served to other Pods' agents. `gitProtocol`: the header of that name, or empty. */
+export interface RepositoryServing {
+  files(path: string): Promise<RepositoryFiles>;
+  /**
+   * The answer to `GET info/refs?service=git-upload-pack`, hidden refs included. It fails when git does; whoever
+   * destroys it ends what makes it.
+   */
+  advertiseRefs(path: string, gitProtocol: string): Readable;
+  /** The answer to `POST git-upload-pack`. */
+  uploadPack(path: string, gitProtocol: string, request: Readable): Readable;
+}
+
+export interface RepositoryBackend
+  extends RepositoryContent,
+    RepositoryChecks,
+    RepositoryCopies,
+    WriterHooks,
+    RepositoryRemoval,
+    RepositoryServing {}

@@ -1,0 +1,270 @@
+/** Bare repositories below one folder, written by git itself and by whoever else works there. */
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { CleaveError } from "../../../../../protocol/errors.ts";
+import type { Finding } from "../../../../../protocol/evidence.ts";
+import type { MigrationId } from "../../../../../protocol/ids.ts";
+import type { Clock } from "../../../../../protocol/ports/clock.ts";
+import type { GitConfig } from "../../config.ts";
+import { checkRepositoryPath } from "../../inventory/repository-path.ts";
+import type {
+  GitAccess,
+  HeadLocks,
+  NewRepository,
+  RepositoryBackend,
+  RepositoryListener,
+  RepositoryReading,
+  RepositoryWatch,
+} from "../backend.ts";
+import type { RepositoryFiles } from "../repository-files.ts";
+import { lendersOf } from "./borrowed-objects.ts";
+import { checkRepository, checkSource, checkTarget } from "./checks.ts";
+import {
+  applyFiles,
+  copyRepository,
+  discard,
+  fetchInto,
+  isMadeFor,
+  removeMark,
+  removeUnfinished,
+} from "./copies.ts";
+import { fingerprint } from "./fingerprint.ts";
+import { gitVersion, HEAD_IN_HOOK_GIT, isOlder } from "./git-version.ts";
+import { HeadLockFiles } from "./head-locks.ts";
+import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
+import { fileExists, folderExists, ignoring, scanRoot } from "./list.ts";
+import { readRepository } from "./reading.ts";
+import {
+  deleteHidden,
+  endHiding,
+  foldersOf,
+  hiddenRepositories,
+  hideRepository,
+  removeEmptyFolders,
+} from "./removal.ts";
+import { readRepositoryFiles } from "./repository-files.ts";
+import type { GitOptions } from "./run-git.ts";
+import { folderBytes } from "./sizes.ts";
+import { TreeWatch } from "./tree-watch.ts";
+import { advertiseRefs, uploadPack } from "./upload-pack.ts";
+
+export interface FolderBackendOptions {
+  readonly config: Pick<GitConfig, "root" | "program" | "ignore" | "headLock">;
+  /** The fence's `control` folder, which the hook reads. */
+  readonly control: string;
+  /** A folder of the agent's own, at best on the repositories' file system. */
+  readonly stateDirectory: string;
+  readonly clock: Clock;
+}
+
+export class FolderBackend implements RepositoryBackend {
+  readonly place: string;
+  readonly #options: FolderBackendOptions;
+  readonly #git: GitOptions;
+  #hook: Hook | null = null;
+  #headLocks: Promise<HeadLocks | null> | null = null;
+
+  constructor(options: FolderBackendOptions) {
+    this.place = options.config.root;
+    this.#options = options;
+    this.#git = { program: options.config.program };
+  }
+
+  #at(path: string): string {
+    return join(this.place, checkRepositoryPath(path));
+  }
+
+  // What is there ---------------------------------------------------------------------------------------------
+
+  async list(signal?: AbortSignal, { everything }: { readonly everything: boolean } = { everything: false }) {
+    const ignored = ignoring(everything ? [] : this.#options.config.ignore);
+    const { repositories, problems } = await scanRoot(this.place, ignored, signal);
+    return { repositories, problems };
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return folderExists(this.#at(path));
+  }
+
+  async isTaken(path: string): Promise<boolean> {
+    return fileExists(this.#at(path));
+  }
+
+  /** `git init` makes its files one by one, HEAD among the last. */
+  async isWhole(path: string): Promise<boolean> {
+    return fileExists(join(this.#at(path), "HEAD"));
+  }
+
+  async read(path: string): Promise<RepositoryReading | null> {
+    return readRepository(this.#at(path), this.#git, () => this.#options.clock.now());
+  }
+
+  async look(path: string): Promise<{ readonly version: string; readonly locks: readonly string[] }> {
+    const { digest, locks } = await fingerprint(this.#at(path), this.#options.clock.now());
+    return { version: digest, locks };
+  }
+
+  async bytes(path: string, signal: AbortSignal): Promise<number> {
+    return folderBytes(this.#at(path), signal);
+  }
+
+  async lendersOf(path: string): Promise<readonly string[]> {
+    return lendersOf(this.place, checkRepositoryPath(path));
+  }
+
+  watch(listener: RepositoryListener): RepositoryWatch {
+    return new TreeWatch({
+      root: this.place,
+      ignored: ignoring(this.#options.config.ignore),
+      barrierFolder: join(this.#options.stateDirectory, "barrier"),
+      clock: this.#options.clock,
+      listener,
+    });
+  }
+
+  // Checks ----------------------------------------------------------------------------------------------------
+
+  checkSource(): Promise<Finding[]> {
+    return checkSource(this.#git);
+  }
+
+  checkTarget({ mustBeEmpty }: { readonly mustBeEmpty: boolean }): Promise<Finding[]> {
+    return checkTarget(this.place, this.#git, mustBeEmpty);
+  }
+
+  async checkRepository(path: string): Promise<Finding[]> {
+    return checkRepository(this.#at(path), path, this.#git);
+  }
+
+  // Copies ----------------------------------------------------------------------------------------------------
+
+  async create(): Promise<void> {
+    await mkdir(this.place, { recursive: true });
+  }
+
+  async firstEntry(): Promise<string | null> {
+    const [first] = await readdir(this.place);
+    return first ?? null;
+  }
+
+  async copy(path: string, copy: NewRepository, signal: AbortSignal): Promise<void> {
+    const options = { root: this.place, path: checkRepositoryPath(path), git: this.#git, signal };
+    await copyRepository(copy, this.#prepared(), options);
+  }
+
+  async fetch(path: string, from: GitAccess, signal: AbortSignal): Promise<void> {
+    await fetchInto(this.#at(path), from, { path, git: this.#git, signal });
+  }
+
+  async writeFiles(
+    path: string,
+    files: RepositoryFiles,
+    options: { readonly keepHead: boolean },
+  ): Promise<void> {
+    await applyFiles(this.#at(path), files, options);
+  }
+
+  async discard(path: string, name: string): Promise<void> {
+    await discard(this.place, checkRepositoryPath(path), name);
+  }
+
+  removeUnfinished(name: string): Promise<void> {
+    return removeUnfinished(this.place, name);
+  }
+
+  async isMadeFor(path: string, migrationId: MigrationId): Promise<boolean> {
+    return isMadeFor(this.#at(path), migrationId);
+  }
+
+  async removeMark(path: string): Promise<void> {
+    await removeMark(this.#at(path));
+  }
+
+  // Hooks and locks -------------------------------------------------------------------------------------------
+
+  async prepareHook(): Promise<void> {
+    this.#hook = await writeHook(this.place, this.#options.control);
+  }
+
+  #prepared(): Hook {
+    if (this.#hook === null) throw new CleaveError("INTERNAL", "the hook has not been prepared");
+    return this.#hook;
+  }
+
+  async installHook(path: string): Promise<void> {
+    await installHook(this.#at(path), this.#prepared());
+  }
+
+  async isHookInForce(path: string): Promise<boolean> {
+    return isHookInForce(this.#at(path), this.#prepared());
+  }
+
+  async removeHook(path: string): Promise<void> {
+    await removeHook(this.#at(path));
+  }
+
+  headLocks(): Promise<HeadLocks | null> {
+    this.#headLocks ??= this.#makeLocks().catch((error: unknown) => {
+      this.#headLocks = null;
+      throw error;
+    });
+    return this.#headLocks;
+  }
+
+  async #makeLocks(): Promise<HeadLocks | null> {
+    const { config, stateDirectory, clock } = this.#options;
+    if (config.headLock === "never") return null;
+    const version = await gitVersion(this.#git);
+    if (config.headLock === "auto" && version !== null && !isOlder(version, HEAD_IN_HOOK_GIT)) return null;
+    await mkdir(stateDirectory, { recursive: true });
+    const locks = new HeadLockFiles({
+      directoryOf: (path) => this.#at(path),
+      template: join(stateDirectory, "head-lock"),
+      clock,
+    });
+    await locks.prepare();
+    return locks;
+  }
+
+  // Removal ---------------------------------------------------------------------------------------------------
+
+  hide(path: string, migrationId: MigrationId): Promise<void> {
+    return hideRepository(this.place, path, migrationId);
+  }
+
+  hidden(migrationId: MigrationId): Promise<readonly string[]> {
+    return hiddenRepositories(this.place, migrationId);
+  }
+
+  deleteHidden(path: string, migrationId: MigrationId): Promise<void> {
+    return deleteHidden(this.place, path, migrationId);
+  }
+
+  endHiding(migrationId: MigrationId): Promise<void> {
+    return endHiding(this.place, migrationId);
+  }
+
+  async removeEmptyFolders(paths: Iterable<string> | null): Promise<void> {
+    const { place } = this;
+    const folders =
+      paths === null
+        ? (await scanRoot(place, ignoring(this.#options.config.ignore))).folders
+        : [...paths].flatMap((path) => foldersOf(checkRepositoryPath(path)));
+    await removeEmptyFolders(place, folders);
+  }
+
+  // Serving ---------------------------------------------------------------------------------------------------
+
+  async files(path: string): Promise<RepositoryFiles> {
+    return readRepositoryFiles(this.#at(path));
+  }
+
+  advertiseRefs(path: string, gitProtocol: string): Readable {
+    return advertiseRefs(this.#at(path), this.#git, gitProtocol);
+  }
+
+  uploadPack(path: string, gitProtocol: string, request: Readable): Readable {
+    return uploadPack(this.#at(path), this.#git, gitProtocol, request);
+  }
+}
