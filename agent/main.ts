@@ -166,7 +166,6 @@ if (import.meta.main)
   await runDaemon({
     usage:
       "usage: cleave agent --config FILE\n\nRuns the agent of one Pod. deploy/agent.example.yaml is an example of FILE.",
-    explainsWrongUsage: false,
     load: loadAgentConfig,
     fields: ({ podId }) => ({ agent: podId, pod: podId }),
     start: startAgent,

@@ -148,7 +148,6 @@ Example: cleave coordinator --config /etc/cleave/coordinator.yaml`;
 if (import.meta.main)
   await runDaemon({
     usage: USAGE,
-    explainsWrongUsage: true,
     load: loadCoordinatorConfig,
     fields: ({ id }) => ({ coordinator: id }),
     start: startCoordinator,

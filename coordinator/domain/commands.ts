@@ -245,12 +245,11 @@ export function requireFree(
   const others = participants(migration);
   // While it removes what it left behind, nothing may come to these Pods that could be taken for that.
   const retaining = migration.lifecycle === "retaining";
-  const wanted = plan.kind === "move" ? (retaining ? [] : [plan.source, ...targetPodIds]) : targetPodIds;
+  const emptyOnes = plan.kind === "move" ? [] : targetPodIds;
+  const wanted = retaining ? emptyOnes : [plan.source, ...targetPodIds];
   const busy = wanted.filter((podId) => others.includes(podId));
   if (busy.length > 0)
     throw new CleaveError("POD_BUSY", `${busy.join(", ")} takes part in ${migration.migrationId}`);
-  if (migration.sourcePodId === plan.source && !retaining)
-    throw new CleaveError("POD_BUSY", `${plan.source} is the source of ${migration.migrationId}`);
 }
 
 /** The first of many, for a message. */

@@ -15,9 +15,8 @@ export interface Running {
 }
 
 export interface Daemon<Config extends { readonly logLevel: LogLevel }> {
+  /** The answer to `--help`, and on stderr with exit code 2 to a wrong command line. */
   readonly usage: string;
-  /** A wrong command line is answered by `usage` on stderr and exit code 2; otherwise as every other error. */
-  readonly explainsWrongUsage: boolean;
   /** @throws CleaveError CONFIG_INVALID. */
   readonly load: (file: string) => Promise<Config>;
   /** Who is speaking, on every line of the log. */
@@ -69,18 +68,14 @@ async function beginDaemon<Config extends { readonly logLevel: LogLevel }>(
 }
 
 /** What `--config` names; null when whoever asked was told the usage instead. */
-function configurationFile({
-  usage,
-  explainsWrongUsage,
-}: Pick<Daemon<never>, "usage" | "explainsWrongUsage">): string | null {
+function configurationFile({ usage }: Pick<Daemon<never>, "usage">): string | null {
   const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
   try {
     const { values } = parseArgs({ options });
     if (!values.help && values.config !== undefined) return values.config;
-    (values.help || !explainsWrongUsage ? console.log : console.error)(usage);
+    (values.help ? console.log : console.error)(usage);
     process.exitCode = values.help ? 0 : 2;
   } catch (error) {
-    if (!explainsWrongUsage) throw error;
     console.error(`${(error as Error).message}\n\n${usage}`);
     process.exitCode = 2;
   }

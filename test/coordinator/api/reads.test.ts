@@ -150,8 +150,11 @@ it("after the cutover everything says so: organizations, routes, evidence, histo
     migrations: [{ migrationId: "split-1", lifecycle: "retaining", role: "target", share: "opened" }],
   });
   expect(pods[1]?.lastReportAgeMs).toBeLessThan(60_000);
-  const one = OnePodAnswer.parse(await get("/v1/pods/pod-100"));
-  expect(one.migrations[0]?.stores.git).toMatchObject({ reached: true, problems: [] });
+  // Its migration retains by the log; that the agent is there too comes with its next report.
+  await eventually(async () => {
+    const one = OnePodAnswer.parse(await get("/v1/pods/pod-100"));
+    expect(one.migrations[0]?.stores.git).toMatchObject({ reached: true, problems: [] });
+  });
   StatusAnswer.parse(await get("/v1/status"));
 });
 

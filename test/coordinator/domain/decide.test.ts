@@ -3,6 +3,7 @@ import { type Command, decideCommand, decidePlan } from "../../../coordinator/do
 import { BEHIND_GRACE_MS, decideNext, nextDeadlineAt, observe } from "../../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../../coordinator/domain/observations.ts";
 import type { ClusterState } from "../../../protocol/cluster.ts";
+import type { ClusterEvent } from "../../../protocol/events.ts";
 import type { Digest, MigrationId } from "../../../protocol/ids.ts";
 import type { Report } from "../../../protocol/messages.ts";
 import { LIFECYCLES } from "../../../protocol/migration-machine.ts";
@@ -272,6 +273,19 @@ describe("a plan", () => {
     expect(() => decide(busy, { migration: migrationId }, to("pod-100"), "0".repeat(64) as Digest)).toThrow(
       expect.objectContaining({ code: "MIGRATION_EXISTS" }),
     );
+  });
+  it("of a split is refused from a Pod to which another migration is on its way, and from one that is being cleaned", () => {
+    const fromTarget = { source: pod("pod-100"), assignments: [] };
+    const more = {
+      ...(say.configured() as object),
+      pods: ["pod-0", "pod-100", "pod-101", "pod-102"],
+    } as ClusterEvent;
+    const toNew = new Map([[org("9"), pod("pod-102")]]);
+    const following = fold([...until.ready(), more]);
+    expect(() => decide(following, fromTarget, toNew)).toThrow(expect.objectContaining({ code: "POD_BUSY" }));
+    const opened = [...until.activating(), say.opened("pod-100"), say.opened("pod-101")];
+    const cleaning = fold([...opened, say.removalChecking(), say.retentionEnded(), more]);
+    expect(() => decide(cleaning, fromTarget, toNew)).toThrow(expect.objectContaining({ code: "POD_BUSY" }));
   });
   it("is refused for an organization that another migration claims or that lives elsewhere", () => {
     const retaining = fold([...until.activating(), say.opened("pod-100"), say.opened("pod-101")]);
