@@ -14,6 +14,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     sequence: { sequencer: LongestFirst },
+    setupFiles: ["test/support/no-regexp-in-expected-object.ts"],
     // Real servers start in most files: two cores carry two of them at once, and no more.
     maxWorkers: 2,
     testTimeout: 60_000,

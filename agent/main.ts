@@ -1,23 +1,20 @@
 /** `cleave agent --config FILE`: wires the ports and stores of one Pod's agent, and runs it until SIGTERM. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { CachedBlobs } from "../protocol/adapters/cached-blobs.ts";
 import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
-import { createLogger } from "../protocol/adapters/logger.ts";
 import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
-import { NatsLink } from "../protocol/adapters/nats-connection.ts";
-import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
-import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
+import { openLog } from "../protocol/adapters/open-log.ts";
+import { type Running, runDaemon } from "../protocol/adapters/run-process.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
-import { systemRandom } from "../protocol/adapters/system-random.ts";
 import { toCleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
 import { collectTallies } from "../protocol/telemetry/tally.ts";
-import { Tracing } from "../protocol/telemetry/tracing.ts";
+import type { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedBus, WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
+import { STORE_STATES } from "../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "./config.ts";
 import { startGuardServer } from "./guard/server.ts";
 import { HookedStore } from "./hooks/hooked-store.ts";
@@ -34,34 +31,19 @@ import { type OnReach, WatchedStore } from "./telemetry/watched-store.ts";
 
 const SOFTWARE = "0.1.0";
 
-export interface RunningAgent {
-  /** Last record of the log that was folded. */
-  sequence(): number;
-  stop(): Promise<void>;
-}
-
-export async function startAgent(config: AgentConfig, logger: Logger): Promise<RunningAgent> {
+export async function startAgent(config: AgentConfig, logger: Logger): Promise<Running> {
   const { podId, stateDirectory } = config;
-  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
-  const onBroken = (error: unknown) => {
-    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
-    process.exit(1);
-  };
   await mkdir(stateDirectory, { recursive: true });
-  const link = new NatsLink(config.nats, systemClock, logger);
-  const sdk = await startTracingSdk("cleave-agent", podId, logger);
-  const attributes = { "cleave.pod": podId };
-  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
-  const log = new NatsEventLog({
-    link,
-    clock: systemClock,
-    random: systemRandom,
+  const opened = await openLog({
+    nats: config.nats,
+    service: "cleave-agent",
+    instance: podId,
+    attribute: "cleave.pod",
     logger,
-    replicas: config.nats.replicas,
-    onBroken,
   });
+  const { link, tracing } = opened;
   const ports = {
-    log: tracing?.around(log) ?? log,
+    log: opened.tracedLog,
     bus: new WatchedBus(new NatsBus(link)),
     blobs: new CachedBlobs(new NatsBlobs(link, config.nats.replicas), join(stateDirectory, "blobs")),
     clock: systemClock,
@@ -161,13 +143,12 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       await Promise.all([guard.close(), peer.close(), metrics?.close()]);
       await close();
       endTallies();
-      await link.close();
-      await sdk?.stop();
+      await opened.close();
     },
   };
 }
 
-/** What is told of a store's way to a goal: how long it took, and as a span what it followed from. */
+/** What is told of a store's way to a state: how long it took, and as a span what it followed from. */
 function onReach(meters: Meters, tracing: Tracing | null): OnReach {
   return (duty, store) => {
     const from = systemClock.monotonic();
@@ -175,50 +156,19 @@ function onReach(meters: Meters, tracing: Tracing | null): OnReach {
     return (outcome) => {
       const seconds = (systemClock.monotonic() - from) / 1_000;
       if (outcome.kind === "reached")
-        meters.observe("cleave_reach_seconds", { store, goal: duty.goal }, seconds);
+        meters.observe("cleave_reach_seconds", { store, state: STORE_STATES[duty.goal] }, seconds);
       traced?.(outcome.kind, "error" in outcome ? outcome.error : undefined);
     };
   };
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { config: { type: "string" }, help: { type: "boolean", short: "h" } },
-  });
-  if (values.help || values.config === undefined) {
-    console.log(
+if (import.meta.main)
+  await runDaemon({
+    usage:
       "usage: cleave agent --config FILE\n\nRuns the agent of one Pod. deploy/agent.example.yaml is an example of FILE.",
-    );
-    process.exitCode = values.help ? 0 : 2;
-    return;
-  }
-  const config = await loadAgentConfig(values.config);
-  let running: RunningAgent | null = null;
-  const where = () => (running === null ? {} : { sequence: running.sequence() });
-  const logger = createLogger({ agent: config.podId, pod: config.podId }, config.logLevel, where);
-  const started = await startAgent(config, logger);
-  running = started;
-  let stopping = false;
-  const stop = (signal: string) => {
-    if (stopping) return;
-    stopping = true;
-    logger.info({ signal }, "stopping; the Pod stays as it is");
-    started.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        logger.error({ err: error }, "stopping failed");
-        process.exit(1);
-      },
-    );
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
-}
-
-if (import.meta.main) {
-  main().catch((error: unknown) => {
-    const known = toCleaveError(error);
-    console.error(`error ${known.code}: ${known.message}\nnext: ${known.nextStep}`);
-    process.exit(1);
+    explainsWrongUsage: false,
+    load: loadAgentConfig,
+    fields: ({ podId }) => ({ agent: podId, pod: podId }),
+    start: startAgent,
+    stopping: "stopping; the Pod stays as it is",
   });
-}

@@ -10,8 +10,8 @@ const path = (name) => fileURLToPath(new URL(name, root));
 const ENTRIES = {
   agent: "agent/main.ts",
   coordinator: "coordinator/main.ts",
-  checksum: "agent/commands/checksum.ts",
-  analyze: "agent/commands/analyze.ts",
+  checksum: "agent/commands/checksum/main.ts",
+  analyze: "agent/commands/analyze/main.ts",
   measure: "agent/commands/measure/main.ts",
 };
 

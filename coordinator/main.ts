@@ -1,20 +1,15 @@
 /** `cleave coordinator --config FILE`: wires the ports, the loop and the API, and runs until SIGTERM. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { FileCheckpoints } from "../protocol/adapters/file-checkpoints.ts";
-import { createLogger } from "../protocol/adapters/logger.ts";
 import { NatsBlobs } from "../protocol/adapters/nats-blobs.ts";
 import { NatsBus } from "../protocol/adapters/nats-bus.ts";
-import { NatsLink } from "../protocol/adapters/nats-connection.ts";
-import { NatsEventLog } from "../protocol/adapters/nats-event-log.ts";
-import { startTracingSdk } from "../protocol/adapters/opentelemetry.ts";
+import { openLog } from "../protocol/adapters/open-log.ts";
+import { type Running, runDaemon } from "../protocol/adapters/run-process.ts";
 import { systemClock } from "../protocol/adapters/system-clock.ts";
-import { systemRandom } from "../protocol/adapters/system-random.ts";
-import { CleaveError, toCleaveError } from "../protocol/errors.ts";
+import { CleaveError } from "../protocol/errors.ts";
 import type { Logger } from "../protocol/ports/logger.ts";
 import { Meters } from "../protocol/telemetry/meters.ts";
-import { Tracing } from "../protocol/telemetry/tracing.ts";
 import { WatchedCheckpoints } from "../protocol/telemetry/watched-ports.ts";
 import { createApi } from "./api/server.ts";
 import { type CoordinatorConfig, loadCoordinatorConfig } from "./config.ts";
@@ -23,13 +18,10 @@ import { measureCoordinator, measureProcess } from "./telemetry/measure.ts";
 import { WebhookNotifier } from "./webhooks/notifier.ts";
 import { FilePositions } from "./webhooks/positions.ts";
 
-export interface RunningCoordinator {
+export interface RunningCoordinator extends Running {
   readonly port: number;
-  /** Last record of the log that was folded. */
-  sequence(): number;
   /** Resolves when the log is read, however long NATS takes. @throws CleaveError when it never can be, as configured. */
   readonly started: Promise<void>;
-  stop(): Promise<void>;
 }
 
 /** Resolves when the API listens; the log may still be out of reach, and /health says so. */
@@ -37,32 +29,23 @@ export async function startCoordinator(
   config: CoordinatorConfig,
   logger: Logger,
 ): Promise<RunningCoordinator> {
-  const link = new NatsLink(config.nats, systemClock, logger);
   const { stateDirectory } = config;
-  // A record that could not be folded may neither be skipped nor given twice: the next start reads it again.
-  const onBroken = (error: unknown) => {
-    logger.error({ err: error }, "the log cannot be followed any further; the process ends");
-    process.exit(1);
-  };
   if (stateDirectory !== undefined) await mkdir(stateDirectory, { recursive: true });
   const checkpoints =
     stateDirectory === undefined
       ? null
       : new WatchedCheckpoints(new FileCheckpoints(join(stateDirectory, "checkpoint")), systemClock);
-  const sdk = await startTracingSdk("cleave-coordinator", config.id, logger);
-  const attributes = { "cleave.coordinator": config.id };
-  const tracing = sdk && new Tracing({ tracer: sdk.tracer, ids: sdk.ids, clock: systemClock, attributes });
-  const log = new NatsEventLog({
-    link,
-    clock: systemClock,
-    random: systemRandom,
+  const opened = await openLog({
+    nats: config.nats,
+    service: "cleave-coordinator",
+    instance: config.id,
+    attribute: "cleave.coordinator",
     logger,
-    replicas: config.nats.replicas,
-    onBroken,
   });
+  const { link, log } = opened;
   const coordinator = await Coordinator.create({
     id: config.id,
-    log: tracing?.around(log) ?? log,
+    log: opened.tracedLog,
     bus: new NatsBus(link),
     blobs: new NatsBlobs(link, config.nats.replicas),
     clock: systemClock,
@@ -149,8 +132,7 @@ export async function startCoordinator(
       await api.close();
       await notifier?.stop();
       await coordinator.stop();
-      await link.close();
-      await sdk?.stop();
+      await opened.close();
     },
   };
 }
@@ -163,53 +145,12 @@ It waits for NATS as long as it takes; GET /health says what it waits for.
 Exit codes: 0 stopped by a signal, 1 error, 2 wrong usage.
 Example: cleave coordinator --config /etc/cleave/coordinator.yaml`;
 
-function fromCommandLine(): { config: string } | { usage: string; exitCode: number } {
-  try {
-    const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
-    const { values } = parseArgs({ options });
-    if (values.help) return { usage: USAGE, exitCode: 0 };
-    if (values.config !== undefined) return { config: values.config };
-    return { usage: USAGE, exitCode: 2 };
-  } catch (error) {
-    return { usage: `${(error as Error).message}\n\n${USAGE}`, exitCode: 2 };
-  }
-}
-
-async function main(): Promise<void> {
-  const asked = fromCommandLine();
-  if ("usage" in asked) {
-    (asked.exitCode === 0 ? console.log : console.error)(asked.usage);
-    process.exitCode = asked.exitCode;
-    return;
-  }
-  const config = await loadCoordinatorConfig(asked.config);
-  let known: RunningCoordinator | null = null;
-  const where = () => (known === null ? {} : { sequence: known.sequence() });
-  const logger = createLogger({ coordinator: config.id }, config.logLevel, where);
-  const running = await startCoordinator(config, logger);
-  known = running;
-  let stopping = false;
-  const stop = (signal: string) => {
-    if (stopping) return;
-    stopping = true;
-    logger.info({ signal }, "stopping");
-    running.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        logger.error({ err: error }, "stopping failed");
-        process.exit(1);
-      },
-    );
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
-  await running.started;
-}
-
-if (import.meta.main) {
-  main().catch((error: unknown) => {
-    const known = toCleaveError(error);
-    console.error(`error ${known.code}: ${known.message}\nnext: ${known.nextStep}`);
-    process.exit(1);
+if (import.meta.main)
+  await runDaemon({
+    usage: USAGE,
+    explainsWrongUsage: true,
+    load: loadCoordinatorConfig,
+    fields: ({ id }) => ({ coordinator: id }),
+    start: startCoordinator,
+    stopping: "stopping",
   });
-}

@@ -21,18 +21,23 @@ export class Pause {
     this.#woken = false;
   }
 
-  /** Returns after `ms` (null: never by itself), or once it was woken since the last `look` or pause. */
-  async wait(ms: number | null): Promise<void> {
-    if (!this.#woken) {
-      await new Promise<void>((resolve) => {
-        const cancel = ms === null ? () => undefined : this.#clock.after(ms, () => this.#end());
-        this.#end = () => {
-          this.#end = () => undefined;
-          cancel();
-          resolve();
-        };
-      });
+  /**
+   * Resolves after `ms` (null: never by itself), or once it was woken since the last `look` or pause. The promise is
+   * the very one that ends it: an async function would put a turn more between being woken and going to work.
+   */
+  wait(ms: number | null): Promise<void> {
+    if (this.#woken) {
+      this.#woken = false;
+      return Promise.resolve();
     }
-    this.#woken = false;
+    return new Promise<void>((resolve) => {
+      const cancel = ms === null ? () => undefined : this.#clock.after(ms, () => this.#end());
+      this.#end = () => {
+        this.#end = () => undefined;
+        this.#woken = false;
+        cancel();
+        resolve();
+      };
+    });
   }
 }

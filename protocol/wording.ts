@@ -1,4 +1,22 @@
-/** Plain words for numbers: "4.2 MB", "1 repository". */
+/** Plain words for people: what a store is doing, and numbers ("4.2 MB", "1 repository"). */
+import type { Goal } from "./evidence.ts";
+
+/** What a store is doing for a migration, as operators read it everywhere. A goal is the protocol's own word for it. */
+export const STORE_STATES = {
+  prepare: "preparing",
+  serve: "serving",
+  fence: "read-only",
+  yield: "dormant",
+  seed: "copying",
+  follow: "following",
+  match: "proving equal",
+  activate: "promoting",
+  open: "serving",
+  removeFiles: "removing",
+  removeRows: "removing",
+  release: "cleaning up",
+} as const satisfies Record<Goal, string>;
+export type StoreState = (typeof STORE_STATES)[Goal];
 
 export function counted(amount: number, one: string, many = `${one}s`): string {
   return `${amount} ${amount === 1 ? one : many}`;

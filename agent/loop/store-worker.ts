@@ -2,9 +2,11 @@
 import { type CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../protocol/evidence.ts";
 import { mark } from "../../protocol/marks.ts";
+import { Pause } from "../../protocol/pause.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
 import type { Logger } from "../../protocol/ports/logger.ts";
 import type { Duty, Store } from "../../protocol/ports/store.ts";
+import { STORE_STATES } from "../../protocol/wording.ts";
 import { dutyKey } from "../domain/react.ts";
 
 /** Goals on the path of the read-only window: a retry must not lengthen it by more than it has to. */
@@ -22,8 +24,9 @@ export class StoreWorker {
   #stopped = false;
   #reachedKey: string | null = null;
   #problem: CleaveError | null = null;
+  /** While there is nothing to do. */
+  readonly #pause: Pause;
   readonly #loop: Promise<void>;
-  #wake: () => void = () => undefined;
 
   constructor(store: Store, duty: Duty, clock: Clock, logger: Logger, onChange: () => void) {
     this.#store = store;
@@ -31,6 +34,7 @@ export class StoreWorker {
     this.#clock = clock;
     this.#logger = logger.child({ store: store.name, migration: duty.migrationId });
     this.#onChange = onChange;
+    this.#pause = new Pause(clock);
     this.#loop = this.#run();
   }
 
@@ -39,7 +43,7 @@ export class StoreWorker {
     this.#duty = duty;
     if (this.#reachedKey === null) mark("duty-preempted");
     this.#running.abort(new Error("the duty changed"));
-    this.#wake();
+    this.#pause.wake();
   }
 
   /** The store has reached this very duty, not an earlier one. */
@@ -72,19 +76,19 @@ export class StoreWorker {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#running.abort(new Error("the agent is stopping"));
-    this.#wake();
+    this.#pause.wake();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
     let attempts = 0;
     while (!this.#stopped) {
+      this.#pause.look();
       const duty = this.#duty;
       const key = dutyKey(duty);
+      const state = STORE_STATES[duty.goal];
       if (this.#reachedKey === key) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#pause.wait(null);
         continue;
       }
       this.#running = new AbortController();
@@ -95,7 +99,7 @@ export class StoreWorker {
         this.#reachedKey = key;
         this.#problem = null;
         attempts = 0;
-        this.#logger.info({ goal: duty.goal, epoch: duty.epoch }, "goal reached");
+        this.#logger.info({ state, epoch: duty.epoch }, "state reached");
         this.#onChange();
       } catch (error) {
         this.#reachedKey = null;
@@ -104,7 +108,7 @@ export class StoreWorker {
           continue;
         }
         this.#problem = toCleaveError(error);
-        this.#logger.warn({ goal: duty.goal, code: this.#problem.code, err: error }, this.#problem.message);
+        this.#logger.warn({ state, code: this.#problem.code, err: error }, this.#problem.message);
         this.#onChange();
         const retryMs = URGENT.has(duty.goal)
           ? URGENT_RETRY_MS

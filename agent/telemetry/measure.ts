@@ -3,6 +3,7 @@ import type { ReverseReplicationStatus, StoreStatus } from "../../protocol/evide
 import type { Report } from "../../protocol/messages.ts";
 import type { Meters } from "../../protocol/telemetry/meters.ts";
 import type { WatchedBus, WatchedCheckpoints } from "../../protocol/telemetry/watched-ports.ts";
+import { STORE_STATES } from "../../protocol/wording.ts";
 
 export interface Measured {
   readonly health: () => { readonly ready: boolean; readonly connected: boolean; readonly sequence: number };
@@ -28,7 +29,7 @@ export function measureAgent(meters: Meters, { health, bus, checkpoints, held }:
 
 function measureReport(meters: Meters, report: Report): void {
   meters.clear(
-    "cleave_goal_reached",
+    "cleave_state_reached",
     "cleave_lag_bytes",
     "cleave_lag_repositories",
     "cleave_lag_objects",
@@ -64,7 +65,8 @@ const REVERSE_REPLICATION_LAG = {
 function measureStore(meters: Meters, migration: string, store: string, status: StoreStatus): void {
   const labels = { migration, store };
   const { goal, lag, progress, problems, keptBytes } = status;
-  meters.set("cleave_goal_reached", { ...labels, goal }, status.reached ? 1 : 0);
+  const state = STORE_STATES[goal];
+  meters.set("cleave_state_reached", { ...labels, state }, status.reached ? 1 : 0);
   if (lag !== null && lag.amount !== null) meters.set(LAG[lag.unit], labels, lag.amount);
   if (goal === "follow" || goal === "match") {
     meters.set("cleave_lag_known", labels, lag !== null && lag.amount !== null ? 1 : 0);
@@ -72,8 +74,8 @@ function measureStore(meters: Meters, migration: string, store: string, status: 
   }
   if (progress !== null) {
     const { unit } = progress;
-    meters.set("cleave_progress_done", { ...labels, goal, unit }, progress.done);
-    meters.set("cleave_progress_total", { ...labels, goal, unit }, progress.total);
+    meters.set("cleave_progress_done", { ...labels, state, unit }, progress.done);
+    meters.set("cleave_progress_total", { ...labels, state, unit }, progress.total);
   }
   if (keptBytes !== undefined) meters.set("cleave_wal_kept_bytes", { migration }, keptBytes);
   const counted = new Map<string, number>();

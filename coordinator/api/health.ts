@@ -2,7 +2,14 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { ApiOptions } from "./server.ts";
+import type { CleaveError } from "../../protocol/errors.ts";
+
+export interface HealthOptions {
+  /** The log is read and the coordinator decides; until then only /health, /ready and /docs/json answer. */
+  readonly ready: () => boolean;
+  /** Why NATS is out of reach; null while it answers. */
+  readonly problem: () => CleaveError | null;
+}
 
 const Health = z.object({
   ok: z.literal(true),
@@ -15,7 +22,7 @@ const Health = z.object({
 });
 const Ready = z.object({ ready: z.boolean() });
 
-export function registerHealthRoutes(instance: FastifyInstance, { ready, problem }: ApiOptions): void {
+export function registerHealthRoutes(instance: FastifyInstance, { ready, problem }: HealthOptions): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
   app.get(
     "/health",

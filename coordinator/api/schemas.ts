@@ -10,6 +10,7 @@ import {
 } from "../../protocol/evidence.ts";
 import { Epoch, MigrationId, OrganizationId, PodId, RouteVersion, StoreName } from "../../protocol/ids.ts";
 import { LIFECYCLES } from "../../protocol/migration-machine.ts";
+import { STORE_STATES } from "../../protocol/wording.ts";
 import type { HistoryEntry } from "../domain/history.ts";
 import type { ClusterStatus, MigrationStatus, PodStatus, StoredRecord, StoreView } from "./ports.ts";
 
@@ -35,7 +36,6 @@ const FindingAnswer = Finding.meta({ id: "Finding" });
 const EvidenceAnswer = Evidence.meta({ id: "Evidence" });
 
 const StoreAnswer = StoreStatus.pick({
-  goal: true,
   reached: true,
   progress: true,
   lag: true,
@@ -45,6 +45,9 @@ const StoreAnswer = StoreStatus.pick({
   reverseReplication: true,
 })
   .extend({
+    state: z
+      .enum([...new Set(Object.values(STORE_STATES))])
+      .describe("What it is doing; `reached` says whether that is done, or is being kept up"),
     matched: z
       .boolean()
       .nullable()

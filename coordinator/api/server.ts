@@ -8,7 +8,7 @@ import { registerDashboard } from "../dashboard/serve.ts";
 import { guardRoutes } from "./access.ts";
 import { DESCRIPTION } from "./description.ts";
 import { registerEventRoutes } from "./events.ts";
-import { registerHealthRoutes } from "./health.ts";
+import { type HealthOptions, registerHealthRoutes } from "./health.ts";
 import { answerOnce } from "./idempotency.ts";
 import { type MetricsOptions, registerMetricsRoute } from "./metrics.ts";
 import { registerMigrationReads } from "./migration-reads.ts";
@@ -22,12 +22,8 @@ import { registerRollbackRoutes } from "./rollback.ts";
 import { registerRouteRoutes } from "./routes.ts";
 import { registerStatusRoutes } from "./status.ts";
 
-export interface ApiOptions {
+export interface ApiOptions extends HealthOptions {
   readonly service: CoordinatorService;
-  /** The log is read and the coordinator decides; until then only /health, /ready and /docs/json answer. */
-  readonly ready: () => boolean;
-  /** Why NATS is out of reach; null while it answers. */
-  readonly problem: () => CleaveError | null;
   /** None: none is asked for. */
   readonly tokens: readonly AccessToken[];
   /** Without: plain HTTP. */

@@ -26,7 +26,6 @@ digest: string;
 details: { [name: string]: (string) | (number) | (boolean) };
 };
 StoreView: {
-goal: "prepare" | "serve" | "fence" | "yield" | "seed" | "follow" | "match" | "activate" | "open" | "removeFiles" | "removeRows" | "release";
 reached: boolean;
 progress: ({
 done: number;
@@ -54,6 +53,8 @@ code: string;
 message: string;
 }) | (null);
 } };
+/** What it is doing; `reached` says whether that is done, or is being kept up */
+state: "preparing" | "serving" | "read-only" | "dormant" | "copying" | "following" | "proving equal" | "promoting" | "removing" | "cleaning up";
 /** Equal to the source at the newest fence; null: nothing to compare, or this is the source */
 matched: (boolean) | (null);
 evidence: (components["schemas"]["Evidence"]) | (null);

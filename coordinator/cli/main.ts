@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { checkNats } from "../../protocol/adapters/nats-check.ts";
 import { readLog } from "../../protocol/adapters/nats-log-reader.ts";
+import { exitWhenPrinted } from "../../protocol/adapters/run-process.ts";
 import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
 import { errorColors as pc } from "./colors.ts";
 import { registerCompletionCommand } from "./completion.ts";
@@ -91,6 +92,6 @@ if (import.meta.main) {
     process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.error);
   });
   await runCli(process.argv.slice(2));
-  // A stream that is still followed (--timeout) would keep the process; what was printed is let out first.
-  process.stdout.write("", () => process.stderr.write("", () => process.exit()));
+  // A stream that is still followed (--timeout) would keep the process.
+  exitWhenPrinted();
 }

@@ -187,9 +187,9 @@ function cell(view: StoreView | null, role: "source" | "target"): string {
   if (view.matched === true) return pc.green("equal");
   if (view.matched === false) return pc.red("DIFFERS");
   if (!view.reached && view.progress) return bar(view.progress.done, view.progress.total);
-  if (!view.reached) return pc.yellow(view.goal);
-  if (role === "source" || view.lag === null || view.goal === "open" || view.goal === "activate")
-    return pc.green(view.goal);
+  if (!view.reached) return pc.yellow(view.state);
+  if (role === "source" || view.lag === null || view.state === "serving" || view.state === "promoting")
+    return pc.green(view.state);
   if (view.lag.amount === null) return pc.yellow("lag unknown");
   if (view.lag.amount > 0) return `${short(view.lag.amount, view.lag.unit)} behind`;
   return view.verified ? pc.green("level") : pc.yellow("verifying");

@@ -12,6 +12,7 @@ import type {
   Transfer,
 } from "../../protocol/migration-machine.ts";
 import type { MigrationKind } from "../../protocol/plan.ts";
+import { STORE_STATES, type StoreState } from "../../protocol/wording.ts";
 import { type Command, possibleCommands } from "./commands.ts";
 import {
   exactConsensus,
@@ -29,8 +30,10 @@ import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 export interface StoreView
   extends Pick<
     StoreStatus,
-    "goal" | "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "reverseReplication"
+    "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "reverseReplication"
   > {
+  /** What it is doing; `reached` says whether that is done, or is being kept up. */
+  readonly state: StoreState;
   /** Equal to the source at the newest fence; null while there is nothing to compare, and on the source. */
   readonly matched: boolean | null;
   readonly evidence: Evidence | null;
@@ -196,7 +199,7 @@ function podStatus(
     const compared = !isSource && expected && actual && expected.epoch === actual.epoch;
     stores[store] = status
       ? {
-          goal: status.goal,
+          state: STORE_STATES[status.goal],
           reached: status.reached,
           progress: status.progress,
           lag: status.lag,

@@ -120,11 +120,11 @@ export const METRICS = {
     labels: ["webhook"],
     help: "Records of the log that a webhook has not been told of yet",
   },
-  cleave_goal_reached: {
+  cleave_state_reached: {
     kind: "gauge",
     by: "agent",
-    labels: ["migration", "store", "goal"],
-    help: "1 when the store has reached its present goal, otherwise 0",
+    labels: ["migration", "store", "state"],
+    help: "1 when what the store is doing (`state`) is done or is being kept up, otherwise 0",
   },
   cleave_lag_bytes: {
     kind: "gauge",
@@ -159,13 +159,13 @@ export const METRICS = {
   cleave_progress_done: {
     kind: "gauge",
     by: "agent",
-    labels: ["migration", "store", "goal", "unit"],
-    help: "How much of a long goal is done: a copy (`seed`), a removal (`removeFiles`, `removeRows`)",
+    labels: ["migration", "store", "state", "unit"],
+    help: "How much is done of what takes long: a copy (`copying`), a removal (`removing`)",
   },
   cleave_progress_total: {
     kind: "gauge",
     by: "agent",
-    labels: ["migration", "store", "goal", "unit"],
+    labels: ["migration", "store", "state", "unit"],
     help: "How much there is to do, in the same unit",
   },
   cleave_wal_kept_bytes: {
@@ -208,7 +208,7 @@ export const METRICS = {
     kind: "gauge",
     by: "agent",
     labels: ["migration", "store", "code"],
-    help: "Problems that keep a store from its goal now, by code",
+    help: "Problems that keep a store from getting on now, by code",
   },
   cleave_stragglers: {
     kind: "gauge",
@@ -219,9 +219,9 @@ export const METRICS = {
   cleave_reach_seconds: {
     kind: "histogram",
     by: "agent",
-    labels: ["store", "goal"],
+    labels: ["store", "state"],
     buckets: WORK_SECONDS,
-    help: "How long a store took to reach a goal, once it did",
+    help: "How long a store took to come to a state, once it did",
   },
   cleave_copied_bytes_total: {
     kind: "counter",

@@ -16,6 +16,7 @@ import type { StoreName } from "../ids.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { AppendResult, EventLog, LogSubscription } from "../ports/event-log.ts";
 import type { Duty } from "../ports/store.ts";
+import { STORE_STATES } from "../wording.ts";
 import { TraceBook, type TracedRecord, type TracePoint } from "./trace-book.ts";
 
 /** The SDK asks for ids; a record's span gets the one that all processes know. */
@@ -109,16 +110,17 @@ export class Tracing {
     const { clock } = this.#options;
     const parent = this.#book.newest(duty.migrationId);
     const startedAt = clock.now();
+    const state = STORE_STATES[duty.goal];
     return (outcome, failure) => {
       if (parent === null) return;
       const attributes = {
         "cleave.migration": duty.migrationId,
         "cleave.store": store,
-        "cleave.goal": duty.goal,
+        "cleave.state": state,
         "cleave.outcome": outcome,
         ...(duty.epoch === null ? {} : { "cleave.epoch": duty.epoch }),
       };
-      const span = this.#start(`reach ${duty.goal} ${store}`, parent, startedAt, attributes);
+      const span = this.#start(`${store} ${state}`, parent, startedAt, attributes);
       if (failure !== undefined) {
         const message = failure instanceof Error ? failure.message : String(failure);
         span.setStatus({ code: SpanStatusCode.ERROR, message });

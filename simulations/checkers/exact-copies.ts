@@ -4,8 +4,8 @@
  * is looked at from outside.) A copy that a fault damaged is for the comparison to find.
  */
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
-import { slotName } from "../models/postgres/move-session.ts";
 import type { PostgresServer } from "../models/postgres/server.ts";
+import { slotName } from "../models/postgres/slot-names.ts";
 import type { WalRecord } from "../models/postgres/state.ts";
 import type { Checker } from "../observer.ts";
 import { SOURCE } from "../processes/cluster.ts";

@@ -5,7 +5,7 @@
  */
 import { type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
-import { backSlotName } from "../models/postgres/back-session.ts";
+import { backSlotName } from "../models/postgres/slot-names.ts";
 import type { Checker } from "../observer.ts";
 import { contentOf, type Facts, STORES } from "./facts.ts";
 import { isRolledBack } from "./rolled-back.ts";

@@ -1,7 +1,7 @@
 /** When a move or a rollback is over, or a way back, nothing of it is left on any Pod: no slot, and no staged route. */
 import { reverseReplicationOf } from "../../protocol/cluster.ts";
 import { isOver } from "../../protocol/migration-machine.ts";
-import { backSlotName } from "../models/postgres/back-session.ts";
+import { backSlotName } from "../models/postgres/slot-names.ts";
 import type { Checker } from "../observer.ts";
 import type { Facts } from "./facts.ts";
 

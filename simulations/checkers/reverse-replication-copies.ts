@@ -6,8 +6,8 @@
 import { type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import type { Run } from "../models/host.ts";
-import { backSlotName } from "../models/postgres/back-session.ts";
 import type { PostgresServer } from "../models/postgres/server.ts";
+import { backSlotName } from "../models/postgres/slot-names.ts";
 import type { Checker } from "../observer.ts";
 import type { Facts } from "./facts.ts";
 import { isRolledBack } from "./rolled-back.ts";

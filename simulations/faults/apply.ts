@@ -1,6 +1,6 @@
 /** Brings faults about, and ends them when calm is to come: all but those for good, whose targets are no part of the core. */
 import type { ReadRecord } from "../../protocol/events.ts";
-import { LOG } from "../models/log.ts";
+import { LOG } from "../models/network.ts";
 import { type Cluster, SOURCE } from "../processes/cluster.ts";
 import { describeFault, type Fault } from "./fault.ts";
 

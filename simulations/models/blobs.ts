@@ -4,8 +4,7 @@ import { CleaveError } from "../../protocol/errors.ts";
 import type { Digest } from "../../protocol/ids.ts";
 import type { Blobs } from "../../protocol/ports/blobs.ts";
 import type { Run } from "./host.ts";
-import { LOG } from "./log.ts";
-import type { Network } from "./network.ts";
+import { LOG, type Network } from "./network.ts";
 
 export class BlobServer {
   readonly content = new Map<Digest, Uint8Array>();

@@ -6,8 +6,7 @@ import type { Bus } from "../../protocol/ports/bus.ts";
 import type { Chance } from "../world/random.ts";
 import type { World } from "../world/world.ts";
 import type { Run } from "./host.ts";
-import { LOG } from "./log.ts";
-import type { Network } from "./network.ts";
+import { LOG, type Network } from "./network.ts";
 
 interface Listener {
   readonly run: Run;

@@ -10,9 +10,8 @@ import { FOUNDER } from "../founding.ts";
 import type { Chance } from "../world/random.ts";
 import type { World } from "../world/world.ts";
 import type { Run } from "./host.ts";
-import type { Network } from "./network.ts";
+import { LOG, type Network } from "./network.ts";
 
-export const LOG = "log";
 const ACKNOWLEDGE_MS = 1_500;
 const AGAIN_MS = 200;
 /** For how long a server that lost its peers may go on answering as if it led (measured). */

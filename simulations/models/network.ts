@@ -2,6 +2,9 @@
 import type { Chance } from "../world/random.ts";
 import type { World } from "../world/world.ts";
 
+/** The node of the log's server. */
+export const LOG = "log";
+
 export interface Cut {
   /** A node, or `*`. */
   readonly from: string;

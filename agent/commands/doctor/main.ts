@@ -2,10 +2,11 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { Command, CommanderError } from "commander";
+import { Command } from "commander";
 import { parse } from "yaml";
 import { silentLogger } from "../../../protocol/adapters/logger.ts";
 import { checkNats } from "../../../protocol/adapters/nats-check.ts";
+import { exitWhenPrinted, runCommand } from "../../../protocol/adapters/run-process.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { ERRORS, type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
@@ -149,18 +150,12 @@ function print(findings: readonly Finding[], json: boolean): void {
 }
 
 if (import.meta.main) {
-  try {
+  await runCommand(async () => {
     const { agentConfig, source, quick, json } = program.parse().opts<Flags>();
     const findings = await examine(agentConfig, { quick, ...(source === undefined ? {} : { source }) });
     print(findings, json);
-    process.exitCode = findings.some(({ severity }) => severity === "error") ? FAILED : 0;
-  } catch (thrown) {
-    if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
-    else {
-      const error = toCleaveError(thrown);
-      process.stderr.write(`error ${error.code}: ${error.message}\nnext: ${error.nextStep}\n`);
-      process.exitCode = 1;
-    }
-  }
-  process.stdout.write("", () => process.exit());
+    return findings.some(({ severity }) => severity === "error") ? FAILED : 0;
+  });
+  // A store's helpers may still wait for a server that hangs.
+  exitWhenPrinted();
 }

@@ -1,13 +1,14 @@
 /** `cleave measure --agent-config FILE`: what every organization of this Pod weighs, for `cleave plan --balance`. */
 import { writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { Command, InvalidArgumentError } from "commander";
+import { runCommand } from "../../../protocol/adapters/run-process.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
 import { Sizes } from "../../../protocol/sizes.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
 import { loadOwnership } from "../../stores/create-stores.ts";
-import { FileSystemBackend } from "../../stores/objects/backend/folder/folder.ts";
+import { FolderBackend } from "../../stores/objects/backend/folder/folder.ts";
 import { postgresOwnerLookup } from "../../stores/postgres/inventory/owner-lookup.ts";
 import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { type DatabaseSizes, measureDatabase, sampleCopy } from "./database.ts";
@@ -28,7 +29,7 @@ export async function measurePod(config: AgentConfig, watchMs: number): Promise<
     const rows = await measureDatabase(db, ownership, () => delay(watchMs));
     const owners = postgresOwnerLookup(db, ownership);
     const repositories = await measureRepositories(config.git.root, owners);
-    const objects = await measureObjects(new FileSystemBackend(config.objects.root).list(), owners);
+    const objects = await measureObjects(new FolderBackend(config.objects.root).list(), owners);
     const ids = new Set([
       ...rows.organizations.keys(),
       ...repositories.organizations.keys(),
@@ -128,15 +129,8 @@ async function run({ agentConfig, output, watch, json }: Flags): Promise<void> {
   );
 }
 
-if (import.meta.main) {
-  try {
+if (import.meta.main)
+  await runCommand(async () => {
     await run(program.parse().opts<Flags>());
-  } catch (thrown) {
-    if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
-    else {
-      const error = toCleaveError(thrown);
-      process.stderr.write(`error ${error.code}: ${error.message}\nnext: ${error.nextStep}\n`);
-      process.exitCode = 1;
-    }
-  }
-}
+    return 0;
+  });

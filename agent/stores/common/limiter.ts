@@ -1,4 +1,7 @@
-/** At most so many at once; urgent ones go before those that wait. */
+/**
+ * At most so many at once, of jobs that many callers bring when they have them; urgent ones go before those that wait. A
+ * caller with a list of its own, which is to end at its first failure, has `parallel.ts`.
+ */
 export class Limiter {
   readonly #limit: number;
   #running = 0;

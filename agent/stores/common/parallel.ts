@@ -1,4 +1,7 @@
-/** A bounded number of asynchronous jobs at once. */
+/**
+ * A bounded number of asynchronous jobs at once, taken from `items` as there is room for them, where a `Limiter` would keep
+ * all of them waiting in memory. After the first failure none begins; it is thrown when those under way have ended.
+ */
 export async function forEachParallel<T>(
   items: Iterable<T> | AsyncIterable<T>,
   concurrency: number,

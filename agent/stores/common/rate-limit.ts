@@ -1,4 +1,8 @@
-/** A budget of bytes per second that several transfers share. */
+/**
+ * A budget of bytes per second that several transfers share, by the clock port. What was not used is lost. The copy of
+ * rows has a limit of its own (`postgres/replication/rate.ts`) that lets short pauses be caught up: it waits for its
+ * target's transactions between portions, and would stay below its rate.
+ */
 import type { Clock } from "../../../protocol/ports/clock.ts";
 
 export class RateLimit {

@@ -3,10 +3,13 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { enforceShares, stageRoutes } from "../common/fence/shares.ts";
 import { wentBack } from "../common/reverse/claims.ts";
 import type { Followers } from "../common/reverse/followers.ts";
+import type { Role } from "../common/roles.ts";
 import type { HeadLocks } from "./backend/backend.ts";
-import { assignedOwners, enforceShares, type GitContext, type Role, stageRoutes } from "./context.ts";
+import { assignedOwners, type GitContext } from "./context.ts";
+import { raiseFence } from "./fence/raise.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
 import type { Tracker } from "./inventory/tracker.ts";
 import { GitRemoval } from "./removal/remove.ts";
@@ -43,14 +46,14 @@ export class GitSource implements Role {
     this.#goal = duty.goal;
     this.#reached = false;
     if (duty.goal !== "fence" || this.#fenced !== duty.epoch) this.#fenced = null;
-    const enforced = enforceShares(this.#context, duty);
+    const enforced = enforceShares(this.#context.fence, duty);
     // Before whatever takes long, since others wait for what is not followed any more.
     await this.#reverseReplication.update(duty);
     this.#headLocks = await this.#context.backend.headLocks();
     if (duty.goal === "fence") await this.#fence(duty, enforced, signal);
     else {
       await enforced;
-      await stageRoutes(this.#context, duty);
+      await stageRoutes(this.#context.fence, duty);
       signal.throwIfAborted();
       await this.#tracker.start();
       const view = this.#viewOf(duty);
@@ -126,40 +129,20 @@ export class GitSource implements Role {
   }
 
   async #fence(duty: Duty, enforced: Promise<void>, signal: AbortSignal): Promise<void> {
-    await enforced;
-    // A restarted agent finds its repositories here, if it has to; otherwise both are done long ago.
-    await stageRoutes(this.#context, duty);
-    await this.#tracker.start();
-    const view = this.#viewOf(duty);
-    const graceMs = duty.settings.cutover.drainGraceMs;
-    const moved: string[] = [];
-    const { inventory, fence } = this.#context;
-    const [{ stragglers }] = await Promise.all([
-      fence.drain({
-        store: "git",
-        migrationId: duty.migrationId,
-        graceMs,
-        signal,
-        describe: (writer) => `git (process ${writer.pid}) in ${writer.key}`,
-        onWaiting: (waiting) => {
-          this.#stragglers = waiting;
-          this.#context.changed();
+    await raiseFence(
+      {
+        context: this.#context,
+        tracker: this.#tracker,
+        enforced,
+        headLocks: this.#headLocks,
+        viewOf: (fenced) => this.#viewOf(fenced),
+        onStragglers: (texts) => {
+          this.#stragglers = texts;
         },
-      }),
-      this.#headLocks?.hold(view.paths, {
-        // A writer that is terminated gives its lock back a moment later.
-        graceMs: graceMs + 500,
-        signal,
-        onHeld: (path, headVersion) => {
-          if (inventory.headLooksChanged(path, headVersion)) moved.push(path);
-        },
-      }),
-    ]);
-    this.#stragglers = stragglers;
-    await this.#tracker.settle(view, signal);
-    await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
-    // A repository that was found just now has its lock to come.
-    await this.#headLocks?.hold(view.paths, { graceMs, signal });
+      },
+      duty,
+      signal,
+    );
     signal.throwIfAborted();
     this.#fenced = duty.epoch;
     const [first] = this.#unreadable();

@@ -2,17 +2,12 @@
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { enforce } from "../common/fence/shares.ts";
+import { misplacedDuty } from "../common/misplaced-duty.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
-import {
-  assignedOwners,
-  emptyRecord,
-  enforceShares,
-  type GitContext,
-  ownersOf,
-  type Role,
-  stageRoutes,
-} from "./context.ts";
+import type { Role } from "../common/roles.ts";
+import { assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
 import { GitRemoval } from "./removal/remove.ts";
 import { Mirror } from "./replication/mirror.ts";
 import { Replica } from "./replication/replica.ts";
@@ -61,8 +56,7 @@ export class GitTarget implements Role {
     this.#gives = given && ownersOf(given);
     this.#reached = false;
     this.#epoch = duty.goal === "match" ? duty.epoch : null;
-    await enforceShares(this.#context, duty);
-    await stageRoutes(this.#context, duty);
+    await enforce(this.#context.fence, duty);
     signal.throwIfAborted();
     await this.#towards(duty, signal);
     signal.throwIfAborted();
@@ -82,7 +76,7 @@ export class GitTarget implements Role {
       case "match": {
         const replica = await this.#following(duty, signal);
         const { epoch } = duty;
-        if (epoch === null) throw new CleaveError("INTERNAL", "asked to match without a fence");
+        if (epoch === null) throw new CleaveError("INTERNAL", "asked to prove equality without a fence");
         replica.urgent = true;
         await replica.until(() => replica.matched(epoch), signal);
         return;
@@ -109,7 +103,7 @@ export class GitTarget implements Role {
       case "fence":
       case "yield":
       case "removeRows":
-        throw new CleaveError("INTERNAL", `${duty.goal} is no goal of a target`);
+        throw misplacedDuty(duty);
     }
   }
 

@@ -1,27 +1,34 @@
-/** What the parts of the object store share, and what a migration's side of it has to offer. */
-import type { StoreStatus } from "../../../protocol/evidence.ts";
+/** What the object store is made from, what its parts share, and which keys a migration is about. */
 import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
-import { type Claims, stageOf } from "../common/reverse/claims.ts";
+import type { Claims } from "../common/reverse/claims.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { ObjectBackend } from "./backend/backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 
-export interface ObjectsContext {
+export interface ObjectsStoreOptions {
   readonly podId: PodId;
   readonly config: ObjectsConfig;
+  /** By Pod. */
   readonly peers: Readonly<Record<string, Peer>>;
   readonly ownerLookup: OwnerLookup;
+  /** Initialised by the agent, and shared with Git. */
   readonly fence: FileFence;
   readonly clock: Clock;
   readonly log: Logger;
+  /** A folder of this store's own, beside the objects. */
   readonly stateDirectory: string;
   /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
   readonly quietAfterOpeningMs?: number;
+  /** Where the objects are; by default files below `config.root`. */
+  readonly backend?: ObjectBackend;
+}
+
+export interface ObjectsContext extends ObjectsStoreOptions {
   readonly backend: ObjectBackend;
   /** Opened at first use; the same for all migrations. */
   readonly inventory: () => Promise<Inventory>;
@@ -29,14 +36,6 @@ export interface ObjectsContext {
   readonly claims: Claims;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */
   readonly changed: () => void;
-}
-
-/** One migration's part of the store, as source or as target. */
-export interface Role {
-  reach(duty: Duty, signal: AbortSignal): Promise<void>;
-  status(): StoreStatus;
-  /** Ends background work; leaves files and fences as they are. */
-  close(): Promise<void>;
 }
 
 /**
@@ -73,19 +72,4 @@ export function ownedBy(
     const owner = ownerLookup.object(key);
     return owner?.kind === "organization" && organizations.has(owner.organizationId);
   };
-}
-
-/** While cleaning, as long as the migration is not settled here. */
-export function enforceShares({ fence }: ObjectsContext, duty: Duty): Promise<void> {
-  const { migrationId, sourcePodId, shares } = duty;
-  return duty.removal === null
-    ? fence.setShares(migrationId, sourcePodId, shares)
-    : fence.keepShares(migrationId, sourcePodId, shares);
-}
-
-/** What both sides of a migration do first: enforce the phases, then name the routes. */
-export async function enforce(context: ObjectsContext, duty: Duty): Promise<void> {
-  await enforceShares(context, duty);
-  // While cleaning they are there already, or are settled.
-  if (duty.removal === null) await context.fence.stageRoutes(stageOf(duty));
 }

@@ -83,7 +83,7 @@ export async function preflightTarget(
   duty: Duty,
   signal: AbortSignal,
 ): Promise<Finding[]> {
-  const { backend, config, peers } = context;
+  const { backend, peers } = context;
   const findings: Finding[] = [];
   try {
     await backend.checkAccess("write");
@@ -94,7 +94,7 @@ export async function preflightTarget(
         store: "objects",
         severity: "error",
         code: duty.kind === "split" ? "OBJECTS_NOT_EMPTY" : "TARGET_HOLDS_ORGANIZATION",
-        message: `${config.root} has ${found}`,
+        message: `${backend.place} has ${found}`,
       });
   } catch (error) {
     findings.push(finding(error));
@@ -120,7 +120,7 @@ export async function preflightTarget(
         store: "objects",
         severity: "error",
         code: "DISK_FULL",
-        message: `${config.root} has ${free} bytes free; the source's ${objects} objects need ${bytes}`,
+        message: `${backend.place} has ${free} bytes free; the source's ${objects} objects need ${bytes}`,
       });
   } catch (error) {
     signal.throwIfAborted();

@@ -1,23 +1,18 @@
 /** The source's side of one migration: tracked while it seeds and follows, drained and final at the fence. */
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Evidence, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
-import type { Epoch } from "../../../protocol/ids.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { enforce } from "../common/fence/shares.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import type { Followers } from "../common/reverse/followers.ts";
+import type { Role } from "../common/roles.ts";
 import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
-import { enforce, type ObjectsContext, type Role, scopeOf } from "./context.ts";
+import { type ObjectsContext, scopeOf } from "./context.ts";
+import { raiseFence, type SourceFinal } from "./fence/raise.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 import type { SourceTracker } from "./inventory/tracker.ts";
 import { ObjectsRemoval } from "./removal/remove.ts";
 import { objectFollowers } from "./reverse/followers.ts";
-
-/** What the source held of the fenced organizations when their writers had ended. */
-export interface SourceFinal {
-  readonly epoch: Epoch;
-  readonly generation: number;
-  readonly digest: string;
-}
 
 /** What a target is answered from. */
 export interface PeerView {
@@ -66,7 +61,7 @@ export class ObjectsSource implements Role {
       case "prepare":
       case "serve":
         this.#lower();
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         await this.#track(signal);
         break;
       case "fence":
@@ -74,7 +69,7 @@ export class ObjectsSource implements Role {
         break;
       default:
         // In this order: whoever is refused from now on changes nothing of what flows back.
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         this.#serving = false;
         await this.#reverseReplication.update(duty);
         this.#context.changed();
@@ -136,40 +131,26 @@ export class ObjectsSource implements Role {
     return this.#scope.digest;
   }
 
-  /** Rule 4: refuse, drain, and only then look at what is there. */
   async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
-    if (duty.epoch === null) throw new CleaveError("INTERNAL", "a fence without an epoch");
-    if (this.#final?.epoch === duty.epoch) return;
+    const { epoch } = duty;
+    if (epoch === null) throw new CleaveError("INTERNAL", "a fence without an epoch");
+    if (this.#final?.epoch === epoch) return;
     this.#lower();
-    const { fence, clock, ownerLookup, changed } = this.#context;
-    const startedAt = clock.monotonic();
-    await enforce(this.#context, duty);
-    const digest = await this.#track(signal);
-    const { stragglers } = await fence.drain({
-      store: "objects",
-      migrationId: duty.migrationId,
-      graceMs: duty.settings.cutover.drainGraceMs,
-      signal,
-      ownerOf: (key) => ownerLookup.object(key),
-      onWaiting: (texts) => {
-        if (texts.join() === this.#stragglers.join()) return;
-        this.#stragglers = texts;
-        changed();
+    const raised = await raiseFence(
+      {
+        context: this.#context,
+        tracker: this.#tracker,
+        inScope: this.#inScope,
+        track: (tracking) => this.#track(tracking),
+        onStragglers: (texts) => {
+          this.#stragglers = texts;
+        },
       },
-    });
-    this.#stragglers = stragglers;
-    const drainedAt = clock.monotonic();
-    await orAborted(this.#tracker.settle(this.#inScope), signal);
-    const [fault] = this.#tracker.faults();
-    if (fault) throw new CleaveError(fault.code, fault.message);
-    const { generation } = await this.#context.inventory();
-    this.#final = { epoch: duty.epoch, generation, digest: `${digest.size}/${digest.root()}` };
-    this.#details = {
-      objects: digest.size,
-      generation,
-      drainMs: Math.round(drainedAt - startedAt),
-      settleMs: Math.round(clock.monotonic() - drainedAt),
-    };
-    changed();
+      { ...duty, epoch },
+      signal,
+    );
+    this.#final = raised.final;
+    this.#details = raised.details;
+    this.#context.changed();
   }
 }

@@ -2,12 +2,14 @@
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence, Problem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { enforce } from "../common/fence/shares.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { RateLimit } from "../common/rate-limit.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
+import type { Role } from "../common/roles.ts";
 import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
 import { hashObject } from "./backend/hashing.ts";
-import { enforce, isShared, type ObjectsContext, ownedBy, type Role, scopeOf, sharedBy } from "./context.ts";
+import { isShared, type ObjectsContext, ownedBy, scopeOf, sharedBy } from "./context.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 import { scanInto } from "./inventory/scan.ts";
 import type { SourceTracker } from "./inventory/tracker.ts";
@@ -88,20 +90,20 @@ export class ObjectsTarget implements Role {
     switch (duty.goal) {
       case "seed":
       case "follow": {
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         const { replica } = await this.#copy(signal);
         await this.#until(() => replica.baseCopied, signal);
         break;
       }
       case "match": {
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         await this.#copy(signal);
         await this.#until(() => this.#matched() !== null, signal);
         break;
       }
       case "removeFiles":
         await this.letGo();
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         await this.#removal.run(duty, signal);
         break;
       case "release":
@@ -113,7 +115,7 @@ export class ObjectsTarget implements Role {
         const record = await readCopyRecord(this.#context.stateDirectory, duty.migrationId);
         if (record && !record.activated)
           await writeCopyRecord(this.#context.stateDirectory, { ...record, activated: true });
-        await enforce(this.#context, duty);
+        await enforce(this.#context.fence, duty);
         if (duty.goal === "open" && this.#gives !== null) this.#giveLater();
       }
     }
@@ -215,7 +217,7 @@ export class ObjectsTarget implements Role {
     if (epoch === null || this.#copying === null) return null;
     const { replica, verification, scope } = this.#copying;
     if (!replica.caughtUpWith(epoch) || !verification.clean) return null;
-    const digest = `${scope.digest.size}/${scope.digest.root()}`;
+    const digest = scope.digest.countedRoot;
     if (digest !== replica.final?.digest && this.#resyncedEpoch !== epoch) {
       this.#resyncedEpoch = epoch;
       this.#context.log.warn(
@@ -285,7 +287,7 @@ export class ObjectsTarget implements Role {
 
   /** @throws CleaveError OBJECTS_NOT_EMPTY when somebody else's objects are there (rule 9). */
   async #claimRoot(): Promise<void> {
-    const { stateDirectory, config } = this.#context;
+    const { stateDirectory, backend } = this.#context;
     const { migrationId } = this.#duty;
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.activated)
@@ -294,7 +296,7 @@ export class ObjectsTarget implements Role {
     const found = await targetIsEmpty(this.#context, this.#duty);
     if (found !== null) {
       const code = this.#selective ? "TARGET_HOLDS_ORGANIZATION" : "OBJECTS_NOT_EMPTY";
-      throw new CleaveError(code, `${config.root} has ${found}`);
+      throw new CleaveError(code, `${backend.place} has ${found}`);
     }
     await writeCopyRecord(stateDirectory, { migrationId, emptyBefore: true, activated: false });
   }

@@ -5,6 +5,7 @@ import type { Ownership } from "../../../protocol/ownership.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { STORE_STATES } from "../../../protocol/wording.ts";
 import type { PeerPostgres, PostgresConfig } from "./config.ts";
 import type { Pace } from "./removal/pace.ts";
 
@@ -36,6 +37,6 @@ export function peerNamed({ peers }: PostgresStoreOptions, podId: PodId): PeerPo
 
 /** The fence that the duty is about. */
 export function epochOf(duty: Duty): Epoch {
-  if (duty.epoch === null) throw new CleaveError("INTERNAL", `the goal ${duty.goal} has no epoch`);
+  if (duty.epoch === null) throw new CleaveError("INTERNAL", `${STORE_STATES[duty.goal]} without a fence`);
   return duty.epoch;
 }

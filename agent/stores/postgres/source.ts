@@ -30,6 +30,7 @@ import { boundNumbers, layOutNumbers, numbersApart } from "./split/numbering.ts"
 import { rehearseFence } from "./split/rehearsal.ts";
 import { backPublication, readSlots, type SlotState } from "./split/slots.ts";
 import type { StatusBoard } from "./status-board.ts";
+import { type SourceSteps, takeSourceStep } from "./steps.ts";
 
 const LOOK_EVERY_MS = 500;
 /** Verifying the guard reads the catalog, so it is done less often. */
@@ -42,7 +43,7 @@ const REPLICATIONS = {
   rollback: rollbackReplication,
 } as const satisfies Record<MigrationKind, unknown>;
 
-export class SourcePart {
+export class SourcePart implements SourceSteps {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #replication: SourceReplication;
@@ -78,20 +79,12 @@ export class SourcePart {
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#duty = duty;
     switch (duty.goal) {
-      case "prepare":
-      case "serve":
-        return this.#serve(duty, signal);
-      case "fence":
-        return this.#fence(duty, signal);
-      case "yield":
       case "removeFiles":
-        return this.#yield(duty, signal);
+        return this.yield(duty, signal);
       case "removeRows":
         return this.#removeRows(duty, signal);
-      case "release":
-        return this.#release(duty, signal);
       default:
-        throw new CleaveError("INTERNAL", `a source has no goal ${duty.goal}`);
+        return takeSourceStep(this, duty, signal);
     }
   }
 
@@ -126,7 +119,7 @@ export class SourcePart {
     this.#position = position;
   }
 
-  async #serve(duty: Duty, signal: AbortSignal): Promise<void> {
+  async serve(duty: Duty, signal: AbortSignal): Promise<void> {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, targetPodIds, defaultPodId } = duty;
     const lowering = duty.epoch !== null;
@@ -180,7 +173,7 @@ export class SourcePart {
   }
 
   /** Rule 4: fence, drain, and only then the position, which the marker is. */
-  async #fence(duty: Duty, signal: AbortSignal): Promise<void> {
+  async fence(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId, targetPodIds } = duty;
     const epoch = epochOf(duty);
     this.#board.set({ evidence: null, stragglers: [] });
@@ -203,7 +196,7 @@ export class SourcePart {
     this.#watch.start();
   }
 
-  async #yield(duty: Duty, signal: AbortSignal): Promise<void> {
+  async yield(duty: Duty, signal: AbortSignal): Promise<void> {
     const held = this.#carriers.held;
     if (duty.forced) await this.#refuse(duty, signal);
     await this.#enforce(duty);
@@ -254,7 +247,7 @@ export class SourcePart {
   }
 
   /** Aborted: the source serves as before, and nothing of this migration is left. */
-  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+  async release(duty: Duty, signal: AbortSignal): Promise<void> {
     const { migrationId, targetPodIds } = duty;
     void this.#watch.stop();
     await this.#fast.use(async (db) => {

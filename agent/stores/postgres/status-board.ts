@@ -1,6 +1,7 @@
 /** What a store knows about one migration, kept in memory and told to others when it matters. */
 import type { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
+import type { Epoch } from "../../../protocol/ids.ts";
 
 export class StatusBoard {
   readonly #onChange: () => void;
@@ -39,6 +40,23 @@ export class StatusBoard {
     const before = this.#gist();
     this.#status = { ...this.#status, ...change };
     if (this.#gist() !== before) this.#onChange();
+  }
+
+  /** Evidence of another fence is none of this one. */
+  awaitEvidence(epoch: Epoch): void {
+    if (this.#status.evidence?.epoch !== epoch) this.set({ evidence: null });
+  }
+
+  /** The migration was aborted, and nothing of it is left on its target. */
+  released(): void {
+    this.set({
+      reached: true,
+      progress: null,
+      lag: null,
+      verified: false,
+      evidence: null,
+      stragglers: [],
+    });
   }
 
   problem(error: CleaveError): void {

@@ -2,6 +2,7 @@
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
+import { Door, type Part } from "../common/door.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { MoveTarget } from "./move/target.ts";
 import { preflight } from "./preflight.ts";
@@ -12,7 +13,7 @@ import { SourcePart } from "./source.ts";
 import { TargetPart } from "./split/target.ts";
 import { StatusBoard } from "./status-board.ts";
 
-interface Part {
+interface PostgresPart extends Part {
   readonly board: StatusBoard;
   readonly work: SourcePart | TargetPart | MoveTarget | RollbackTarget;
 }
@@ -20,10 +21,9 @@ interface Part {
 export class PostgresStore implements Store {
   readonly name = "postgres";
   readonly #options: PostgresStoreOptions;
-  readonly #parts = new Map<MigrationId, Part>();
+  readonly #door = new Door<PostgresPart>();
   /** What flows back to this Pod, by the migration that took it away: its rollbacks use it too. */
   readonly #carriers = new Map<MigrationId, Carriers>();
-  readonly #listeners = new Set<() => void>();
 
   constructor(options: PostgresStoreOptions) {
     this.#options = options;
@@ -52,35 +52,36 @@ export class PostgresStore implements Store {
   }
 
   status(migrationId: MigrationId): StoreStatus | null {
-    return this.#parts.get(migrationId)?.board.status ?? null;
+    return this.#door.status(migrationId);
   }
 
   onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#door.listeners.add(listener);
   }
 
   async close(): Promise<void> {
-    this.#listeners.clear();
-    await Promise.all([...this.#parts.values()].map(({ work }) => work.close()));
+    // Nobody has to hear how its connections end, nor may ask what was known through them.
+    this.#door.listeners.clear();
+    await this.#door.close();
     await Promise.all([...this.#carriers.values()].map((carriers) => carriers.close()));
-    this.#parts.clear();
+    this.#door.forgetAll();
     this.#carriers.clear();
   }
 
-  #partOf(duty: Duty): Part {
-    const known = this.#parts.get(duty.migrationId);
+  #partOf(duty: Duty): PostgresPart {
+    const known = this.#door.part(duty.migrationId);
     if (known) return known;
-    const board = new StatusBoard(duty.goal, () => {
-      for (const listener of this.#listeners) listener();
-    });
+    const board = new StatusBoard(duty.goal, this.#door.listeners.tell);
     const work = this.#workOf(duty, board);
-    const part = { board, work };
-    this.#parts.set(duty.migrationId, part);
-    return part;
+    return this.#door.admit(duty.migrationId, {
+      board,
+      work,
+      status: () => board.status,
+      close: () => work.close(),
+    });
   }
 
-  #workOf(duty: Duty, board: StatusBoard): Part["work"] {
+  #workOf(duty: Duty, board: StatusBoard): PostgresPart["work"] {
     const carriers = this.#carriersOf(duty.of ?? duty.migrationId);
     if (duty.role === "source") return new SourcePart(this.#options, board, duty.kind, carriers);
     switch (duty.kind) {

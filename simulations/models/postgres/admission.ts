@@ -1,7 +1,15 @@
 /** The write guard inside the server: may this transaction write for that organization, as the staged shares say? */
-import type { PostgresServer } from "./server.ts";
-import { newestFirst } from "./state.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import { newestFirst, type PostgresState } from "./state.ts";
 import type { Refusal, Transaction } from "./transaction.ts";
+
+/** What the guard looks at. */
+export interface GuardedServer {
+  readonly clusterName: PodId;
+  readonly defaultPodId: PodId;
+  readonly state: PostgresState;
+  isFencing(migrationId: string): boolean;
+}
 
 export interface Admission {
   readonly refusal: Refusal | null;
@@ -9,7 +17,7 @@ export interface Admission {
   readonly logical: string | null;
 }
 
-export function admit(server: PostgresServer, transaction: Transaction, organization: string): Admission {
+export function admit(server: GuardedServer, transaction: Transaction, organization: string): Admission {
   const refused = (refusal: Refusal): Admission => ({ refusal, logical: null });
   const snapshot = transaction.snapshot as number;
   for (const [migrationId, { assignments, stagedAt, logical }] of newestFirst(server.state.routes)) {

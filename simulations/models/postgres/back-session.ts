@@ -5,6 +5,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { askServer, type Lent, type StreamSession, writeCopy } from "./move-session.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
+import { backSlotName } from "./slot-names.ts";
 import type { Change, RowId } from "./state.ts";
 
 export class BackSession implements StreamSession {
@@ -93,9 +94,4 @@ export class BackSession implements StreamSession {
     };
     return writeCopy(this.parts, this.lent, { locks, gate, changes, last }, signal);
   }
-}
-
-/** On the target; of the origin on the source, too. */
-export function backSlotName(migrationId: string, target: string): string {
-  return `cleave_back_${migrationId}_${target}`;
 }

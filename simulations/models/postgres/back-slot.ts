@@ -1,8 +1,8 @@
 /** On a target: the slot that its source will follow once this Pod is open, and what it keeps of this Pod's disk. */
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { backSlotName } from "./back-session.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
+import { backSlotName } from "./slot-names.ts";
 
 /** Made while nobody but a copy can write to the organizations: nothing makes up for a slot that begins later. */
 export async function keepBackSlot(

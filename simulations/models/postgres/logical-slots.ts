@@ -3,8 +3,22 @@
  * that very position. A slot survives a crash; a snapshot lives as long as the connection that holds it.
  */
 import type { Run } from "../host.ts";
-import type { PostgresServer } from "./server.ts";
-import type { RowId, WalRecord } from "./state.ts";
+import type { PostgresState, RowId, WalRecord } from "./state.ts";
+
+/** What decoding needs of the server whose slots these are. */
+export interface DecodedServer {
+  readonly starts: number;
+  readonly state: PostgresState;
+  readonly wal: readonly WalRecord[];
+  /** How many records of `wal` are durable. */
+  readonly flushed: number;
+  /** Bytes of them. */
+  readonly position: number;
+  /** A transaction is open that began by then. */
+  olderThan(at: number): boolean;
+  /** @throws CleaveError POSTGRES_UNREACHABLE. */
+  requirePrimary(what: string): void;
+}
 
 export interface LogicalSlot {
   /** Bytes of WAL: everything that committed after this is streamed. */
@@ -68,7 +82,7 @@ export class LogicalSlots {
   }
 
   /** Waits for every transaction that is open, as the server does; then slot and snapshot are of one instant. */
-  async create(server: PostgresServer, slot: string, holder: Run, signal: AbortSignal): Promise<Snapshot> {
+  async create(server: DecodedServer, slot: string, holder: Run, signal: AbortSignal): Promise<Snapshot> {
     const { starts } = server;
     const startedAt = holder.world.now;
     do {
@@ -89,7 +103,7 @@ export class LogicalSlots {
   }
 
   /** What committed after a position, whole transactions in the order of their commits. */
-  decode(server: PostgresServer, from: number, now: number): readonly WalRecord[] {
+  decode(server: DecodedServer, from: number, now: number): readonly WalRecord[] {
     const found: WalRecord[] = [];
     for (let i = server.flushed - 1; i >= 0; i--) {
       const record = server.wal[i] as WalRecord;

@@ -27,7 +27,8 @@ export class MoveFollower {
   readonly #session: StreamSession;
   readonly #onChange: () => void;
   readonly #stopping = new AbortController();
-  readonly #waiting = new Set<() => void>();
+  /** One of each that waits for news: a fence and a check may do so at the same time. */
+  readonly #waiting = new Set<Pause>();
   readonly #markers = new Map<string, Marker>();
   #applied: number | null = null;
   problem: CleaveError | null = null;
@@ -59,13 +60,13 @@ export class MoveFollower {
   /** Until something was applied, or so long. */
   async news(ms: number, signal: AbortSignal): Promise<void> {
     const { run } = this.#session.parts;
-    const pause = new AbortController();
-    const go = () => pause.abort();
-    this.#waiting.add(go);
-    signal.addEventListener("abort", go, { once: true });
-    await run.clock.sleep(ms, pause.signal).catch(() => undefined);
-    signal.removeEventListener("abort", go);
-    this.#waiting.delete(go);
+    const pause = new Pause(run.clock);
+    const wake = () => pause.wake();
+    this.#waiting.add(pause);
+    signal.addEventListener("abort", wake, { once: true });
+    await pause.wait(ms);
+    signal.removeEventListener("abort", wake);
+    this.#waiting.delete(pause);
     signal.throwIfAborted();
   }
 
@@ -77,7 +78,7 @@ export class MoveFollower {
   }
 
   #notice(): void {
-    for (const go of [...this.#waiting]) go();
+    for (const pause of this.#waiting) pause.wake();
     this.#onChange();
   }
 

@@ -3,6 +3,7 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
+import { slotName } from "./slot-names.ts";
 import type { Change, RowId } from "./state.ts";
 
 /** Changes that are sent to the server at once; those of a larger transaction arrive in several parts. */
@@ -140,8 +141,4 @@ export async function writeCopy(
   } finally {
     own.rollback(transaction);
   }
-}
-
-export function slotName(migrationId: string, target: string): string {
-  return `cleave_${migrationId}_${target}`;
 }

@@ -1,4 +1,5 @@
 /** A move's target: as agent/stores/postgres/move/target.ts reaches its goals. */
+import { type TargetSteps, takeTargetStep } from "../../../agent/stores/postgres/steps.ts";
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
@@ -26,7 +27,7 @@ interface Following {
   readonly verifier: MoveVerifier;
 }
 
-export class MoveTarget {
+export class MoveTarget implements TargetSteps {
   readonly #options: MoveTargetOptions;
   #following: Following | null = null;
   #watching = new AbortController();
@@ -37,28 +38,7 @@ export class MoveTarget {
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#options.parts.own.requirePrimary(duty.goal);
-    switch (duty.goal) {
-      case "seed":
-      case "follow": {
-        await guardAndStage(this.#options.parts, this.#options.lent, duty, signal);
-        const { verifier } = await this.#start(duty, signal);
-        // From here on nobody but the copy has written to the organizations, and that is left out.
-        if (duty.goal === "follow") await keepBackSlot(this.#options.parts, duty, signal);
-        verifier.paused = false;
-        this.#options.set({ evidence: null, reached: true, progress: null });
-        return;
-      }
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        return this.#open(duty, signal);
-      case "release":
-        return this.#release(duty, signal);
-      default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
-    }
+    return takeTargetStep(this, duty, signal);
   }
 
   close(): void {
@@ -66,6 +46,15 @@ export class MoveTarget {
     this.#following?.follower.stop();
     this.#following?.verifier.stop();
     this.#following = null;
+  }
+
+  async follow(duty: Duty, signal: AbortSignal): Promise<void> {
+    await guardAndStage(this.#options.parts, this.#options.lent, duty, signal);
+    const { verifier } = await this.#start(duty, signal);
+    // From here on nobody but the copy has written to the organizations, and that is left out.
+    if (duty.goal === "follow") await keepBackSlot(this.#options.parts, duty, signal);
+    verifier.paused = false;
+    this.#options.set({ evidence: null, reached: true, progress: null });
   }
 
   async #start(duty: Duty, signal: AbortSignal): Promise<Following> {
@@ -114,7 +103,7 @@ export class MoveTarget {
   }
 
   /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
-  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+  async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const { epoch, migrationId } = duty;
     const { own } = this.#options.parts;
     if (epoch === null) throw new CleaveError("INTERNAL", "the goal match has no epoch");
@@ -132,7 +121,7 @@ export class MoveTarget {
   }
 
   /** Rule 7: closed still, and from here on to the copy as well. */
-  async #activate(duty: Duty, signal: AbortSignal): Promise<void> {
+  async activate(duty: Duty, signal: AbortSignal): Promise<void> {
     const { own, run } = this.#options.parts;
     if (!own.state.markers.has(`${duty.migrationId}/${duty.epoch}`))
       throw new CleaveError("POSTGRES_LINEAGE", "this Pod never matched the fence of this epoch");
@@ -144,7 +133,7 @@ export class MoveTarget {
     this.#options.set({ reached: true, lag: null, verified: true, problems: [] });
   }
 
-  async #open(duty: Duty, signal: AbortSignal): Promise<void> {
+  async open(duty: Duty, signal: AbortSignal): Promise<void> {
     const { parts, lent } = this.#options;
     this.#stop();
     await lent.setShares(duty, signal);
@@ -156,7 +145,7 @@ export class MoveTarget {
   }
 
   /** The source need not be there for this. */
-  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+  async release(duty: Duty, signal: AbortSignal): Promise<void> {
     const { parts, lent } = this.#options;
     const { own, run } = parts;
     this.#stop();

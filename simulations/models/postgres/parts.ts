@@ -5,8 +5,8 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import type { Chance } from "../../world/random.ts";
 import type { Run } from "../host.ts";
 import type { Network } from "../network.ts";
-import { backSlotName } from "./back-session.ts";
 import type { PostgresServer } from "./server.ts";
+import { backSlotName } from "./slot-names.ts";
 
 export interface PostgresStoreParts {
   readonly run: Run;

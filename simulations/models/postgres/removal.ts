@@ -2,9 +2,9 @@
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import { slotName } from "./move-session.ts";
 import type { PostgresStoreParts } from "./parts.ts";
 import type { PostgresServer } from "./server.ts";
+import { slotName } from "./slot-names.ts";
 import { type Change, newestFirst, type RowId } from "./state.ts";
 
 const BATCH_ROWS = 20;

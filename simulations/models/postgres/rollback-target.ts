@@ -2,6 +2,7 @@
  * A rollback's target: the source of the migration that is rolled back. Nothing is copied: what flows back already is
  * compared, brings the marker of the rollback's fence, and is held from the transfer until it is known how that ended.
  */
+import { type TargetSteps, takeTargetStep } from "../../../agent/stores/postgres/steps.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
@@ -31,7 +32,7 @@ interface Comparing {
   readonly stop: AbortController;
 }
 
-export class RollbackTarget {
+export class RollbackTarget implements TargetSteps {
   readonly #options: RollbackTargetOptions;
   #comparing: Comparing | null = null;
 
@@ -40,31 +41,16 @@ export class RollbackTarget {
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
-    const { parts, lent, set } = this.#options;
-    parts.own.requirePrimary(duty.goal);
-    switch (duty.goal) {
-      case "seed":
-      case "follow": {
-        await lent.stage(duty, signal);
-        await lent.setShares(duty, signal);
-        this.#compare(duty).verifier.paused = false;
-        set({ evidence: null, reached: true, progress: null });
-        return;
-      }
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        this.close();
-        await lent.setShares(duty, signal);
-        set({ reached: true, lag: null, verified: true, problems: [] });
-        return;
-      case "release":
-        return this.#release(duty, signal);
-      default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
-    }
+    this.#options.parts.own.requirePrimary(duty.goal);
+    return takeTargetStep(this, duty, signal);
+  }
+
+  async follow(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { lent, set } = this.#options;
+    await lent.stage(duty, signal);
+    await lent.setShares(duty, signal);
+    this.#compare(duty).verifier.paused = false;
+    set({ evidence: null, reached: true, progress: null });
   }
 
   close(): void {
@@ -111,7 +97,7 @@ export class RollbackTarget {
   }
 
   /** As a move's, by the stream of the migration that is rolled back. */
-  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+  async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const { epoch, migrationId } = duty;
     const { parts, lent, set } = this.#options;
     const { own } = parts;
@@ -130,7 +116,7 @@ export class RollbackTarget {
   }
 
   /** Closed still, and from here on to what flows back as well. */
-  async #activate(duty: Duty, signal: AbortSignal): Promise<void> {
+  async activate(duty: Duty, signal: AbortSignal): Promise<void> {
     const { parts, lent, ways, set } = this.#options;
     const { own, run } = parts;
     if (duty.forced) await lent.stage(duty, signal);
@@ -144,8 +130,15 @@ export class RollbackTarget {
     set({ reached: true, lag: null, verified: true, problems: [] });
   }
 
+  async open(duty: Duty, signal: AbortSignal): Promise<void> {
+    const { lent, set } = this.#options;
+    this.close();
+    await lent.setShares(duty, signal);
+    set({ reached: true, lag: null, verified: true, problems: [] });
+  }
+
   /** Everything is again as the migration before has it. */
-  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+  async release(duty: Duty, signal: AbortSignal): Promise<void> {
     const { parts, lent, set } = this.#options;
     const { own, run } = parts;
     this.close();

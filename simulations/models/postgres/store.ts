@@ -1,18 +1,23 @@
 /** PostgreSQL behind the store port, as agent/stores/postgres drives it: goal by goal. */
+import {
+  type SourceSteps,
+  type TargetSteps,
+  takeSourceStep,
+  takeTargetStep,
+} from "../../../agent/stores/postgres/steps.ts";
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { ModelStore } from "../store-base.ts";
-import { backSlotName } from "./back-session.ts";
 import { keepBackSlot, keptBytes } from "./back-slot.ts";
 import { fence } from "./fence.ts";
-import { slotName } from "./move-session.ts";
 import { guardAndStage, MoveTarget } from "./move-target.ts";
 import { checkPostgres, type PostgresStoreParts } from "./parts.ts";
 import { reachRemoval } from "./removal.ts";
 import { ReverseReplications } from "./reverse-replication.ts";
 import { RollbackTarget } from "./rollback-target.ts";
 import type { PostgresServer } from "./server.ts";
+import { backSlotName, slotName } from "./slot-names.ts";
 import type { Change } from "./state.ts";
 
 const QUERY_MS = 1_000;
@@ -26,6 +31,21 @@ export class ModelPostgresStore extends ModelStore {
   /** Parts that are targets; their background goes on between goals. */
   readonly #targets = new Map<string, MoveTarget | RollbackTarget>();
   readonly #ways: ReverseReplications;
+
+  readonly #asSource: SourceSteps = {
+    serve: (duty, signal) => this.#serve(duty, signal),
+    fence: (duty, signal) => this.#fence(duty, signal),
+    yield: (duty, signal) => this.#yield(duty, signal),
+    release: (duty, signal) => this.#releaseSource(duty, signal),
+  };
+  /** Of a split. */
+  readonly #asTarget: TargetSteps = {
+    follow: (duty, signal) => this.#follow(duty, signal),
+    match: (duty, signal) => this.#match(duty, signal),
+    activate: (duty, signal) => this.#activate(duty, signal),
+    open: (duty, signal) => this.#open(duty, signal),
+    release: (duty, signal) => this.#releaseTarget(duty, signal),
+  };
 
   constructor(parts: PostgresStoreParts) {
     super(parts.run);
@@ -87,31 +107,8 @@ export class ModelPostgresStore extends ModelStore {
       if (duty.goal === "open") this.#watchOpen(duty);
       return;
     }
-    switch (duty.goal) {
-      case "prepare":
-      case "serve":
-        return this.#serve(duty, signal);
-      case "fence":
-        return this.#fence(duty, signal);
-      case "yield":
-        return this.#yield(duty, signal);
-      case "seed":
-      case "follow":
-        return this.#follow(duty, signal);
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        await this.#ensureRunning(signal);
-        await this.#setShares(duty, signal);
-        await keepBackSlot(this.#parts, duty, signal);
-        this.set(duty, { reached: true, lag: null, verified: true });
-        this.#watchOpen(duty);
-        return;
-      case "release":
-        return duty.role === "source" ? this.#releaseSource(duty, signal) : this.#releaseTarget(duty, signal);
-    }
+    if (duty.role === "source") await takeSourceStep(this.#asSource, duty, signal);
+    else await takeTargetStep(this.#asTarget, duty, signal);
   }
 
   // Source ------------------------------------------------------------------------------------------------------
@@ -338,6 +335,14 @@ export class ModelPostgresStore extends ModelStore {
     await this.#setShares(duty, signal);
     await keepBackSlot(this.#parts, duty, signal);
     this.set(duty, { reached: true, lag: null, verified: true });
+  }
+
+  async #open(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#ensureRunning(signal);
+    await this.#setShares(duty, signal);
+    await keepBackSlot(this.#parts, duty, signal);
+    this.set(duty, { reached: true, lag: null, verified: true });
+    this.#watchOpen(duty);
   }
 
   async #releaseTarget(duty: Duty, signal: AbortSignal): Promise<void> {

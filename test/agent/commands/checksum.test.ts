@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { runChecksum } from "../../../agent/commands/checksum.ts";
+import { runChecksum } from "../../../agent/commands/checksum/main.ts";
 import {
   repositoryChecksum,
   ShowRefSum,

@@ -192,9 +192,9 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
   expect(of("cleave_lag_repositories", store("git"))).toBeUndefined();
   expect(of("cleave_lag_known", store("git"))).toBe(0);
   expect(of("cleave_verified", store("git"))).toBe(0);
-  expect(of("cleave_progress_done", `${store("objects")},goal="removeFiles",unit="objects"`)).toBe(5);
-  expect(of("cleave_progress_total", `${store("objects")},goal="removeFiles",unit="objects"`)).toBe(9);
-  expect(of("cleave_goal_reached", `${store("objects")},goal="removeFiles"`)).toBe(0);
+  expect(of("cleave_progress_done", `${store("objects")},state="removing",unit="objects"`)).toBe(5);
+  expect(of("cleave_progress_total", `${store("objects")},state="removing",unit="objects"`)).toBe(9);
+  expect(of("cleave_state_reached", `${store("objects")},state="removing"`)).toBe(0);
   expect(of("cleave_stragglers", store("objects"))).toBe(1);
   expect(of("cleave_guard_held", "")).toBe(3);
   expect(of("cleave_log_sequence", "")).toBe(12);
@@ -237,7 +237,7 @@ it("an agent tells what it reports, its guard's answers, its checkpoint and what
       /^cleave_(lag|progress|verified|store_problems|reverse_replication)/.test(name),
     ),
   ).toEqual([]);
-  expect(second.get(`cleave_goal_reached{${store("postgres")},goal="activate",pod="pod-100"}`)).toBe(1);
+  expect(second.get(`cleave_state_reached{${store("postgres")},state="promoting",pod="pod-100"}`)).toBe(1);
 });
 
 it("tallies of stores and ends of goals are told where somebody listens", async () => {

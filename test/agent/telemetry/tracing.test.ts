@@ -102,7 +102,7 @@ it("from an operator's command to what opens on every Pod: one trace of all proc
         .get(podId)
         ?.spans()
         .map(({ name }) => name);
-      expect(names).toEqual(expect.arrayContaining(STORES.map((store) => `reach open ${store}`)));
+      expect(names).toEqual(expect.arrayContaining(STORES.map((store) => `${store} serving`)));
     }
   });
 
@@ -120,13 +120,13 @@ it("from an operator's command to what opens on every Pod: one trace of all proc
     expect.arrayContaining([
       "fold CutoverApproved",
       "fold FenceRaised",
-      ...STORES.map((s) => `reach fence ${s}`),
+      ...STORES.map((s) => `${s} read-only`),
     ]),
   );
   for (const podId of ["pod-100", "pod-101"])
     expect(told(podId)).toEqual(
       expect.arrayContaining([
-        ...["match", "activate", "open"].flatMap((goal) => STORES.map((s) => `reach ${goal} ${s}`)),
+        ...["proving equal", "promoting", "serving"].flatMap((state) => STORES.map((s) => `${s} ${state}`)),
         "decide Opened",
       ]),
     );
@@ -136,7 +136,7 @@ it("from an operator's command to what opens on every Pod: one trace of all proc
     if (span === root) expect(span.parentSpanContext).toBeUndefined();
     else expect(byId.has(span.parentSpanContext?.spanId ?? ""), span.name).toBe(true);
   }
-  const fence = trace.find(({ name }) => name === "reach fence git");
+  const fence = trace.find(({ name }) => name === "git read-only");
   expect(byId.get(fence?.parentSpanContext?.spanId ?? "")?.name).toBe("decide FenceRaised");
   // The start is another command, and another trace.
   const started = all.find(({ name }) => name === "command PreflightStarted");
@@ -153,7 +153,7 @@ it("from an operator's command to what opens on every Pod: one trace of all proc
     late.tracing.reaching(duty, "git")("reached");
     expect(late.spans().at(-1)?.spanContext().traceId).toBe(root?.spanContext().traceId);
   });
-  expect(late.spans().filter(({ name }) => !name.startsWith("reach"))).toEqual([]);
+  expect(late.spans().filter(({ name }) => !name.startsWith("git "))).toEqual([]);
   expect(byId.has(late.spans().at(-1)?.parentSpanContext?.spanId ?? "")).toBe(true);
 
   // Nothing of it is in the log.

@@ -87,7 +87,7 @@ it.skipIf(!hasScript)("fits 80 columns with long names, long reasons and everyth
   await run("split", await planFile("split"), "--wait");
   const found = await status();
   const long = "x-very-long-name-of-a-pod-at-its-limit-0";
-  const store = { ...found.pods[1]?.stores.postgres, reached: false, matched: null, goal: "seed" };
+  const store = { ...found.pods[1]?.stores.postgres, reached: false, matched: null, state: "copying" };
   const crowded = {
     ...found,
     migrationId: "m".repeat(40),
@@ -103,7 +103,12 @@ it.skipIf(!hasScript)("fits 80 columns with long names, long reasons and everyth
       podId: long,
       stores: {
         postgres: { ...store, progress: { done: 1, total: 3, unit: "bytes" } },
-        git: { ...store, reached: true, goal: "follow", lag: { amount: 123_456_789, unit: "repositories" } },
+        git: {
+          ...store,
+          reached: true,
+          state: "following",
+          lag: { amount: 123_456_789, unit: "repositories" },
+        },
         objects: { ...store, problems: [{ code: "REPOSITORY_HOOK_DISABLED", message: "x" }] },
       },
     })),

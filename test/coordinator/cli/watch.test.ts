@@ -171,7 +171,7 @@ it.skipIf(!hasScript)("on a terminal it is one live screen with the matrix of Po
     .poll(text, { timeout: 20_000 })
     .toContain("waiting for pod-100: Git is catching up to the fence");
   expect(text()).toMatch(/Pod +WAL +Git +objects/);
-  expect(text()).toMatch(/pod-100 \(replica\) +equal +match +equal/);
+  expect(text()).toMatch(/pod-100 \(replica\) +equal +proving equal +equal/);
   expect(text()).toMatch(/read-only +for \d+(\.\d)? m?s, epoch 1, at most 30\.0 s/);
   release();
   expect((await ended)[0]).toBe(0);

@@ -50,8 +50,10 @@ describe("the chart", () => {
   });
 });
 
+const { goal: _, ...following } = storeStatus("follow");
 const view = (extra: Partial<StoreView> = {}): StoreView => ({
-  ...storeStatus("follow"),
+  ...following,
+  state: "following",
   reverseReplication: undefined,
   matched: null,
   evidence: null,
@@ -147,19 +149,19 @@ describe("words", () => {
     [view({ verified: false }), "target", "busy", "level, verifying"],
     [view({ lag: { amount: 4_200_000, unit: "bytes" } }), "target", "busy", "4.2 MB behind"],
     [view({ lag: { amount: null, unit: "bytes" } }), "target", "busy", "lag unknown"],
-    [view({ goal: "serve", lag: null }), "source", "good", "serve"],
+    [view({ state: "serving", lag: null }), "source", "good", "serving"],
     [view({ matched: true }), "target", "good", "equal"],
     [view({ matched: false }), "target", "bad", "differs"],
     [view({ problems: [{ code: "X", message: "y" }] }), "target", "bad", "problem"],
-    [view({ goal: "seed", reached: false }), "target", "busy", "seed"],
+    [view({ state: "copying", reached: false }), "target", "busy", "copying"],
   ] as const)("a cell %#", (store, role, tone, text) => {
     expect(cellOf(store, role)).toMatchObject({ tone, text });
   });
 
   it("of a copy say how far, also of nothing", () => {
     const copying = (done: number, total: number) =>
-      cellOf(view({ goal: "seed", reached: false, progress: { done, total, unit: "bytes" } }), "target");
-    expect(copying(25, 100)).toMatchObject({ text: "seed: 25 B of 100 B", progress: 0.25 });
+      cellOf(view({ state: "copying", reached: false, progress: { done, total, unit: "bytes" } }), "target");
+    expect(copying(25, 100)).toMatchObject({ text: "copying: 25 B of 100 B", progress: 0.25 });
     expect(copying(0, 0)).toMatchObject({ progress: 0 });
   });
 

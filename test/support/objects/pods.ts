@@ -6,7 +6,7 @@ import { type PeerServer, startPeerServer } from "../../../agent/peer/server.ts"
 import type { Owner, OwnerLookup } from "../../../agent/stores/common/inventory/owner-lookup.ts";
 import { FileFence } from "../../../agent/stores/file-fence/file-fence.ts";
 import { withWriteIntent } from "../../../agent/stores/file-fence/write-intent.ts";
-import { FileSystemBackend } from "../../../agent/stores/objects/backend/folder/folder.ts";
+import { FolderBackend } from "../../../agent/stores/objects/backend/folder/folder.ts";
 import { ObjectsConfig, type ObjectsConfigInput, type Peer } from "../../../agent/stores/objects/config.ts";
 import { createObjectsStore, type ObjectsStore } from "../../../agent/stores/objects/store.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
@@ -148,7 +148,7 @@ export class ObjectPod {
 
   async contents(): Promise<Record<string, string>> {
     const found: Record<string, string> = {};
-    for await (const { key } of new FileSystemBackend(this.root).list()) found[key] = await this.read(key);
+    for await (const { key } of new FolderBackend(this.root).list()) found[key] = await this.read(key);
     return found;
   }
 

@@ -52,7 +52,12 @@ export class InventoryDigest {
     return this.#values.size;
   }
 
-  /** SHA-256 over the buckets, in hexadecimal: what evidence carries. */
+  /** `<count>/<root>`, which evidence carries: equal on two Pods exactly when they hold the same. */
+  get countedRoot(): string {
+    return `${this.size}/${this.root()}`;
+  }
+
+  /** SHA-256 over the buckets, in hexadecimal. */
   root(): string {
     const hash = createHash("sha256");
     for (let index = 0; index < BUCKETS; index++) hash.update(this.bucket(index));

@@ -1,4 +1,4 @@
-/** Where objects are kept. Cleave needs no more than this of it; a file system is the first one. */
+/** Where objects are kept. Cleave needs no more than this of it; a folder is the first one. */
 import type { Readable } from "node:stream";
 
 export interface ObjectStat {
@@ -43,6 +43,8 @@ export class ContentMismatch extends Error {
 
 /** Every method that takes a key throws CleaveError OBJECT_KEY_INVALID when it is none or leaves the store. */
 export interface ObjectBackend {
+  /** Where that is, for people, as the operator configured it: a folder's path, a bucket's address. */
+  readonly place: string;
   /** In the order of the keys' UTF-8 bytes. Objects that come or go meanwhile may be missing or listed. */
   list(options?: ListOptions): AsyncIterable<ListedObject>;
   /** Null when there is none. @throws CleaveError OBJECT_UNREADABLE when it is not a readable object. */

@@ -3,9 +3,8 @@
  * it that saves hashing everything again after a restart; the file is a cache, checked against the objects at start.
  */
 import { randomUUID } from "node:crypto";
-import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import writeFileAtomic from "write-file-atomic";
+import { basename, dirname } from "node:path";
+import { StateFile } from "../../common/state-file.ts";
 import { InventoryDigest } from "../../common/verification/inventory-digest.ts";
 import type { HashedObject } from "../backend/hashing.ts";
 
@@ -30,7 +29,7 @@ interface Scope {
 }
 
 export class Inventory {
-  readonly #path: string;
+  readonly #file: StateFile;
   readonly #entries = new Map<string, InventoryEntry>();
   readonly #deleted = new Map<string, number>();
   readonly #scopes = new Set<Scope>();
@@ -43,18 +42,16 @@ export class Inventory {
   #unsaved: string[] = [];
   #saving: Promise<void> | null = null;
 
-  private constructor(path: string) {
-    this.#path = path;
+  private constructor(file: StateFile) {
+    this.#file = file;
   }
 
   /** Reads what an earlier process saved; damaged lines are left out, and their objects hashed again. */
   static async open(path: string): Promise<Inventory> {
-    const inventory = new Inventory(path);
-    await mkdir(dirname(path), { recursive: true });
-    const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return "";
-      throw error;
-    });
+    const file = new StateFile(dirname(path), basename(path));
+    const inventory = new Inventory(file);
+    await file.makeFolder();
+    const text = (await file.readIfPresent()) ?? "";
     const found = new Map<string, HashedObject>();
     for (const line of text.split("\n")) readLine(line, found);
     for (const [key, object] of found) inventory.#put(key, object);
@@ -148,7 +145,7 @@ export class Inventory {
   async discard(): Promise<void> {
     for (const key of [...this.#entries.keys()]) this.delete(key);
     await this.saved();
-    await rm(this.#path, { force: true });
+    await this.#file.remove();
   }
 
   #put(key: string, object: HashedObject): void {
@@ -201,7 +198,7 @@ export class Inventory {
       this.#unsaved = [];
       try {
         // The leading line end closes a line that a full disk or a kill cut off.
-        await appendFile(this.#path, `\n${lines.join("\n")}\n`);
+        await this.#file.append(`\n${lines.join("\n")}\n`);
       } catch {
         // A lost line costs hashing one object again; a lost deletion is found when the object is looked for.
         return;
@@ -212,7 +209,7 @@ export class Inventory {
   async #rewrite(): Promise<void> {
     const lines = [...this.#entries].map(([key, e]) => JSON.stringify([key, e.bytes, e.sha256, e.version]));
     // On a full disk the old file stays, which says the same in more lines.
-    await writeFileAtomic(this.#path, `${lines.join("\n")}\n`, { fsync: false }).catch(() => undefined);
+    await this.#file.replace(`${lines.join("\n")}\n`, { durable: false }).catch(() => undefined);
   }
 }
 

@@ -15,7 +15,7 @@ export function keyFault(key: string): string | null {
   if (/[\u0000-\u001f\u007f]/.test(key)) return "it has a control character";
   for (const segment of key.split("/")) {
     if (segment === "") return "it is absolute, ends with a slash or has two in a row";
-    if (segment === "." || segment === "../..") return "it has a segment `.` or `../..`";
+    if (segment === "." || segment === "..") return "it has a segment `.` or `..`";
     if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)
       return `it has a segment of more than ${MAX_SEGMENT_BYTES} bytes`;
   }

@@ -180,7 +180,7 @@ export async function preflightRemoval(
   if (splitTarget && duty.shares[duty.podId] !== "opened")
     return [
       info(
-        `this Pod never opened, so nothing is removed here: ${context.config.root} is the operator's to delete`,
+        `this Pod never opened, so nothing is removed here: ${context.backend.place} is the operator's to delete`,
       ),
     ];
   const scope = new RemovalScope(duty, context.fence);

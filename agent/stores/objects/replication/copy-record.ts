@@ -1,11 +1,8 @@
 /** Proof, kept over restarts, of what a migration may remove from a target again: only what it brought itself. */
-import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { MigrationId } from "../../../../protocol/ids.ts";
-import { readIfPresent } from "../../file-fence/durable-files.ts";
+import { StateFile } from "../../common/state-file.ts";
 
 const CopyRecord = z.object({
   migrationId: MigrationId,
@@ -16,16 +13,16 @@ const CopyRecord = z.object({
 });
 export type CopyRecord = z.infer<typeof CopyRecord>;
 
-const pathOf = (stateDirectory: string, migrationId: MigrationId) =>
-  join(stateDirectory, "copies", `${migrationId}.json`);
+const fileOf = (stateDirectory: string, migrationId: MigrationId) =>
+  new StateFile(stateDirectory, `copies/${migrationId}.json`);
 
 /** @throws CleaveError CONFIG_INVALID when it is damaged: then nothing is proved and nothing may be removed. */
 export async function readCopyRecord(
   stateDirectory: string,
   migrationId: MigrationId,
 ): Promise<CopyRecord | null> {
-  const path = pathOf(stateDirectory, migrationId);
-  const text = await readIfPresent(path);
+  const file = fileOf(stateDirectory, migrationId);
+  const text = await file.readIfPresent();
   if (text === null) return null;
   try {
     const record = CopyRecord.parse(JSON.parse(text));
@@ -35,17 +32,16 @@ export async function readCopyRecord(
   }
   throw new CleaveError(
     "CONFIG_INVALID",
-    `${path} is damaged; look at what the object store holds, then remove it`,
+    `${file.path} is damaged; look at what the object store holds, then remove it`,
   );
 }
 
 export async function writeCopyRecord(stateDirectory: string, record: CopyRecord): Promise<void> {
-  await mkdir(join(stateDirectory, "copies"), { recursive: true });
-  await writeFileAtomic(pathOf(stateDirectory, record.migrationId), `${JSON.stringify(record)}\n`, {
-    fsync: true,
-  });
+  const file = fileOf(stateDirectory, record.migrationId);
+  await file.makeFolder();
+  await file.replace(`${JSON.stringify(record)}\n`, { durable: true });
 }
 
 export async function removeCopyRecord(stateDirectory: string, migrationId: MigrationId): Promise<void> {
-  await rm(pathOf(stateDirectory, migrationId), { force: true });
+  await fileOf(stateDirectory, migrationId).remove();
 }

@@ -11,16 +11,24 @@ export interface LockHolder {
 
 const QUERY_CHARACTERS = 100;
 
+/**
+ * Whose lock `l` is. A prepared transaction keeps the virtual id of the session that prepared it, which says nothing of
+ * its real one; that one it has locked too. None is found when it ended between two looks at the locks.
+ */
+const PREPARED = `
+SELECT format('the prepared transaction %L of user %s, prepared at %s', p.gid, p.owner, p.prepared)
+FROM pg_catalog.pg_locks own JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE own.locktype = 'transactionid' AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction`;
+
 const HOLDERS = `
 SELECT l.pid,
-  CASE WHEN l.pid IS NULL THEN format('the prepared transaction %L of user %s, prepared at %s', p.gid, p.owner, p.prepared)
+  CASE WHEN l.pid IS NULL THEN COALESCE((${PREPARED}), 'a prepared transaction')
     ELSE format('pid %s, user %s, application %L, %s, transaction since %s, last query since %s: %s', l.pid, a.usename,
       a.application_name, COALESCE(a.state, 'unknown state'), a.xact_start, a.query_start,
       left(regexp_replace(a.query, '\\s+', ' ', 'g'), $3))
   END AS description
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction::text = split_part(l.virtualtransaction, '/', 2)
 WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1 AND l.objid::int8 = (hashtext($2)::int8 & 4294967295)
   AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
   AND l.pid IS DISTINCT FROM $4`;

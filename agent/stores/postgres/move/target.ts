@@ -1,9 +1,8 @@
 /** A move's target: copies the organizations' rows, follows, compares, and serves them; or removes them again. */
-import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import { type CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
-import { readMarker } from "../fence/fence.ts";
 import { installGuard, removeGuard } from "../fence/install.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
 import { readSchema } from "../inventory/schema.ts";
@@ -13,21 +12,18 @@ import { forgetCopy } from "../replication/copy-journal.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { ReverseReplicationKeeper } from "../reverse/keeper.ts";
 import { requireArmed } from "../reverse/slot.ts";
-import { WarmConnection } from "../server/connection.ts";
 import { lagBytes } from "../split/lineage.ts";
 import { slotName } from "../split/slots.ts";
 import type { StatusBoard } from "../status-board.ts";
-import { moveEvidence } from "../verification/evidence.ts";
-import { readTouched } from "../verification/touched.ts";
+import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { Verifier } from "../verification/verifier.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { Follower } from "./follower.ts";
-import { awaitMarker } from "./marker.ts";
+import { matchRows, requireMatched } from "./match.ts";
 import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
-import { greetOwn, hashing } from "./sessions.ts";
+import { TargetConnections } from "./target-connections.ts";
 
 const LOOK_EVERY_MS = 250;
-const HANGS_AFTER_MS = 5_000;
 /** What the copy had begun, of neighbours' changes that it was about to pass over. */
 const COPY_ENDS_WITHIN_MS = 2_000;
 
@@ -37,13 +33,10 @@ interface Following {
   readonly verifier: Verifier;
 }
 
-export class MoveTarget {
+export class MoveTarget implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
-  readonly #own: WarmConnection;
-  /** For comparing and for positions, with settings of its own. */
-  readonly #reading: WarmConnection;
-  #source: WarmConnection | null = null;
+  readonly #connections: TargetConnections;
   #seeding: Seeding | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
@@ -54,59 +47,29 @@ export class MoveTarget {
     this.#options = options;
     this.#board = board;
     this.#duty = duty;
-    const { config, clock } = options;
-    this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => greetOwn(options, db));
-    this.#reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
-    this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#look());
+    this.#connections = new TargetConnections(options);
+    this.#watch = new Background(options.clock, LOOK_EVERY_MS, () => this.#look());
     this.#reverseReplication = new ReverseReplicationKeeper(options, board);
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#duty = duty;
-    this.#board.lagBoundBytes = duty.settings.lagBounds.postgresBytes;
-    switch (duty.goal) {
-      case "seed":
-      case "follow":
-        return this.#follow(duty, signal);
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty);
-      case "open":
-        return this.#open(duty);
-      case "removeFiles":
-        return this.#keepOpen(duty);
-      case "removeRows":
-        return this.#removeRows(duty, signal);
-      case "release":
-        return this.#release(duty, signal);
-      default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
-    }
+    return reachAsTarget(this, this.#board, duty, signal);
   }
 
   /** Ends what waits for a server that does not answer. */
   cut(): void {
-    for (const connection of [this.#own, this.#reading, this.#source]) connection?.reset();
+    this.#connections.cut();
     this.#reverseReplication.cut();
   }
 
   async close(): Promise<void> {
     await this.#stop();
-    for (const connection of [this.#own, this.#reading, this.#source]) connection?.close();
+    this.#connections.close();
     await this.#reverseReplication.close();
   }
 
-  #sourceOf(duty: Duty): WarmConnection {
-    this.#source ??= new WarmConnection(
-      peerOf(this.#options, duty),
-      { applicationName: `cleave-${this.#options.podId}`, queryTimeoutMs: HANGS_AFTER_MS },
-      hashing,
-    );
-    return this.#source;
-  }
-
-  async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
+  async follow(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#guard(duty, signal);
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
@@ -118,7 +81,7 @@ export class MoveTarget {
   async #guard(duty: Duty, signal: AbortSignal): Promise<void> {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
-    await this.#own.use(async (db) => {
+    await this.#connections.own.use(async (db) => {
       await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
@@ -140,11 +103,11 @@ export class MoveTarget {
     const source = peerOf(this.#options, duty);
     const slot = slotName(duty.migrationId, duty.podId);
     const session = applySession(duty.migrationId, duty.podId);
-    const theirs = await this.#sourceOf(duty).use((db) => readSchema(db));
-    const ours = await this.#own.use((db) => readSchema(db));
+    const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
+    const ours = await this.#connections.own.use((db) => readSchema(db));
     const moving = planMove(theirs, ours, options.ownership, organizationsOf(duty));
     const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, moving);
-    await this.#own.use((db) => seeding.run(db, signal));
+    await this.#connections.own.use((db) => seeding.run(db, signal));
     const { config, log } = options;
     const follower = new Follower({
       source,
@@ -188,60 +151,46 @@ export class MoveTarget {
   }
 
   /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
-  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+  async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
-    if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
+    this.#board.awaitEvidence(epoch);
     const { moving, follower, verifier } = await this.#start(duty, signal);
     verifier.paused = true;
-    const source = this.#sourceOf(duty);
-    const marker = await awaitMarker(source, duty.migrationId, epoch, () => follower, signal);
-    const { rows } = await source.use((db) => readTouched(db, duty.migrationId, marker.verified));
-    const digest = await this.#reading.use((db) => moveEvidence(db, moving, marker, rows));
-    // Before it is said, so that an activation after a restart knows that it was matched.
-    await this.#own.use((db) =>
-      db.query(
-        "INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        [duty.migrationId, epoch, marker.token, marker.verified],
-      ),
-    );
-    this.#board.set({ evidence: { epoch, ...digest }, reached: true });
+    const evidence = await matchRows(this.#connections, duty, moving, () => follower, signal);
+    this.#board.set({ evidence, reached: true });
   }
 
   /** Rule 7: closed still, and from here on to the copy as well. Needs nothing of the source, which may be dead by now. */
-  async #activate(duty: Duty): Promise<void> {
+  async activate(duty: Duty): Promise<void> {
     const epoch = epochOf(duty);
     const { migrationId, podId, reverseReplication } = duty;
-    if ((await this.#own.use((db) => readMarker(db, migrationId, epoch))) === null)
-      throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
+    await requireMatched(this.#connections.own, migrationId, epoch);
     // Nobody could tell later from where on what is written here has to flow back.
-    if (reverseReplication.includes(podId)) await this.#own.use((db) => requireArmed(db, migrationId, podId));
+    if (reverseReplication.includes(podId))
+      await this.#connections.own.use((db) => requireArmed(db, migrationId, podId));
     await this.#stop();
-    await this.#own.use((db) => setShares(db, duty.migrationId, duty.shares, epoch, COPY_ENDS_WITHIN_MS));
+    await this.#connections.own.use((db) =>
+      setShares(db, duty.migrationId, duty.shares, epoch, COPY_ENDS_WITHIN_MS),
+    );
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
-  async #open(duty: Duty): Promise<void> {
+  async open(duty: Duty): Promise<void> {
     await this.#stop();
-    await this.#own.use((db) => enforceShares(db, duty));
+    await this.#connections.own.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window; the source drops the slot. The origin goes with the way back.
     this.#reverseReplication.keep(duty);
   }
 
-  /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
-  async #keepOpen(duty: Duty): Promise<void> {
-    if (duty.shares[this.#options.podId] === "opened") await this.#open(duty);
-    else this.#board.set({ reached: true });
-  }
-
   /** Rule 10: what was opened stays; what was copied in vain, because the share went back, is removed. */
-  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+  async removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#stop();
-    await this.#own.use((db) => beginRemoval(db, duty));
+    await this.#connections.own.use((db) => beginRemoval(db, duty));
     await this.#reverseReplication.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     const slot = slotName(duty.migrationId, this.#options.podId);
-    await this.#own.use(async (db) => {
+    await this.#connections.own.use(async (db) => {
       // After the rows, for these prove whose they are.
       await forgetCopy(db, slot);
       await dropOrigin(db, slot);
@@ -251,14 +200,14 @@ export class MoveTarget {
   }
 
   /** The source need not be there for this. */
-  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+  async release(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#stop();
     const { podId } = this.#options;
     const phase = duty.shares[podId];
     invariant(phase === "source", `${podId} may be authoritative (${phase}), so nothing is removed`);
     const { migrationId } = duty;
     await this.#reverseReplication.end(duty, signal);
-    await this.#own.use(async (db) => {
+    await this.#connections.own.use(async (db) => {
       if (!(await isStaged(db, migrationId))) return;
       await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
       const schema = await readSchema(db);
@@ -268,14 +217,7 @@ export class MoveTarget {
       signal.throwIfAborted();
       if (!(await releaseRoutes(db, migrationId)).guardNeeded) await removeGuard(db, { signal });
     });
-    this.#board.set({
-      reached: true,
-      progress: null,
-      lag: null,
-      verified: false,
-      evidence: null,
-      stragglers: [],
-    });
+    this.#board.released();
   }
 
   /** How far behind, and what keeps it from going on. */
@@ -283,17 +225,16 @@ export class MoveTarget {
     const following = this.#following;
     if (following === null) return;
     try {
-      const [row] = await this.#sourceOf(this.#duty).query<{ lsn: string }>(
-        "SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn",
-      );
+      const [row] = await this.#connections
+        .source(this.#duty)
+        .query<{ lsn: string }>("SELECT pg_catalog.pg_current_wal_flush_lsn()::text AS lsn");
       const { position } = following.follower;
       const amount =
         position === null || row === undefined ? null : lagBytes(position as never, row.lsn as never);
       this.#board.set({ lag: { amount, unit: "bytes" } });
       this.#tell();
       if (this.#duty.goal === "follow") await this.#reverseReplication.advance(this.#duty);
-      // Kept open for the match and the opening.
-      await Promise.all([this.#own.query("SELECT 1"), this.#reading.query("SELECT 1")]);
+      await this.#connections.keepWarm();
     } catch (error) {
       this.#board.set({ lag: { amount: null, unit: "bytes" } });
       this.#board.problem(error as CleaveError);
@@ -304,12 +245,7 @@ export class MoveTarget {
     const following = this.#following;
     if (following === null) return;
     const { follower, verifier } = following;
-    const { problem } = follower;
-    const problems = [
-      ...(problem === null ? [] : [{ code: problem.code, message: problem.message.slice(0, 2_000) }]),
-      ...verifier.problems(),
-    ];
-    this.#board.set({ verified: verifier.verified && problem === null, problems });
+    this.#board.set(verifier.status(follower.problem));
   }
 }
 

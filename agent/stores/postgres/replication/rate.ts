@@ -1,4 +1,7 @@
-/** A limit on bytes per second, shared by whoever transfers at the same time. */
+/**
+ * A limit on bytes per second, shared by whoever copies rows at the same time. Not `common/rate-limit.ts`, which never lets
+ * a pause be caught up: between portions a copy waits for its target's transactions.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** Somebody who paused for longer does not catch up at once on what he did not use. */

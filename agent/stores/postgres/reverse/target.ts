@@ -3,29 +3,25 @@
  * carriers of the migration before; here it is compared, matched, and served again.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, invariant } from "../../../../protocol/errors.ts";
+import { type CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
-import { readMarker } from "../fence/fence.ts";
 import { isStaged, returnRoutes, setShares, stageAtOnce, stageRoutes } from "../fence/staging.ts";
 import { readSchema } from "../inventory/schema.ts";
-import { awaitMarker } from "../move/marker.ts";
-import { greetOwn, hashing } from "../move/sessions.ts";
+import { matchRows, requireMatched } from "../move/match.ts";
+import { TargetConnections } from "../move/target-connections.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
-import { WarmConnection } from "../server/connection.ts";
 import type { StatusBoard } from "../status-board.ts";
-import { moveEvidence } from "../verification/evidence.ts";
-import { readTouched } from "../verification/touched.ts";
+import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { Verifier } from "../verification/verifier.ts";
 import type { Carriers } from "./carriers.ts";
 import { ofMigration } from "./decided.ts";
 import { backSession } from "./session.ts";
 
 const LOOK_EVERY_MS = 250;
-const HANGS_AFTER_MS = 5_000;
 /** What the carrier had begun, of others' changes. */
 const CARRIER_ENDS_WITHIN_MS = 2_000;
 const ASK_EVERY_MS = 20;
@@ -35,15 +31,12 @@ interface Comparing {
   readonly verifier: Verifier;
 }
 
-export class RollbackTarget {
+export class RollbackTarget implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #carriers: Carriers;
-  readonly #own: WarmConnection;
-  /** For comparing, with settings of its own. */
-  readonly #reading: WarmConnection;
+  readonly #connections: TargetConnections;
   readonly #watch: Background;
-  #source: WarmConnection | null = null;
   #comparing: Comparing | null = null;
   #duty: Duty;
 
@@ -52,57 +45,27 @@ export class RollbackTarget {
     this.#board = board;
     this.#duty = duty;
     this.#carriers = carriers;
-    const { config, clock } = options;
-    this.#own = new WarmConnection(config, { applicationName: "cleave" }, (db) => greetOwn(options, db));
-    this.#reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
-    this.#watch = new Background(clock, LOOK_EVERY_MS, () => this.#look());
+    this.#connections = new TargetConnections(options);
+    this.#watch = new Background(options.clock, LOOK_EVERY_MS, () => this.#look());
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     this.#duty = duty;
-    this.#board.lagBoundBytes = duty.settings.lagBounds.postgresBytes;
-    switch (duty.goal) {
-      case "seed":
-      case "follow":
-        return this.#follow(duty, signal);
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        return this.#open(duty);
-      case "removeFiles":
-        return this.#keepOpen(duty);
-      case "removeRows":
-        return this.#removeRows(duty, signal);
-      case "release":
-        return this.#release(duty);
-      default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
-    }
+    return reachAsTarget(this, this.#board, duty, signal);
   }
 
   /** Ends what waits for a server that does not answer. */
   cut(): void {
-    for (const connection of [this.#own, this.#reading, this.#source]) connection?.reset();
+    this.#connections.cut();
   }
 
   async close(): Promise<void> {
     await this.#stop();
-    for (const connection of [this.#own, this.#reading, this.#source]) connection?.close();
+    this.#connections.close();
   }
 
-  #sourceOf(duty: Duty): WarmConnection {
-    this.#source ??= new WarmConnection(
-      peerOf(this.#options, duty),
-      { applicationName: `cleave-${this.#options.podId}`, queryTimeoutMs: HANGS_AFTER_MS },
-      hashing,
-    );
-    return this.#source;
-  }
-
-  async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
-    await this.#own.use((db) => stageRoutes(db, { ...duty, logical: true }, { signal }));
+  async follow(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#connections.own.use((db) => stageRoutes(db, { ...duty, logical: true }, { signal }));
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
     this.#board.set({ evidence: null, reached: true, progress: null });
@@ -115,8 +78,8 @@ export class RollbackTarget {
     const { migrationId, sourcePodId, assignments } = duty;
     const of = ofMigration(duty);
     while (!this.#carriers.carrier(sourcePodId)?.follower) await sleep(ASK_EVERY_MS, undefined, { signal });
-    const theirs = await this.#sourceOf(duty).use((db) => readSchema(db));
-    const ours = await this.#own.use((db) => readSchema(db));
+    const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
+    const ours = await this.#connections.own.use((db) => readSchema(db));
     const moving = planMove(theirs, ours, ownership, [...assignments.keys()]);
     const verifier = new Verifier({
       migrationId,
@@ -143,87 +106,64 @@ export class RollbackTarget {
   }
 
   /** Rule 5: the marker of this epoch flowed back, and whatever was touched since the last comparison is equal. */
-  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+  async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
-    const { migrationId, sourcePodId } = duty;
-    if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
+    const { sourcePodId } = duty;
+    this.#board.awaitEvidence(epoch);
     const { moving, verifier } = await this.#start(duty, signal);
     verifier.paused = true;
-    const source = this.#sourceOf(duty);
     const streamOf = () => this.#carriers.carrier(sourcePodId)?.follower ?? null;
-    const marker = await awaitMarker(source, migrationId, epoch, streamOf, signal);
-    const { rows } = await source.use((db) => readTouched(db, migrationId, marker.verified));
-    const digest = await this.#reading.use((db) => moveEvidence(db, moving, marker, rows));
-    // Before it is said, so that an activation after a restart knows that it was matched.
-    await this.#own.use((db) =>
-      db.query(
-        "INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        [migrationId, epoch, marker.token, marker.verified],
-      ),
-    );
-    this.#board.set({ evidence: { epoch, ...digest }, reached: true });
+    const evidence = await matchRows(this.#connections, duty, moving, streamOf, signal);
+    this.#board.set({ evidence, reached: true });
   }
 
   /**
    * Rule 7: closed still, and from here on to what flows back as well, until the rollback is decided. Needs nothing of the
    * source, which may be dead by now; where it is lost, nothing was matched either.
    */
-  async #activate(duty: Duty, signal: AbortSignal): Promise<void> {
+  async activate(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
     const { migrationId, sourcePodId } = duty;
     const of = ofMigration(duty);
     // Nobody can have written to them here, so nobody is waited for.
-    if (duty.forced) await this.#own.use((db) => stageAtOnce(db, { ...duty, logical: true }, { signal }));
-    else if ((await this.#own.use((db) => readMarker(db, migrationId, epoch))) === null)
-      throw new CleaveError("POSTGRES_LINEAGE", `this Pod never matched the fence of epoch ${epoch}`);
+    if (duty.forced)
+      await this.#connections.own.use((db) => stageAtOnce(db, { ...duty, logical: true }, { signal }));
+    else await requireMatched(this.#connections.own, migrationId, epoch);
     await Promise.all([this.#stop(), this.#carriers.hold({ migrationId, podId: sourcePodId })]);
-    await this.#own.use((db) =>
+    await this.#connections.own.use((db) =>
       setShares(db, migrationId, duty.shares, epoch, CARRIER_ENDS_WITHIN_MS, [of, migrationId]),
     );
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
-  async #open(duty: Duty): Promise<void> {
+  async open(duty: Duty): Promise<void> {
     await this.#stop();
-    await this.#own.use((db) => enforceShares(db, duty));
+    await this.#connections.own.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
   }
 
-  /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
-  async #keepOpen(duty: Duty): Promise<void> {
-    if (duty.shares[this.#options.podId] === "opened") await this.#open(duty);
-    else this.#board.set({ reached: true });
-  }
-
   /** Nothing is dormant here: what went back is served, and what did not is still the copy of the migration before. */
-  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+  async removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#stop();
-    await this.#own.use((db) => beginRemoval(db, duty));
+    await this.#connections.own.use((db) => beginRemoval(db, duty));
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
-    await this.#own.use((db) => settle(db, duty, signal));
+    await this.#connections.own.use((db) => settle(db, duty, signal));
     this.#board.set({ reached: true, lag: null, verified: false, evidence: null, problems: [] });
   }
 
   /** The copy stays, and so does what flows back to it: they are the migration's before. */
-  async #release(duty: Duty): Promise<void> {
+  async release(duty: Duty): Promise<void> {
     await this.#stop();
     const { podId } = this.#options;
     const { migrationId } = duty;
     const phase = duty.shares[podId];
     invariant(phase === "source", `${podId} may be authoritative (${phase})`);
-    await this.#own.use(async (db) => {
+    await this.#connections.own.use(async (db) => {
       if (!(await isStaged(db, migrationId))) return;
       await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
       await returnRoutes(db, migrationId, ofMigration(duty));
     });
-    this.#board.set({
-      reached: true,
-      progress: null,
-      lag: null,
-      verified: false,
-      evidence: null,
-      stragglers: [],
-    });
+    this.#board.released();
   }
 
   async #look(): Promise<void> {
@@ -231,9 +171,8 @@ export class RollbackTarget {
     this.#tell();
     // Kept open for the match and the opening.
     await Promise.all([
-      this.#own.query("SELECT 1"),
-      this.#reading.query("SELECT 1"),
-      this.#sourceOf(this.#duty).query("SELECT 1"),
+      this.#connections.keepWarm(),
+      this.#connections.source(this.#duty).query("SELECT 1"),
     ]).catch((error: CleaveError) => this.#board.problem(error));
   }
 
@@ -241,15 +180,9 @@ export class RollbackTarget {
     const comparing = this.#comparing;
     if (comparing === null) return;
     const carrier = this.#carriers.carrier(this.#duty.sourcePodId);
-    const problem = carrier?.problem ?? null;
-    const problems = [
-      ...(problem === null ? [] : [{ code: problem.code, message: problem.message.slice(0, 2_000) }]),
-      ...comparing.verifier.problems(),
-    ];
     this.#board.set({
       lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" },
-      verified: comparing.verifier.verified && problem === null,
-      problems,
+      ...comparing.verifier.status(carrier?.problem ?? null),
     });
   }
 }

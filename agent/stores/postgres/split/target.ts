@@ -18,6 +18,7 @@ import { WarmConnection } from "../server/connection.ts";
 import { resolveRunAs, type SystemUser } from "../server/run-as.ts";
 import { readTextOrNull } from "../server/server.ts";
 import type { StatusBoard } from "../status-board.ts";
+import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { beginOwnNumbers, boundNumbers, numbersApart } from "./numbering.ts";
@@ -48,7 +49,7 @@ interface Parts {
   readonly watch: StandbyWatch;
 }
 
-export class TargetPart {
+export class TargetPart implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #records: CopyRecords;
@@ -63,26 +64,7 @@ export class TargetPart {
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
-    this.#board.lagBoundBytes = duty.settings.lagBounds.postgresBytes;
-    switch (duty.goal) {
-      case "seed":
-      case "follow":
-        return this.#follow(duty, signal);
-      case "match":
-        return this.#match(duty, signal);
-      case "activate":
-        return this.#activate(duty, signal);
-      case "open":
-        return this.#open(duty, signal);
-      case "removeFiles":
-        return this.#keepOpen(duty, signal);
-      case "removeRows":
-        return this.#removeRows(duty, signal);
-      case "release":
-        return this.#release(duty, signal);
-      default:
-        throw new CleaveError("INTERNAL", `a target has no goal ${duty.goal}`);
-    }
+    return reachAsTarget(this, this.#board, duty, signal);
   }
 
   /** Ends what waits for a server that does not answer. */
@@ -157,7 +139,7 @@ export class TargetPart {
     return locateBinaries({ majorVersion: row?.version });
   }
 
-  async #follow(duty: Duty, signal: AbortSignal): Promise<void> {
+  async follow(duty: Duty, signal: AbortSignal): Promise<void> {
     const { seed, server, watch } = await this.#assemble(duty);
     // A watch would start what is only half copied.
     const record = await ensureSeeded(seed, duty, () => watch.stop(), signal);
@@ -171,10 +153,10 @@ export class TargetPart {
   }
 
   /** Rule 5: the marker of this epoch was replayed here, so everything before it was. */
-  async #match(duty: Duty, signal: AbortSignal): Promise<void> {
+  async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
     const { server, watch } = await this.#assemble(duty);
-    if (this.#board.status.evidence?.epoch !== epoch) this.#board.set({ evidence: null });
+    this.#board.awaitEvidence(epoch);
     const record = await this.#ownCopy(duty.migrationId);
     watch.keepWarm(null);
     watch.start(record);
@@ -203,7 +185,7 @@ export class TargetPart {
   }
 
   /** Rule 7: promoted under its own identity and closed. Needs nothing of the source, which may be dead by now. */
-  async #activate(duty: Duty, signal: AbortSignal): Promise<void> {
+  async activate(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
     const { server, watch } = await this.#assemble(duty);
     // Not awaited: a look at the source that hangs must not lengthen the window.
@@ -237,7 +219,7 @@ export class TargetPart {
     }
   }
 
-  async #open(duty: Duty, signal: AbortSignal): Promise<void> {
+  async open(duty: Duty, signal: AbortSignal): Promise<void> {
     const { server, watch, seed } = await this.#assemble(duty);
     void watch.stop();
     await this.#ensureConnected(server, duty, signal);
@@ -255,14 +237,8 @@ export class TargetPart {
       .catch((error: unknown) => this.#options.log.warn({ err: error }, "sequences are not bounded yet"));
   }
 
-  /** Files are other stores'; a Pod that gave its share back stays as closed as it is. */
-  async #keepOpen(duty: Duty, signal: AbortSignal): Promise<void> {
-    if (duty.shares[duty.podId] === "opened") await this.#open(duty, signal);
-    else this.#board.set({ reached: true });
-  }
-
   /** Rule 10: everything but what was opened here was copied from the source and never served. */
-  async #removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
+  async removeRows(duty: Duty, signal: AbortSignal): Promise<void> {
     if (duty.shares[duty.podId] !== "opened" && (await this.#isNoPrimary())) {
       this.#options.log.warn({ migrationId: duty.migrationId }, leftToTheOperator(this.#options).message);
       this.#board.set({ reached: true, lag: null, progress: null, evidence: null });
@@ -301,7 +277,7 @@ export class TargetPart {
     }
   }
 
-  async #release(duty: Duty, signal: AbortSignal): Promise<void> {
+  async release(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#reverseReplication.stop();
     // The source need not be there for this.
     const parts = await this.#parts?.catch(() => null);
@@ -309,14 +285,7 @@ export class TargetPart {
     parts?.server.fast.reset();
     parts?.server.watch.reset();
     await removeCopy(this.#records, duty, signal);
-    this.#board.set({
-      reached: true,
-      progress: null,
-      lag: null,
-      verified: false,
-      evidence: null,
-      stragglers: [],
-    });
+    this.#board.released();
   }
 
   /** The warm connection; a server that is down is started first. */

@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { toCleaveError } from "../../../../protocol/errors.ts";
-import type { OwnProblem } from "../../../../protocol/evidence.ts";
+import type { OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { Endpoint } from "../config.ts";
@@ -94,6 +94,16 @@ export class Verifier {
       .slice(0, NAMED)
       .map((difference): OwnProblem => ({ code: "MISMATCH", message: describe(difference).slice(0, 2_000) }));
     return this.#problem === null ? differences : [this.#problem, ...differences];
+  }
+
+  /** For the board. `problem` is what keeps the stream that it compares behind from going on. */
+  status(problem: OwnProblem | null): Pick<StoreStatus, "verified" | "problems"> {
+    const ofStream =
+      problem === null ? [] : [{ code: problem.code, message: problem.message.slice(0, 2_000) }];
+    return {
+      verified: this.verified && problem === null,
+      problems: [...ofStream, ...this.problems()],
+    };
   }
 
   async #forever(work: (sides: Sides & Connections) => Promise<number>): Promise<void> {

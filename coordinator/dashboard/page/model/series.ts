@@ -65,7 +65,7 @@ function push(lines: Map<string, Kept>, podId: string, store: StoreName, unit: s
   const key = `${podId} ${store}`;
   const kept = lines.get(key) ?? { podId, store, unit, points: [] };
   lines.set(key, kept);
-  // Another goal counts something else.
+  // In another state something else is counted.
   if (kept.unit !== unit) kept.points = [];
   kept.unit = unit;
   const { points } = kept;

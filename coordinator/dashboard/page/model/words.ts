@@ -56,17 +56,18 @@ export function cellOf(view: StoreView | null | undefined, role: PodStatus["role
       : [],
   });
   if (!view) return cell("quiet", "not reported");
-  const { problems, matched, reached, progress, lag, goal, verified } = view;
+  const { problems, matched, reached, progress, lag, state, verified } = view;
   if (problems.length > 0) return cell("bad", "problem");
   if (matched === true) return cell("good", "equal");
   if (matched === false) return cell("bad", "differs");
   if (!reached && progress !== null) {
     const share = progress.total === 0 ? 0 : Math.min(1, progress.done / progress.total);
     const { done, total, unit } = progress;
-    return cell("busy", `${goal}: ${formatAmount(done, unit)} of ${formatAmount(total, unit)}`, share);
+    return cell("busy", `${state}: ${formatAmount(done, unit)} of ${formatAmount(total, unit)}`, share);
   }
-  if (!reached) return cell("busy", goal);
-  if (role === "source" || lag === null || goal === "open" || goal === "activate") return cell("good", goal);
+  if (!reached) return cell("busy", state);
+  if (role === "source" || lag === null || state === "serving" || state === "promoting")
+    return cell("good", state);
   if (lag.amount === null) return cell("busy", "lag unknown");
   if (lag.amount > 0)
     return cell("busy", `${formatAmount(lag.amount, lag.unit)} behind${verified ? "" : ", verifying"}`);

@@ -109,7 +109,7 @@ describe("the four-phase table", () => {
       fc.asyncProperty(
         fc.oneof(
           fc.string({ unit: "binary", minLength: 1 }),
-          fc.constantFrom("../../x", "/etc/x", "a\nb", "../../..", "-"),
+          fc.constantFrom("../../x", "/etc/x", "a\nb", "..", "-"),
         ),
         async (name) => {
           expect(await readPhase(control, name)).toEqual({ allowed: true, phase: null });

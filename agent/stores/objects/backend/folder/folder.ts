@@ -37,10 +37,14 @@ const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENOTDIR"]);
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 
-export class FileSystemBackend implements ObjectBackend {
+export class FolderBackend implements ObjectBackend {
+  readonly place: string;
   readonly #root: string;
   #resolvedRoot: string | null = null;
+
+  /** `root`: the folder that holds the objects; a key is a path below it. */
   constructor(root: string) {
+    this.place = root;
     this.#root = resolve(root);
   }
 
@@ -129,7 +133,7 @@ export class FileSystemBackend implements ObjectBackend {
 
   async deleteTemporary(name: string): Promise<void> {
     const path = join(this.#root, name);
-    if (!isTemporary(name) || !path.startsWith(`${this.#root}/`) || name.split("/").includes("../../.."))
+    if (!isTemporary(name) || !path.startsWith(`${this.#root}/`) || name.split("/").includes(".."))
       throw new CleaveError("OBJECT_KEY_INVALID", `${quoteKey(name)} is not a temporary file`);
     await this.#refuseLinks(name);
     await rm(path, { force: true });

@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FileSystemBackend } from "../../../../../agent/stores/objects/backend/folder/folder.ts";
+import { FolderBackend } from "../../../../../agent/stores/objects/backend/folder/folder.ts";
 import { objectBackendContract } from "./contract.ts";
 
 objectBackendContract("the file system", async () => {
   const folder = await mkdtemp(join(tmpdir(), "cleave-backend-"));
   return {
-    backend: new FileSystemBackend(folder),
+    backend: new FolderBackend(folder),
     destroy: () => rm(folder, { recursive: true, force: true }),
   };
 });
@@ -18,14 +18,14 @@ objectBackendContract("the file system", async () => {
 describe("the file system never leads out of the root", () => {
   let folder: string;
   let root: string;
-  let backend: FileSystemBackend;
+  let backend: FolderBackend;
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "cleave-backend-"));
     root = join(folder, "root");
     await mkdir(root);
     await mkdir(join(folder, "outside"));
     await writeFile(join(folder, "outside", "secret"), "secret");
-    backend = new FileSystemBackend(root);
+    backend = new FolderBackend(root);
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 

@@ -306,7 +306,12 @@ describe("a writer in flight", () => {
     await client.query("BEGIN");
     await client.query(WRITE);
     await client.query("PREPARE TRANSACTION 'it''s prepared'");
-    await expect(fence(100)).rejects.toMatchObject({ code: "DRAIN_INCOMPLETE", message: /it''s prepared/ });
+    const named =
+      /the prepared transaction 'it''s prepared' of user app, prepared at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d/;
+    await expect(fence(100)).rejects.toMatchObject({
+      code: "DRAIN_INCOMPLETE",
+      message: expect.stringMatching(named),
+    });
     expect(await phases()).toEqual(["source"]);
     expect(await outcome(client.query("UPDATE issues SET title = 'three' WHERE id = 3"))).toBe("ok");
     await client.query("ROLLBACK PREPARED 'it''s prepared'");

@@ -1,14 +1,20 @@
 /** `cleave analyze --database URL --root TABLE`: whose rows are in which table, from the catalog and the rows. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { Command } from "commander";
 import pg from "pg";
 import { parse } from "yaml";
-import { CleaveError, toCleaveError } from "../../protocol/errors.ts";
-import { Ownership } from "../../protocol/ownership.ts";
-import { analyze } from "../stores/postgres/inventory/analyze.ts";
-import { renderDrawing } from "../stores/postgres/inventory/drawing.ts";
-import { isBlocked, renderProblems, renderRules, renderTable } from "../stores/postgres/inventory/render.ts";
-import { toPostgresError } from "../stores/postgres/server/connection.ts";
+import { runCommand } from "../../../protocol/adapters/run-process.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
+import { Ownership } from "../../../protocol/ownership.ts";
+import { analyze } from "../../stores/postgres/inventory/analyze.ts";
+import { renderDrawing } from "../../stores/postgres/inventory/drawing.ts";
+import {
+  isBlocked,
+  renderProblems,
+  renderRules,
+  renderTable,
+} from "../../stores/postgres/inventory/render.ts";
+import { toPostgresError } from "../../stores/postgres/server/connection.ts";
 
 interface Flags {
   readonly database: string;
@@ -107,15 +113,4 @@ async function run(flags: Flags): Promise<number> {
   }
 }
 
-if (import.meta.main) {
-  try {
-    process.exitCode = await run(program.parse().opts<Flags>());
-  } catch (thrown) {
-    if (thrown instanceof CommanderError) process.exitCode = thrown.exitCode === 0 ? 0 : 2;
-    else {
-      const error = toCleaveError(thrown);
-      process.stderr.write(`error ${error.code}: ${error.message}\nnext: ${error.nextStep}\n`);
-      process.exitCode = 1;
-    }
-  }
-}
+if (import.meta.main) await runCommand(() => run(program.parse().opts<Flags>()));

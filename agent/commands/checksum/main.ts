@@ -1,9 +1,10 @@
 /** `cleave checksum REPOSITORY…`: Gitaly's checksum of repositories on this machine, to compare by hand. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Command, CommanderError } from "commander";
-import { toCleaveError } from "../../protocol/errors.ts";
-import { repositoryChecksum } from "../stores/git/backend/folder/checksum.ts";
+import { Command } from "commander";
+import { runCommand } from "../../../protocol/adapters/run-process.ts";
+import { toCleaveError } from "../../../protocol/errors.ts";
+import { repositoryChecksum } from "../../stores/git/backend/folder/checksum.ts";
 
 /**
  * Prints `<checksum>  <path>  (<reason>)` for each, in the order given; with `json` one array of them.
@@ -55,12 +56,8 @@ Exit codes:
   )
   .exitOverride();
 
-if (import.meta.main) {
-  try {
+if (import.meta.main)
+  await runCommand(async () => {
     program.parse();
-    process.exitCode = await runChecksum(program.args, program.opts<{ json: boolean }>().json);
-  } catch (thrown) {
-    if (!(thrown instanceof CommanderError)) throw thrown;
-    process.exitCode = thrown.exitCode === 0 ? 0 : 2;
-  }
-}
+    return await runChecksum(program.args, program.opts<{ json: boolean }>().json);
+  });

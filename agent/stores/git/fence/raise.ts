@@ -1,0 +1,66 @@
+/** Raising the fence around repositories (rule 4): refuse, drain, and only then look at what is there. */
+import type { Duty } from "../../../../protocol/ports/store.ts";
+import { stageRoutes } from "../../common/fence/shares.ts";
+import type { HeadLocks } from "../backend/backend.ts";
+import type { GitContext } from "../context.ts";
+import type { Tracker } from "../inventory/tracker.ts";
+import type { InventoryView } from "../verification/inventory-view.ts";
+
+export interface RaiseOptions {
+  readonly context: GitContext;
+  readonly tracker: Tracker;
+  /** The refusal, begun before whatever takes long. */
+  readonly enforced: Promise<void>;
+  /** Null where the hook sees changes of HEAD. */
+  readonly headLocks: HeadLocks | null;
+  /** The repositories of the fenced organizations, asked for when the inventory is complete. */
+  readonly viewOf: (duty: Duty) => InventoryView;
+  /** Writers that are waited for past the grace, and at last those that were ended. */
+  readonly onStragglers: (texts: string[]) => void;
+}
+
+/**
+ * Resolves when every writer of the fenced organizations has ended and what they wrote is in the inventory.
+ * @throws CleaveError DRAIN_INCOMPLETE when somebody holds a HEAD for too long; the signal's reason. The fence stands all
+ * the same.
+ */
+export async function raiseFence(
+  { context, tracker, enforced, headLocks, viewOf, onStragglers }: RaiseOptions,
+  duty: Duty,
+  signal: AbortSignal,
+): Promise<void> {
+  const { inventory, fence, changed } = context;
+  await enforced;
+  // A restarted agent finds its repositories here, if it has to; otherwise both are done long ago.
+  await stageRoutes(fence, duty);
+  await tracker.start();
+  const view = viewOf(duty);
+  const graceMs = duty.settings.cutover.drainGraceMs;
+  const moved: string[] = [];
+  const [{ stragglers }] = await Promise.all([
+    fence.drain({
+      store: "git",
+      migrationId: duty.migrationId,
+      graceMs,
+      signal,
+      describe: (writer) => `git (process ${writer.pid}) in ${writer.key}`,
+      onWaiting: (texts) => {
+        onStragglers(texts);
+        changed();
+      },
+    }),
+    headLocks?.hold(view.paths, {
+      // A writer that is terminated gives its lock back a moment later.
+      graceMs: graceMs + 500,
+      signal,
+      onHeld: (path, headVersion) => {
+        if (inventory.headLooksChanged(path, headVersion)) moved.push(path);
+      },
+    }),
+  ]);
+  onStragglers(stragglers);
+  await tracker.settle(view, signal);
+  await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
+  // A repository that was found just now has its lock to come.
+  await headLocks?.hold(view.paths, { graceMs, signal });
+}
