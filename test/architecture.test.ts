@@ -135,23 +135,31 @@ describe("imports", () => {
     for (const file of models) expect(readFileSync(join(ROOT, file), "utf8"), file).not.toMatch(ambient);
   });
 
-  it.each(["git", "objects"])("of files and programs of the store of %s are its backends' alone", (store) => {
-    const ROOM = `agent/stores/${store}/`;
-    // What is in `backend/` itself is for all backends; each has a folder below it.
-    const outside = sources.filter(
-      (file) => file.startsWith(ROOM) && !/^backend\/.+\//.test(file.slice(ROOM.length)),
-    );
+  it("of the object store's files are its backend's alone", () => {
+    const ROOM = "agent/stores/objects/";
+    const outside = sources.filter((file) => file.startsWith(ROOM) && !file.startsWith(`${ROOM}backend/`));
     expect(outside.length).toBeGreaterThan(15);
     const isDoor = (file: string) => file === `${ROOM}store.ts`;
     expect(
       violations(
         (file, name) =>
           outside.includes(file) &&
-          (/^(node:(fs|child_process)|write-file-atomic$)/.test(name) ||
+          (/^(node:fs|write-file-atomic$)/.test(name) ||
             // The door names the first backend, which is there when no other is given.
             (name.startsWith(`${ROOM}backend/folder/`) && !isDoor(file))),
       ),
     ).toEqual([]);
+  });
+
+  it("of the Git store name no file, no process and no folder outside of its backend", () => {
+    const above = (file: string) => /^agent\/stores\/git\/(?!backend\/[^/]+\/)/.test(file);
+    const theDefault = (file: string, name: string) =>
+      file === "agent/stores/git/store.ts" && name === "agent/stores/git/backend/folder/folder.ts";
+    const acting = /^(node:(fs|child_process)|write-file-atomic$|agent\/stores\/git\/backend\/folder\/)/;
+    expect(sources.filter(above).length).toBeGreaterThan(10);
+    expect(violations((file, name) => above(file) && acting.test(name) && !theDefault(file, name))).toEqual(
+      [],
+    );
   });
 
   it("of ports are types only", () => {

@@ -1,4 +1,4 @@
-/** What the parts of the Git store share. */
+/** What the Git store is made from, and what its parts share. */
 import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
@@ -12,11 +12,13 @@ import type { GitConfig, Peer } from "./config.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
 
-export interface GitContext {
+export interface GitStoreOptions {
   readonly podId: PodId;
   readonly config: GitConfig;
+  /** By Pod. */
   readonly peers: Readonly<Record<string, Peer>>;
   readonly ownerLookup: OwnerLookup;
+  /** Initialised by the agent, and shared with the objects. */
   readonly fence: FileFence;
   readonly clock: Clock;
   readonly log: Logger;
@@ -24,6 +26,11 @@ export interface GitContext {
   readonly stateDirectory: string;
   /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
   readonly quietAfterOpeningMs?: number;
+  /** Where the repositories are; by default bare ones below `config.root`. */
+  readonly backend?: RepositoryBackend;
+}
+
+export interface GitContext extends GitStoreOptions {
   readonly backend: RepositoryBackend;
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */

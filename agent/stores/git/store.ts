@@ -1,20 +1,14 @@
 /** The Git store as the agent drives it: one role per migration over one inventory of this Pod's repositories. */
 import type { FastifyInstance } from "fastify";
 import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
-import type { MigrationId, PodId } from "../../../protocol/ids.ts";
-import type { Clock } from "../../../protocol/ports/clock.ts";
-import type { Logger } from "../../../protocol/ports/logger.ts";
+import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { Door } from "../common/door.ts";
 import { guarded, notReady } from "../common/findings.ts";
-import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
-import type { FileFence } from "../file-fence/file-fence.ts";
-import type { RepositoryBackend } from "./backend/backend.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
-import type { GitConfig, Peer } from "./config.ts";
-import type { GitContext } from "./context.ts";
+import type { GitContext, GitStoreOptions } from "./context.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { TrackerKeeper } from "./inventory/keeper.ts";
 import { preflightSource, preflightTarget } from "./preflight.ts";
@@ -25,24 +19,6 @@ import { GitSource } from "./source.ts";
 import { GitTarget } from "./target.ts";
 
 const READ_CONCURRENCY = 4;
-
-export interface GitStoreOptions {
-  readonly podId: PodId;
-  readonly config: GitConfig;
-  /** By Pod. */
-  readonly peers: Readonly<Record<string, Peer>>;
-  readonly ownerLookup: OwnerLookup;
-  /** Initialised by the agent, and shared with the objects. */
-  readonly fence: FileFence;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** A folder of this store's own. */
-  readonly stateDirectory: string;
-  /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
-  readonly quietAfterOpeningMs?: number;
-  /** Where the repositories are; by default bare ones below `config.root`. */
-  readonly backend?: RepositoryBackend;
-}
 
 export interface GitStore extends Store {
   readonly name: "git";
