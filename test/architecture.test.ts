@@ -155,7 +155,7 @@ describe("imports", () => {
     const above = (file: string) => /^agent\/stores\/git\/(?!backend\/[^/]+\/)/.test(file);
     const theDefault = (file: string, name: string) =>
       file === "agent/stores/git/store.ts" && name === "agent/stores/git/backend/folder/folder.ts";
-    const acting = /^(node:(fs|child_process)|agent\/stores\/git\/backend\/folder\/)/;
+    const acting = /^(node:(fs|child_process)|write-file-atomic$|agent\/stores\/git\/backend\/folder\/)/;
     expect(sources.filter(above).length).toBeGreaterThan(10);
     expect(violations((file, name) => above(file) && acting.test(name) && !theDefault(file, name))).toEqual(
       [],

@@ -1,3 +1,4 @@
+/** What the Git store is made from, and what its parts share. */
 import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
