@@ -11,7 +11,7 @@ import { freePort } from "../../examples/quickstart/cluster/ports.ts";
 import { eventually } from "../support/eventually.ts";
 import { type NatsServer, startNats } from "../support/nats/nats.ts";
 
-const ROOT = join(import.meta.dirname, "../../..");
+const ROOT = join(import.meta.dirname, "../..");
 const MAIN = join(ROOT, "coordinator/main.ts");
 
 let folder: string;
