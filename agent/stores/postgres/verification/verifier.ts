@@ -10,12 +10,13 @@ import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { Endpoint } from "../config.ts";
 import type { Schema } from "../inventory/schema.ts";
-import type { Moving } from "../replication/moved-tables.ts";
+import type { MovedTable, Moving } from "../replication/moved-tables.ts";
 import { settingsSql } from "../replication/session.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
+import { crossingRows } from "./crossings.ts";
 import type { RowKey } from "./keys.ts";
-import { ensureReferences } from "./references.ts";
+import type { SharedRows } from "./references.ts";
 import { byTable, HASHING } from "./rows.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
@@ -37,6 +38,7 @@ export interface VerifierOptions {
   readonly schema: Schema;
   /** Makes a connection to the target one of the apply role. */
   readonly setup: string;
+  readonly shared: SharedRows;
   /** Resolves when everything up to a position of the source is durable on the target. */
   readonly applied: (lsn: string, signal: AbortSignal) => Promise<void>;
   /** Between one look at touched rows and the next: where no fence is to come, there is no hurry. */
@@ -92,7 +94,12 @@ export class Verifier {
   problems(): OwnProblem[] {
     const differences = [...this.#differences.values()]
       .slice(0, NAMED)
-      .map((difference): OwnProblem => ({ code: "MISMATCH", message: describe(difference).slice(0, 2_000) }));
+      .map(
+        (difference): OwnProblem => ({
+          code: difference.code ?? "MISMATCH",
+          message: describe(difference).slice(0, 2_000),
+        }),
+      );
     return this.#problem === null ? differences : [this.#problem, ...differences];
   }
 
@@ -163,7 +170,7 @@ export class Verifier {
   async #pass(sides: Sides & Connections): Promise<number> {
     const startedAt = performance.now();
     const snapshot = await snapshotOf(sides.source);
-    await ensureReferences({ ...sides, schema: this.#options.schema });
+    await this.#options.shared.ensure({ ...sides, schema: this.#options.schema });
     for (const table of sides.moving.tables) {
       sides.signal.throwIfAborted();
       const { rows } = await sides.target.query<{ rows: number }>(
@@ -171,7 +178,10 @@ export class Verifier {
         [table.quoted],
       );
       const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
-      this.#replace(table.name, null, found);
+      this.#replace(table.name, null, [
+        ...found,
+        ...(await crossingRows(sides.source, sides.moving, table, null)),
+      ]);
     }
     // From here on what is touched is compared; everything before was by this pass.
     this.#since ??= snapshot;
@@ -188,8 +198,8 @@ export class Verifier {
     for (const [name, keys] of byTable(rows)) {
       const table = sides.moving.tables.find((one) => one.name === name);
       if (table === undefined) continue;
-      this.#replace(name, keys, await compareRows(sides, table, keys));
-      await ensureReferences({ ...sides, schema: this.#options.schema }, { table, keys });
+      this.#replace(name, keys, await this.#differing(sides, table, keys));
+      await this.#options.shared.ensure({ ...sides, schema: this.#options.schema }, { table, keys });
     }
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
@@ -205,8 +215,13 @@ export class Verifier {
   async #lookAgain(sides: Sides): Promise<void> {
     for (const [name, keys] of byTable([...this.#differences.values()])) {
       const table = sides.moving.tables.find((one) => one.name === name);
-      if (table !== undefined) this.#replace(name, keys, await compareRows(sides, table, keys));
+      if (table !== undefined) this.#replace(name, keys, await this.#differing(sides, table, keys));
     }
+  }
+
+  async #differing(sides: Sides, table: MovedTable, keys: readonly RowKey[]): Promise<Difference[]> {
+    const rows = await compareRows(sides, table, keys);
+    return [...rows, ...(await crossingRows(sides.source, sides.moving, table, keys))];
   }
 
   /** Of these keys (or all of the table) only `found` differ. */
