@@ -16,10 +16,13 @@ import { lagBytes } from "../split/lineage.ts";
 import { slotName } from "../split/slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
+import { SharedRows } from "../verification/references.ts";
 import { Verifier } from "../verification/verifier.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { Follower } from "./follower.ts";
 import { matchRows, requireMatched } from "./match.ts";
+import { PlanKeeper } from "./plan.ts";
+import { requireWatched } from "./publication.ts";
 import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
 import { TargetConnections } from "./target-connections.ts";
 
@@ -28,7 +31,8 @@ const LOOK_EVERY_MS = 250;
 const COPY_ENDS_WITHIN_MS = 2_000;
 
 interface Following {
-  readonly moving: Moving;
+  readonly keeper: PlanKeeper;
+  readonly shared: SharedRows;
   readonly follower: Follower;
   readonly verifier: Verifier;
 }
@@ -103,35 +107,45 @@ export class MoveTarget implements RemovingTarget {
     const source = peerOf(this.#options, duty);
     const slot = slotName(duty.migrationId, duty.podId);
     const session = applySession(duty.migrationId, duty.podId);
-    const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
-    const ours = await this.#connections.own.use((db) => readSchema(db));
-    const moving = planMove(theirs, ours, options.ownership, organizationsOf(duty));
-    const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, moving);
+    const { migrationId, defaultPodId } = duty;
+    const keeper = new PlanKeeper({
+      options,
+      source,
+      migrationId,
+      defaultPodId,
+      organizations: organizationsOf(duty),
+    });
+    const first = await keeper.renew();
+    const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, first.moving);
     await this.#connections.own.use((db) => seeding.run(db, signal));
     const { config, log } = options;
     const follower = new Follower({
       source,
       target: config,
-      moving,
+      plan: async () => ({ ...(await keeper.renew()), changes: keeper }),
       slot,
       publication: slot,
       session,
       log,
     });
     follower.start();
+    const shared = new SharedRows();
     const verifier = new Verifier({
       migrationId: duty.migrationId,
       source,
       target: config,
-      moving,
-      schema: ours,
+      plan: () => keeper.plan,
+      changes: keeper,
+      repair: session,
+      requireWatched: (db) => requireWatched(db, slot, options.ownership),
+      shared,
       setup: session.setup,
       applied: (lsn, until) => follower.reached(lsn, until),
       log,
       onChange: () => this.#tell(),
     });
     verifier.start();
-    this.#following = { moving, follower, verifier };
+    this.#following = { keeper, shared, follower, verifier };
     this.#watch.start();
     return this.#following;
   }
@@ -154,9 +168,11 @@ export class MoveTarget implements RemovingTarget {
   async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
     this.#board.awaitEvidence(epoch);
-    const { moving, follower, verifier } = await this.#start(duty, signal);
-    verifier.paused = true;
-    const evidence = await matchRows(this.#connections, duty, moving, () => follower, signal);
+    const following = await this.#start(duty, signal);
+    following.verifier.paused = true;
+    const { keeper, shared, follower } = following;
+    const matching = () => ({ ...keeper.plan, shared });
+    const evidence = await matchRows(this.#connections, duty, matching, () => follower, signal);
     this.#board.set({ evidence, reached: true });
   }
 

@@ -12,6 +12,7 @@ import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { connect, cutWhenAborted, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { lagBytes, readPosition } from "../split/lineage.ts";
 import { backName, backPublication, slotName } from "../split/slots.ts";
+import { SharedRows } from "../verification/references.ts";
 import { Verifier } from "../verification/verifier.ts";
 import { backSession } from "./session.ts";
 import { requireArmed } from "./slot.ts";
@@ -184,7 +185,7 @@ export class Carrier {
     const follower = new Follower({
       source,
       target: config,
-      moving,
+      plan: async () => ({ moving }),
       slot: backName(migrationId, podId),
       publication: backPublication(migrationId),
       session,
@@ -196,8 +197,8 @@ export class Carrier {
       migrationId,
       source,
       target: config,
-      moving,
-      schema,
+      plan: () => ({ moving, schema }),
+      shared: new SharedRows(),
       setup: session.setup,
       applied: (lsn, signal) => follower.reached(lsn, signal),
       lookEveryMs: COMPARE_EVERY_MS,
