@@ -92,14 +92,12 @@ export class Verifier {
   }
 
   problems(): OwnProblem[] {
-    const differences = [...this.#differences.values()]
-      .slice(0, NAMED)
-      .map(
-        (difference): OwnProblem => ({
-          code: difference.code ?? "MISMATCH",
-          message: describe(difference).slice(0, 2_000),
-        }),
-      );
+    const differences = [...this.#differences.values()].slice(0, NAMED).map(
+      (difference): OwnProblem => ({
+        code: difference.code ?? "MISMATCH",
+        message: describe(difference).slice(0, 2_000),
+      }),
+    );
     return this.#problem === null ? differences : [this.#problem, ...differences];
   }
 
