@@ -209,6 +209,10 @@ export const ERRORS = {
     "Source and target do not have the same tables and columns.",
     "Bring both Pods to the same version of the schema; the message names every difference.",
   ],
+  SCHEMA_CHANGED: [
+    "The schema of the source was changed, and its rows were not compared since.",
+    "Wait: the tables concerned are compared again, and a fence can be raised after that. If it says that the schemas differ, run the same statements on the target.",
+  ],
   REPLICA_IDENTITY_MISSING: [
     "A table's rows cannot be told apart in a change stream.",
     "Run the named ALTER TABLE, or add a primary key.",

@@ -8,6 +8,7 @@ import { Background } from "./background.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,
   releaseRoutes,
@@ -59,6 +60,8 @@ export class SourcePart implements SourceSteps {
   /** Newest duty, for the watch. */
   #duty: Duty | null = null;
   #turns = 0;
+  /** Of the schema, when the guard was last looked at whole. */
+  #generation: number | null = null;
   /** The connection on which the fence was rehearsed. */
   #rehearsed: Database | null = null;
 
@@ -320,13 +323,20 @@ export class SourcePart implements SourceSteps {
   async #keepGuarded(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#fast.use((db) => this.#rehearse(db, duty));
     this.#turns += 1;
-    if (this.#turns % VERIFY_EVERY_TURNS !== 0) return;
+    const generation = await this.#slow.use((db) => readSchemaGeneration(db));
+    const changed = this.#generation !== generation;
+    if (!changed && this.#turns % VERIFY_EVERY_TURNS !== 0) return;
     const { ownership } = this.#options;
     const { migrationId, defaultPodId } = duty;
     const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
-    if (!isIncomplete(findings)) return;
-    await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
-    this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
+    if (isIncomplete(findings)) {
+      await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
+      this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
+    }
+    // After the guard: what its writers do is noted before it is streamed.
+    const { renew } = this.#replication;
+    if (changed && renew !== undefined) await this.#apart(signal, (db) => renew(db, duty));
+    this.#generation = generation;
   }
 }
 

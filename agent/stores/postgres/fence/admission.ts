@@ -243,6 +243,16 @@ BEGIN
 END`,
 };
 
+/** A move's target is altered as its source is, by whoever deploys. */
+const followsRows: SqlFunction = {
+  signature: "cleave.follows_rows()",
+  returns: "boolean",
+  body: `
+BEGIN
+  RETURN EXISTS (SELECT FROM cleave.share WHERE share.logical AND share.phase = 'source' AND share.target_pod_id = ${SELF});
+END`,
+};
+
 /**
  * DDL concerns everybody: a fence waits for it, and while anything is fenced (or this Pod opens) there is none. Cleave's
  * own role makes publications, which are no part of the schema, on Pods that do not serve yet.
@@ -258,7 +268,7 @@ BEGIN
   PERFORM cleave.lock_all(command);
   IF EXISTS (SELECT FROM cleave.share WHERE share.phase = 'fenced') THEN
     PERFORM cleave.refuse_for_now('the schema (' || command || ')');
-  ELSIF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = ${SELF}) OR cleave.serves_something() THEN
+  ELSIF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = ${SELF}) OR cleave.serves_something() OR cleave.follows_rows() THEN
     RETURN true;
   END IF;
   PERFORM cleave.refuse_for_now('the schema (' || command || ')');
@@ -278,6 +288,7 @@ export function admissionFunctions(defaultPodId: PodId): readonly SqlFunction[] 
     admit(defaultPodId),
     admitClusterWide,
     servesSomething,
+    followsRows,
     admitShared,
     admitDdl,
   ];

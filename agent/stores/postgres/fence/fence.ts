@@ -29,6 +29,8 @@ export interface RaisedFence {
   readonly token: string;
   /** Of a move: the snapshot up to which its target had compared; null when it had not. */
   readonly verified: string | null;
+  /** How often the source's schema was changed when the fence went up. */
+  readonly schemaGeneration: number;
   /** A position of flushed WAL that has the marker in front of it. */
   readonly lsn: Lsn;
 }
@@ -41,12 +43,15 @@ const TERMINATION_MS = 3_000;
 const LEFT_ALONE_MS = 1_000;
 /** SQLSTATE of a fence of an older epoch than the share's. */
 const TOO_LATE = "CL409";
+/** SQLSTATE of a fence that would have to vouch for rows that were not compared. */
+const UNCOMPARED = "CL410";
 
 /**
  * Makes the shares of the targets read-only and resolves when that is durable and every writer that was admitted
  * before has ended. Idempotent: at once when all are fenced already. `onOther` lends another connection to the same
  * database: for looking at writers, and terminating them, while the fence waits for them on `db`.
- * @throws CleaveError DRAIN_INCOMPLETE, with nothing fenced, naming the writer that cannot be ended.
+ * @throws CleaveError with nothing fenced: DRAIN_INCOMPLETE, naming the writer that cannot be ended; SCHEMA_CHANGED, naming
+ * what was changed since rows were last compared.
  */
 export async function raiseFence(db: Queryable, onOther: Lend, options: FenceOptions): Promise<RaisedFence> {
   return onOneConnection(db, (client) => raise(client, onOther, options));
@@ -84,14 +89,24 @@ async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): 
   }
   await quiet;
   // The lock may have come free at the last moment: then the fence is up, whatever was about to be said.
-  const { token, verified, lsn } = await flipped.catch((error: unknown) => {
+  const { token, verified, schema_generation, lsn } = await flipped.catch((error: unknown) => {
     throw refusal ?? known(error);
   });
-  return { stragglers: [...stragglers.values()], drainMs: elapsedMs(), token, verified, lsn };
+  const schemaGeneration = Number(schema_generation);
+  return {
+    stragglers: [...stragglers.values()],
+    drainMs: elapsedMs(),
+    token,
+    verified,
+    schemaGeneration,
+    lsn,
+  };
 }
 
 function known(error: unknown): unknown {
   if (isLockTimeout(error)) return new CleaveError("DRAIN_INCOMPLETE", "writers in flight do not end");
+  if (sqlStateOf(error) === UNCOMPARED)
+    return new CleaveError("SCHEMA_CHANGED", (error as Error).message, { cause: error });
   if (sqlStateOf(error) !== TOO_LATE) return error;
   return new CleaveError("COMMAND_NOT_POSSIBLE", (error as Error).message, { cause: error });
 }
@@ -125,6 +140,7 @@ async function cancel(pid: number, onOther: Lend, settled: AbortSignal): Promise
 interface Flipped {
   readonly token: string;
   readonly verified: string | null;
+  readonly schema_generation: string;
   readonly lsn: Lsn;
 }
 
@@ -167,6 +183,7 @@ const flip = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
 DO LANGUAGE plpgsql ${literal(`
 DECLARE
   later record;
+  changed record;
   targets CONSTANT text[] := ${textArray(targetPodIds)};
   migration CONSTANT text := ${literal(migrationId)};
 BEGIN
@@ -182,6 +199,12 @@ BEGIN
   END IF;
   IF EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
       AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', ${epoch})) THEN
+    -- Of a move: rows may be others by a change of the schema that neither a writer nor the stream has told of.
+    SELECT c.tag, c.objects[1] AS object INTO changed FROM cleave.schema_change AS c, cleave.verified AS v
+      WHERE v.migration_id = migration AND NOT pg_catalog.pg_visible_in_snapshot(c.xid, v.snapshot::pg_catalog.pg_snapshot) LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION USING ERRCODE = '${UNCOMPARED}', MESSAGE = pg_catalog.format('%s (%s) came after the last comparison of rows', changed.tag, changed.object);
+    END IF;
     UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1);
     UPDATE cleave.share AS s SET phase = 'fenced', epoch = ${epoch}
       WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets);
@@ -190,13 +213,13 @@ BEGIN
       <> pg_catalog.cardinality(targets) THEN
     RAISE EXCEPTION 'not every share of % is staged in this database', migration;
   END IF;
-  INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES (migration, ${epoch}, ${literal(randomUUID())},
-    (SELECT v.snapshot FROM cleave.verified AS v WHERE v.migration_id = migration)) ON CONFLICT DO NOTHING;
+  INSERT INTO cleave.marker (migration_id, epoch, token, verified, schema_generation) VALUES (migration, ${epoch}, ${literal(randomUUID())},
+    (SELECT v.snapshot FROM cleave.verified AS v WHERE v.migration_id = migration), cleave.schema_generation()) ON CONFLICT DO NOTHING;
 END`)}`;
 
 /** One row when the fence is up; the position is behind the marker, and flushed. */
 const flipped = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
-SELECT m.token, m.verified, pg_catalog.pg_current_wal_flush_lsn() AS lsn FROM cleave.marker AS m
+SELECT m.token, m.verified, m.schema_generation, pg_catalog.pg_current_wal_flush_lsn() AS lsn FROM cleave.marker AS m
 WHERE m.migration_id = ${literal(migrationId)} AND m.epoch = ${epoch} AND NOT EXISTS (
   SELECT FROM cleave.share AS s WHERE s.migration_id = m.migration_id AND s.target_pod_id = ANY (${textArray(targetPodIds)})
     AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', m.epoch))`;
