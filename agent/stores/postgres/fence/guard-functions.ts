@@ -14,6 +14,7 @@ import {
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
+import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
 export interface GuardFunction {
@@ -137,7 +138,7 @@ END`,
     signature: "cleave.guard_truncate()",
     returns: "trigger",
     definer: true,
-    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  RETURN NULL;\nEND`,
+    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  ${NOTE_TRUNCATE}\n  RETURN NULL;\nEND`,
   },
   {
     signature: "cleave.guard_truncate_cluster_wide()",
@@ -225,6 +226,7 @@ export function guardFunctions(
     ...CANONICAL_TEXT_FUNCTIONS,
     ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
     ...FIXED,
+    ...JOURNAL_FUNCTIONS,
     ...perTable,
   ];
 }

@@ -12,6 +12,7 @@ import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { connect, cutWhenAborted, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { lagBytes, readPosition } from "../split/lineage.ts";
 import { backName, backPublication, slotName } from "../split/slots.ts";
+import { SharedRows } from "../verification/references.ts";
 import { Verifier } from "../verification/verifier.ts";
 import { backSession } from "./session.ts";
 import { requireArmed } from "./slot.ts";
@@ -199,6 +200,7 @@ export class Carrier {
       target: config,
       moving,
       schema,
+      shared: new SharedRows(),
       setup: session.setup,
       applied: (lsn, signal) => follower.reached(lsn, signal),
       lookEveryMs: COMPARE_EVERY_MS,

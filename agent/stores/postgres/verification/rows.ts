@@ -102,12 +102,13 @@ export function byTable(touched: readonly TouchedRow[]): Map<string, RowKey[]> {
 
 /**
  * What this server holds of the rows that were touched since the last comparison: equal on both Pods exactly when they
- * hold the same of them. Costs what was touched, whatever the size of the organization.
+ * hold the same of them. Costs what was touched, whatever the size of the organization. `further` lines are part of it.
  */
 export async function digestOfTouched(
   db: Database,
   moving: Moving,
   touched: readonly TouchedRow[],
+  further: readonly string[] = [],
 ): Promise<{ readonly rows: number; readonly digest: string }> {
   const lines: string[] = [];
   for (const [name, keys] of byTable(touched)) {
@@ -115,6 +116,9 @@ export async function digestOfTouched(
     const hashes = table === undefined ? [] : await rowHashes(db, moving, table, keys);
     for (const [at, key] of keys.entries()) lines.push(JSON.stringify([name, key, hashes[at] ?? null]));
   }
-  const digest = createHash("sha256").update(lines.sort().join("\n")).digest("hex").slice(0, 32);
+  const digest = createHash("sha256")
+    .update([...lines.sort(), "", ...[...further].sort()].join("\n"))
+    .digest("hex")
+    .slice(0, 32);
   return { rows: lines.length, digest };
 }
