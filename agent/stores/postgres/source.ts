@@ -8,6 +8,7 @@ import { Background } from "./background.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { waitsForOlder } from "./fence/older-transactions.ts";
 import {
   isStaged,
   releaseRoutes,
@@ -157,8 +158,7 @@ export class SourcePart implements SourceSteps {
   }
 
   #sayWaiting(transactions: readonly string[]): void {
-    const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
-    this.#board.problem(new CleaveError("DRAIN_INCOMPLETE", message));
+    this.#board.problem(waitsForOlder(transactions));
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */

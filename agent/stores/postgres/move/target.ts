@@ -4,6 +4,7 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { installGuard, removeGuard } from "../fence/install.ts";
+import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
@@ -88,6 +89,7 @@ export class MoveTarget implements RemovingTarget {
       await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
+      const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
       const staging = {
         migrationId,
         sourcePodId,
@@ -96,7 +98,7 @@ export class MoveTarget implements RemovingTarget {
         assignments,
         reverseReplication,
       };
-      await stageRoutes(db, { ...staging, logical: true }, { signal });
+      await stageRoutes(db, { ...staging, logical: true }, { signal, onWaiting });
     });
   }
 
