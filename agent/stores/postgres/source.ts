@@ -1,5 +1,5 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
@@ -8,6 +8,7 @@ import { Background } from "./background.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { waitsForOlder } from "./fence/older-transactions.ts";
 import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,
@@ -25,7 +26,14 @@ import { physicalReplication, type SourceReplication, slotsOf } from "./replicat
 import type { Carriers } from "./reverse/carriers.ts";
 import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./reverse/decided.ts";
 import { rollbackReplication } from "./reverse/replication.ts";
-import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./server/connection.ts";
+import {
+  connect,
+  cutWhenAborted,
+  type Database,
+  discard,
+  toPostgresError,
+  WarmConnection,
+} from "./server/connection.ts";
 import { readPosition, type ServerPosition } from "./split/lineage.ts";
 import { boundNumbers, layOutNumbers, numbersApart } from "./split/numbering.ts";
 import { rehearseFence } from "./split/rehearsal.ts";
@@ -107,7 +115,6 @@ export class SourcePart implements SourceSteps {
   /** Who the server is, once per connection, before anything is done on it. */
   async #greet(db: Database): Promise<void> {
     const { podId, config } = this.#options;
-    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
     const position = await readPosition(async (text) => (await db.query(text)).rows);
     if (position.clusterName !== podId)
       throw new CleaveError(
@@ -154,8 +161,7 @@ export class SourcePart implements SourceSteps {
   }
 
   #sayWaiting(transactions: readonly string[]): void {
-    const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
-    this.#board.problem(new CleaveError("DRAIN_INCOMPLETE", message));
+    this.#board.problem(waitsForOlder(transactions));
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
@@ -290,13 +296,14 @@ export class SourcePart implements SourceSteps {
         );
       // Also keeps the connection for the fence open.
       if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty, signal);
-      this.#board.set({ problems: [], verified: true });
+      this.#board.set({ verified: true });
+      this.#board.say("watch", null);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, `PostgreSQL of ${duty.podId}`);
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
       this.#board.set({ verified: false });
-      this.#board.problem(problem);
+      this.#board.say("watch", problem);
     }
   }
 
@@ -309,7 +316,7 @@ export class SourcePart implements SourceSteps {
     await this.#slow.use((db) =>
       this.#replication.remove(db, part, this.#options.clock, AbortSignal.timeout(30_000)),
     );
-    this.#board.set({ problems: [] });
+    this.#board.say("watch", null);
     const left = slots.filter((slot) => !slotsOf(part).includes(slot.name));
     if (left.length === 0) void this.#watch.stop();
   }

@@ -1,14 +1,16 @@
 /** PostgreSQL behind the store port: one part per migration, source or target. */
-import type { CheckStage, Finding, StoreStatus } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding, Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { Door, type Part } from "../common/door.ts";
+import type { Endpoint } from "./config.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { MoveTarget } from "./move/target.ts";
 import { preflight } from "./preflight.ts";
 import { Carriers } from "./reverse/carriers.ts";
 import { RollbackTarget } from "./reverse/target.ts";
 import { cutWhenAborted, toPostgresError } from "./server/connection.ts";
+import { LockWatch } from "./server/lock-watch.ts";
 import { SourcePart } from "./source.ts";
 import { TargetPart } from "./split/target.ts";
 import { StatusBoard } from "./status-board.ts";
@@ -16,7 +18,12 @@ import { StatusBoard } from "./status-board.ts";
 interface PostgresPart extends Part {
   readonly board: StatusBoard;
   readonly work: SourcePart | TargetPart | MoveTarget | RollbackTarget;
+  readonly locks: LockWatch;
 }
+
+/** In the read-only window nobody looks who waits for whom, and what is over waits for nobody. */
+const UNWATCHED: ReadonlySet<Goal> = new Set(["fence", "match", "activate", "open"]);
+const OVER: ReadonlySet<Goal> = new Set(["release", "removeRows"]);
 
 export class PostgresStore implements Store {
   readonly name = "postgres";
@@ -35,14 +42,17 @@ export class PostgresStore implements Store {
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const { board, work } = this.#partOf(duty);
+    const { board, work, locks } = this.#partOf(duty);
     board.begin(duty.goal);
+    if (UNWATCHED.has(duty.goal)) locks.stop();
+    else locks.start();
     try {
       await cutWhenAborted(
         signal,
         () => work.cut(),
         () => work.reach(duty, signal),
       );
+      if (OVER.has(duty.goal)) locks.stop();
     } catch (error) {
       signal.throwIfAborted();
       const known = toPostgresError(error, `PostgreSQL of ${duty.podId}`);
@@ -73,12 +83,21 @@ export class PostgresStore implements Store {
     if (known) return known;
     const board = new StatusBoard(duty.goal, this.#door.listeners.tell);
     const work = this.#workOf(duty, board);
+    const locks = new LockWatch(this.#options.clock, board, this.#serversOf(duty));
     return this.#door.admit(duty.migrationId, {
       board,
       work,
+      locks,
       status: () => board.status,
-      close: () => work.close(),
+      close: async () => void (await Promise.all([work.close(), locks.close()])),
     });
+  }
+
+  /** Where its own sessions may wait for others; a split's target has no others. */
+  #serversOf({ role, kind, podId, sourcePodId }: Duty): Record<string, Endpoint> {
+    if (role === "target" && kind === "split") return {};
+    const peer = role === "target" ? this.#options.peers[sourcePodId] : undefined;
+    return { [podId]: this.#options.config, ...(peer === undefined ? {} : { [sourcePodId]: peer }) };
   }
 
   #workOf(duty: Duty, board: StatusBoard): PostgresPart["work"] {

@@ -4,6 +4,7 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { canonicalText } from "./canonical-text.ts";
 import { literal } from "./names.ts";
 import { quoteIdentifier, quoteTable } from "./queryable.ts";
 
@@ -44,7 +45,7 @@ function departedKey(keys: readonly string[], values: readonly string[]): string
   const pairs = keys
     .map((key, at) => [key, values[at] as string] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1));
-  return `ARRAY[${pairs.flatMap(([key, value]) => [literal(key), `${value}::pg_catalog.text`]).join(", ")}]`;
+  return `ARRAY[${pairs.flatMap(([key, value]) => [literal(key), canonicalText(value)]).join(", ")}]`;
 }
 
 /**
