@@ -6,9 +6,10 @@ import type { Binaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { isOurs } from "../server/data-directory.ts";
 import type { SystemUser } from "../server/run-as.ts";
-import { runningServer, startServer } from "../server/server.ts";
+import { runningServer, startServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
-import { commandLineSettings } from "./standby.ts";
+import { readInherited } from "./source-facts.ts";
+import { commandLineSettings, raiseInherited } from "./standby.ts";
 
 const HANGS_AFTER_MS = 2_000;
 
@@ -79,6 +80,18 @@ export class StandbyServer {
       runAs: this.#runAs,
       signal,
     });
+  }
+
+  /**
+   * Stops it when its source has a setting by now that a standby may not have smaller: it has paused replay then, and would
+   * not start again. The next start is with the source's. Resolves with what was raised, in words.
+   */
+  async keepUpWith(source: WarmConnection, signal: AbortSignal): Promise<readonly string[]> {
+    const { config } = this.#options;
+    const settings = await source.use(readInherited);
+    const raised = await raiseInherited(config, settings, this.#runAs);
+    if (raised.length > 0) await stopServer(config.dataDirectory, "fast", signal);
+    return raised;
   }
 
   close(): void {

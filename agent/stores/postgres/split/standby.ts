@@ -174,6 +174,29 @@ export async function configureStandby(options: {
   await writeOwnedFile(at("standby.signal"), "", runAs);
 }
 
+/**
+ * Raises what a standby may not have smaller than its source, where the source's is larger by now; effective at the next
+ * start. Resolves with what was raised, in words; empty when nothing was.
+ */
+export async function raiseInherited(
+  config: PostgresConfig,
+  source: Readonly<Record<string, string>>,
+  runAs: SystemUser | null,
+): Promise<readonly string[]> {
+  const path = join(config.dataDirectory, "postgresql.auto.conf");
+  let text = (await readTextOrNull(path)) ?? "";
+  const raised: string[] = [];
+  for (const name of INHERITED_SETTINGS) {
+    const line = new RegExp(`^${name} = '(\\d+)'$`, "m");
+    const [own, wanted] = [Number(line.exec(text)?.[1]), Number(source[name])];
+    if (!(own < wanted)) continue;
+    text = text.replace(line, `${name} = '${wanted}'`);
+    raised.push(`${name} is ${own} here and ${wanted} on the source`);
+  }
+  if (raised.length > 0) await writeOwnedFile(path, text, runAs);
+  return raised;
+}
+
 /** Once promoted: nothing of the source is left in the settings; effective at the next reload. Idempotent. */
 export async function forgetSource(
   config: PostgresConfig,
