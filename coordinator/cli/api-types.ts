@@ -161,6 +161,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 })[];
 migrations: (components["schemas"]["MigrationStatus"])[];
 };
@@ -198,6 +203,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 /** Serves every organization that no migration has moved */
 isDefault: boolean;
 /** That the agent reported of; none while it takes part in nothing */
@@ -223,6 +233,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 /** Serves every organization that no migration has moved */
 isDefault: boolean;
 /** That the agent reported of; none while it takes part in nothing */

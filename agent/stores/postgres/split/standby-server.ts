@@ -1,15 +1,15 @@
 /** A target's own server: kept running, and its warm connections. */
-import { join } from "node:path";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import type { Binaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { isOurs } from "../server/data-directory.ts";
 import type { SystemUser } from "../server/run-as.ts";
-import { runningServer, startServer, stopServer } from "../server/server.ts";
+import { runningServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
+import { startOwnServer } from "./own-start.ts";
 import { readInherited } from "./source-facts.ts";
-import { commandLineSettings, raiseInherited } from "./standby.ts";
+import { raiseInherited } from "./standby.ts";
 
 const HANGS_AFTER_MS = 2_000;
 
@@ -52,10 +52,6 @@ export class StandbyServer {
     return this.#systemIdentifier;
   }
 
-  get logFile(): string {
-    return this.#options.config.logFile ?? join(this.#options.stateDirectory, "postgres", "postgres.log");
-  }
-
   async isRunning(): Promise<boolean> {
     return (await runningServer(this.#options.config.dataDirectory)) !== null;
   }
@@ -71,15 +67,7 @@ export class StandbyServer {
         "POSTGRES_LINEAGE",
         `${record.dataDirectory} is not the complete copy that this agent made, so no server is started on it`,
       );
-    const { config, podId } = this.#options;
-    await startServer({
-      binaries: this.#binaries,
-      dataDirectory: config.dataDirectory,
-      settings: commandLineSettings(config, podId),
-      logFile: this.logFile,
-      runAs: this.#runAs,
-      signal,
-    });
+    await startOwnServer(this.#options, this.#binaries, this.#runAs, signal);
   }
 
   /**

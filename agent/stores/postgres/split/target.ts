@@ -20,6 +20,7 @@ import { readTextOrNull } from "../server/server.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
+import type { KeptServer } from "./kept-server.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { beginOwnNumbers, boundNumbers, numbersApart } from "./numbering.ts";
 import { ensureSeeded, removeCopy, type SeedContext } from "./seed.ts";
@@ -54,10 +55,12 @@ export class TargetPart implements RemovingTarget {
   readonly #board: StatusBoard;
   readonly #records: CopyRecords;
   readonly #reverseReplication: ReverseReplicationKeeper;
+  readonly #kept: KeptServer;
   #parts: Promise<Parts> | null = null;
 
-  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+  constructor(options: PostgresStoreOptions, board: StatusBoard, kept: KeptServer) {
     this.#options = options;
+    this.#kept = kept;
     this.#board = board;
     this.#records = new CopyRecords(options.stateDirectory);
     this.#reverseReplication = new ReverseReplicationKeeper(options, board);
@@ -226,7 +229,7 @@ export class TargetPart implements RemovingTarget {
     await server.fast.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
     // After the window: a later start must not look for the source again.
-    void this.#tidy(server, seed.runAs).then(() => this.#bound(server, duty));
+    void this.#tidy(server, duty, seed.runAs).then(() => this.#bound(server, duty));
     this.#reverseReplication.keep(duty);
   }
 
@@ -250,8 +253,10 @@ export class TargetPart implements RemovingTarget {
     await server.fast.use((db) => beginRemoval(db, duty));
     await this.#reverseReplication.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
-    await this.#tidy(server, seed.runAs);
+    await this.#tidy(server, duty, seed.runAs);
     await server.fast.use((db) => settle(db, duty, signal));
+    const record = await this.#records.load(duty.migrationId);
+    if (record !== null && duty.shares[duty.podId] === "opened") await this.#kept.adopt(record);
     // From here on the directory is a Pod's like any other, and nothing proves that it may be emptied.
     await this.#records.remove(duty.migrationId);
     this.#board.set({ reached: true, lag: null, evidence: null, stragglers: [], problems: [] });
@@ -264,9 +269,11 @@ export class TargetPart implements RemovingTarget {
     return (await readTextOrNull(join(dataDirectory, "standby.signal"))) !== null;
   }
 
-  async #tidy(server: StandbyServer, runAs: SystemUser | null): Promise<void> {
+  async #tidy(server: StandbyServer, duty: Duty, runAs: SystemUser | null): Promise<void> {
     const { config, podId, log } = this.#options;
     try {
+      const record = await this.#records.load(duty.migrationId);
+      if (record !== null && duty.shares[podId] === "opened") await this.#kept.adopt(record);
       await forgetSource(config, podId, runAs);
       await server.fast.query("SELECT pg_reload_conf()");
     } catch (error) {
@@ -296,7 +303,7 @@ export class TargetPart implements RemovingTarget {
       if (!(error instanceof CleaveError) || error.code !== "POSTGRES_UNREACHABLE") throw error;
       // Only a server of our making is ours to start.
       const record = await this.#records.load(duty.migrationId);
-      if (record === null) throw error;
+      if (record === null || !(await this.#kept.isAgents())) throw error;
       await server.ensureRunning(record, signal);
       await server.fast.get();
     }
