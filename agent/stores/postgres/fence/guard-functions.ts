@@ -13,6 +13,7 @@ import {
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
+import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
 export interface GuardFunction {
@@ -134,7 +135,7 @@ END`,
     signature: "cleave.guard_truncate()",
     returns: "trigger",
     definer: true,
-    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  RETURN NULL;\nEND`,
+    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  ${NOTE_TRUNCATE}\n  RETURN NULL;\nEND`,
   },
   {
     signature: "cleave.guard_truncate_cluster_wide()",
@@ -221,6 +222,7 @@ export function guardFunctions(
   return [
     ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
     ...FIXED,
+    ...JOURNAL_FUNCTIONS,
     ...perTable,
   ];
 }
