@@ -148,6 +148,7 @@ export class MoveTarget implements RemovingTarget {
     this.#following = null;
     await this.#watch.stop();
     await Promise.all([following?.follower.stop(), following?.verifier.stop()]);
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
@@ -235,9 +236,10 @@ export class MoveTarget implements RemovingTarget {
       this.#tell();
       if (this.#duty.goal === "follow") await this.#reverseReplication.advance(this.#duty);
       await this.#connections.keepWarm();
+      this.#board.say("watch", null);
     } catch (error) {
       this.#board.set({ lag: { amount: null, unit: "bytes" } });
-      this.#board.problem(error as CleaveError);
+      this.#board.say("watch", error as CleaveError);
     }
   }
 
@@ -245,7 +247,9 @@ export class MoveTarget implements RemovingTarget {
     const following = this.#following;
     if (following === null) return;
     const { follower, verifier } = following;
-    this.#board.set(verifier.status(follower.problem));
+    const { verified, problems } = verifier.status(follower.problem);
+    this.#board.set({ verified });
+    this.#board.say("comparison", problems);
   }
 }
 

@@ -103,6 +103,7 @@ export class RollbackTarget implements RemovingTarget {
     this.#comparing = null;
     await this.#watch.stop();
     await comparing?.verifier.stop();
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch flowed back, and whatever was touched since the last comparison is equal. */
@@ -170,19 +171,23 @@ export class RollbackTarget implements RemovingTarget {
     if (this.#comparing === null) return;
     this.#tell();
     // Kept open for the match and the opening.
-    await Promise.all([
-      this.#connections.keepWarm(),
-      this.#connections.source(this.#duty).query("SELECT 1"),
-    ]).catch((error: CleaveError) => this.#board.problem(error));
+    try {
+      await Promise.all([
+        this.#connections.keepWarm(),
+        this.#connections.source(this.#duty).query("SELECT 1"),
+      ]);
+      this.#board.say("watch", null);
+    } catch (error) {
+      this.#board.say("watch", error as CleaveError);
+    }
   }
 
   #tell(): void {
     const comparing = this.#comparing;
     if (comparing === null) return;
     const carrier = this.#carriers.carrier(this.#duty.sourcePodId);
-    this.#board.set({
-      lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" },
-      ...comparing.verifier.status(carrier?.problem ?? null),
-    });
+    const { verified, problems } = comparing.verifier.status(carrier?.problem ?? null);
+    this.#board.set({ lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" }, verified });
+    this.#board.say("comparison", problems);
   }
 }

@@ -7,12 +7,12 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
-import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem } from "../../../../protocol/evidence.ts";
 import { Background } from "../background.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import { locateBinaries } from "../server/binaries.ts";
-import { WarmConnection } from "../server/connection.ts";
+import { toPostgresError, WarmConnection } from "../server/connection.ts";
 import { carriesToken } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { readTextOrNull, runningServer } from "../server/server.ts";
@@ -94,7 +94,7 @@ export class KeptServer {
     } catch (error) {
       if (signal.aborted) return;
       this.#missed += 1;
-      const known = toCleaveError(error, "POSTGRES_UNREACHABLE");
+      const known = toPostgresError(error, "PostgreSQL of this Pod");
       if (this.#missed >= MISSING_LOOKS) this.#tell(known);
     }
   }

@@ -4,19 +4,17 @@
  * are left (`readTouched`, `digestOfTouched`).
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { Endpoint } from "../config.ts";
 import type { Schema } from "../inventory/schema.ts";
 import type { Moving } from "../replication/moved-tables.ts";
-import { settingsSql } from "../replication/session.ts";
-import { connect, type Database, discard } from "../server/connection.ts";
+import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import type { RowKey } from "./keys.ts";
 import { ensureReferences } from "./references.ts";
-import { byTable, HASHING } from "./rows.ts";
+import { byTable } from "./rows.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
@@ -58,7 +56,8 @@ export class Verifier {
   readonly #open = new Set<Database>();
   #running: Promise<unknown> | null = null;
   #passes = 0;
-  #problem: OwnProblem | null = null;
+  /** What keeps a loop from going on, until that loop has succeeded: the other one says nothing of it. */
+  readonly #reasons = new Map<"pass" | "look", OwnProblem>();
   /** The snapshot up to which touched rows are compared; null before the first pass. */
   #since: string | null = null;
   #prunedAt = 0;
@@ -69,8 +68,8 @@ export class Verifier {
 
   start(): void {
     this.#running ??= Promise.all([
-      this.#forever((sides) => this.#pass(sides)),
-      this.#forever((sides) => this.#look(sides)),
+      this.#forever("pass", (sides) => this.#pass(sides)),
+      this.#forever("look", (sides) => this.#look(sides)),
     ]);
   }
 
@@ -93,7 +92,8 @@ export class Verifier {
     const differences = [...this.#differences.values()]
       .slice(0, NAMED)
       .map((difference): OwnProblem => ({ code: "MISMATCH", message: describe(difference).slice(0, 2_000) }));
-    return this.#problem === null ? differences : [this.#problem, ...differences];
+    const reasons = new Map([...this.#reasons.values()].map((reason) => [reason.message, reason]));
+    return [...reasons.values(), ...differences];
   }
 
   /** For the board. `problem` is what keeps the stream that it compares behind from going on. */
@@ -106,7 +106,10 @@ export class Verifier {
     };
   }
 
-  async #forever(work: (sides: Sides & Connections) => Promise<number>): Promise<void> {
+  async #forever(
+    loop: "pass" | "look",
+    work: (sides: Sides & Connections) => Promise<number>,
+  ): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       let made: Connections | null = null;
@@ -118,13 +121,13 @@ export class Verifier {
         const sides = { ...made, moving, signal, applied: (lsn: string) => applied(lsn, signal) };
         for (;;) {
           const pauseMs = await work(sides);
-          this.#tell(null);
+          this.#tell(loop, null);
           await sleep(pauseMs, undefined, { signal });
         }
       } catch (error) {
         if (signal.aborted) return;
-        const known = toCleaveError(error);
-        this.#tell({ code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
+        const known = toPostgresError(error, "PostgreSQL of either Pod");
+        this.#tell(loop, { code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       } finally {
         for (const db of Object.values(made ?? {}) as Database[]) {
@@ -135,9 +138,10 @@ export class Verifier {
     }
   }
 
-  #tell(problem: OwnProblem | null): void {
-    if (this.#problem?.message === problem?.message) return;
-    this.#problem = problem;
+  #tell(loop: "pass" | "look", reason: OwnProblem | null): void {
+    if (this.#reasons.get(loop)?.message === reason?.message) return;
+    if (reason === null) this.#reasons.delete(loop);
+    else this.#reasons.set(loop, reason);
     this.#options.onChange();
   }
 
@@ -148,7 +152,6 @@ export class Verifier {
       for (const endpoint of [source, target, target]) {
         const db = await connect(endpoint, { applicationName: "cleave-verify" });
         opened.push(db);
-        await db.query(settingsSql(HASHING));
       }
       const [first, second, writer] = opened as [Database, Database, Database];
       await writer.query(setup);
