@@ -184,6 +184,10 @@ export const ERRORS = {
     "The database has something that the write fence cannot cover.",
     "Follow the message: remove it, or exclude the table by rule.",
   ],
+  POSTGRES_ACTS_TWICE: [
+    "Something of the source acts by itself or is read from outside, and a split copies the server that it is in.",
+    "Nothing stops because of it. The message says what Cleave does about it, and what is left to you.",
+  ],
   POSTGRES_GUARD_MISSING: [
     "A write guard is missing or disabled on an owned table.",
     "Do not alter Cleave's triggers; the agent installs it again.",

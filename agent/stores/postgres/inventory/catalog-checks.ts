@@ -147,9 +147,6 @@ async function checkSurroundings(db: Queryable): Promise<Finding[]> {
   const { rows: objects } = await db.query<{ present: boolean }>(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS present",
   );
-  const { rows: databases } = await db.query<{ name: string }>(
-    "SELECT datname AS name FROM pg_catalog.pg_database WHERE datname <> current_database() AND datname <> 'postgres' AND NOT datistemplate ORDER BY 1",
-  );
   const { rows: prepared } = await db.query<{ gid: string; owner: string; since: string }>(
     "SELECT gid, owner, prepared::text AS since FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared",
   );
@@ -157,15 +154,6 @@ async function checkSurroundings(db: Queryable): Promise<Finding[]> {
     ...(objects[0]?.present
       ? [error("POSTGRES_UNFENCEABLE", "the database has large objects, which have no owner and no trigger")]
       : []),
-    ...bounded(
-      databases.map(({ name }) =>
-        finding(
-          "warning",
-          "POSTGRES_UNFENCEABLE",
-          `the database ${name} is copied too, but its writes are not fenced`,
-        ),
-      ),
-    ),
     ...bounded(
       prepared.map(({ gid, owner, since }) =>
         error(

@@ -10,6 +10,7 @@ import { checkCatalog, missingOrganizations } from "../inventory/catalog-checks.
 import { checkReverseReplicationHere } from "../reverse/preflight.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "../server/binaries.ts";
 import type { Database } from "../server/connection.ts";
+import { checkActiveObjects } from "./active-objects.ts";
 import { backName, readSlots, slotName } from "./slots.ts";
 
 /** Of missing organizations, how many a message names. */
@@ -131,6 +132,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
         duty.kind,
       ),
     ];
+    if (duty.kind === "split") findings.push(...(await checkActiveObjects(db, options, duty)));
     for (const name of server.tablespaces)
       findings.push(finding("error", "POSTGRES_TABLESPACE", `the tablespace ${name} is outside of it`));
     const catalog = await checkCatalog(db, options.ownership);
