@@ -192,6 +192,10 @@ export const ERRORS = {
     "A write guard is missing or disabled on an owned table.",
     "Do not alter Cleave's triggers; the agent installs it again.",
   ],
+  CHECKS_OUTDATED: [
+    "What the checks before the fence had looked at was changed before the fence was up.",
+    "Nothing was fenced, and the checks run again by themselves. If the cutover waits for an approval, approve it again; let deployments and jobs that change the schema end first.",
+  ],
   POSTGRES_LINEAGE: [
     "The standby follows another history than the source's.",
     "Nothing was promoted; remove the target's data directory and let it be seeded again.",
