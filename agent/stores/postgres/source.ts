@@ -5,7 +5,9 @@ import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
+import { forgetChecked, loadChecked } from "./checked-states.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
+import { type CheckedState, readCheckedState } from "./fence/checked.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
 import { waitsForOlder } from "./fence/older-transactions.ts";
@@ -18,6 +20,7 @@ import {
   stageAtOnce,
   stageRoutes,
 } from "./fence/staging.ts";
+import { checkFenceable } from "./inventory/catalog-checks.ts";
 import { dropPublication } from "./move/publication.ts";
 import { logicalReplication } from "./move/replication.ts";
 import { removeDormant } from "./removal/remove.ts";
@@ -187,6 +190,7 @@ export class SourcePart implements SourceSteps {
     const epoch = epochOf(duty);
     this.#board.set({ evidence: null, stragglers: [] });
     const graceMs = duty.settings.cutover.drainGraceMs;
+    const checked = await this.#checked(duty);
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
       const raised = await raiseFence(db, (work) => this.#slow.use(work), {
@@ -194,6 +198,7 @@ export class SourcePart implements SourceSteps {
         epoch,
         targetPodIds,
         graceMs,
+        checked,
         signal,
       });
       this.#board.set({ stragglers: [...raised.stragglers] });
@@ -203,6 +208,20 @@ export class SourcePart implements SourceSteps {
       this.#board.set({ reached: true, evidence: { epoch, digest, details: { ...details, drainMs } } });
     });
     this.#watch.start();
+  }
+
+  /** What the checks have looked at. What is not known to have been checked is checked now, before anybody has to wait. */
+  async #checked({ migrationId }: Duty): Promise<CheckedState> {
+    const { stateDirectory, ownership } = this.#options;
+    const known = await loadChecked(stateDirectory, migrationId);
+    if (known !== null) return known;
+    return this.#slow.use(async (db) => {
+      const state = await readCheckedState(db);
+      const wrong = (await checkFenceable(db, ownership)).find(({ severity }) => severity === "error");
+      if (state === null) throw new CleaveError("POSTGRES_GUARD_MISSING", "the write guard is not installed");
+      if (wrong) throw new CleaveError("CHECKS_OUTDATED", `never checked before, and now: ${wrong.message}`);
+      return state;
+    });
   }
 
   async yield(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -252,6 +271,7 @@ export class SourcePart implements SourceSteps {
     await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     await this.#apart(signal, (db) => settle(db, duty, signal));
+    await forgetChecked(this.#options.stateDirectory, duty.migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
@@ -277,6 +297,7 @@ export class SourcePart implements SourceSteps {
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal });
     });
+    await forgetChecked(this.#options.stateDirectory, migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
