@@ -11,7 +11,7 @@
  * behind it. So they cannot starve it, and one that already holds a row lock cannot keep a writer in flight waiting.
  */
 import type { PodId } from "../../../../protocol/ids.ts";
-import { APPLY_ROLE, literal, lockKeys } from "./names.ts";
+import { APPLY_ROLE, literal, lockKeys, NOBODY } from "./names.ts";
 
 interface SqlFunction {
   /** With arguments, as in CREATE FUNCTION. */
@@ -137,14 +137,16 @@ const refuse: SqlFunction = {
   signature: "cleave.refuse(organization text, phase text, source text, target text)",
   returns: "boolean",
   body: `
+DECLARE
+  subject text := CASE organization WHEN ${literal(NOBODY)} THEN 'a row that belongs to no organization' ELSE 'organization ' || organization END;
 BEGIN
   IF phase IN ('transferred', 'opened') AND target <> ${SELF} THEN
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, target);
+    PERFORM cleave.refuse_elsewhere(subject, target);
   ELSIF phase IN ('source', 'fenced') AND source <> ${SELF} THEN
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, source);
+    PERFORM cleave.refuse_elsewhere(subject, source);
   END IF;
   -- Fenced, opening, or a share that is being released at this moment.
-  PERFORM cleave.refuse_for_now('organization ' || organization);
+  PERFORM cleave.refuse_for_now(subject);
   RETURN false;
 END`,
 };

@@ -9,7 +9,7 @@ import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog, readIdentities } from "./catalog.ts";
+import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
 import {
   APPLY_ROLE,
@@ -113,7 +113,7 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
       "POSTGRES_IDENTITY",
       `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
     );
-  const functions = guardFunctions(options.ownership, options.defaultPodId, await readIdentities(client));
+  const functions = guardFunctions(options.ownership, options.defaultPodId, await readKeys(client));
   await client.query(functions.map(createFunction).join("\n"));
 }
 

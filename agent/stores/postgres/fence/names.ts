@@ -47,6 +47,9 @@ export const EVENT_TRIGGERS = [
  */
 export const APPLY_ROLE = "cleave_apply";
 
+/** The owner of a row that says itself that it belongs to no organization. It has no route, so such rows are the default Pod's. */
+export const NOBODY = "";
+
 /** Name of a table's own guard function: free of whatever the table's name may contain. */
 export function guardFunctionName(table: string): string {
   return `guard_${createHash("sha256").update(table).digest("hex").slice(0, 24)}`;
@@ -69,6 +72,11 @@ function addColumns(table: string, columns: Readonly<Record<string, string>>): s
       `IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'cleave.${table}'::pg_catalog.regclass AND attname = '${name}') THEN ALTER TABLE cleave.${table} ADD COLUMN ${name} ${type}; END IF;`,
   );
   return `DO LANGUAGE plpgsql $add$ BEGIN ${each.join(" ")} END $add$;`;
+}
+
+/** As above: only where it is not so yet. */
+function replicaIdentityFull(table: string): string {
+  return `DO LANGUAGE plpgsql $full$ BEGIN IF (SELECT relreplident FROM pg_catalog.pg_class WHERE oid = 'cleave.${table}'::pg_catalog.regclass) <> 'f' THEN ALTER TABLE cleave.${table} REPLICA IDENTITY FULL; END IF; END $full$;`;
 }
 
 export const CREATE_SCHEMA = `
@@ -128,6 +136,9 @@ CREATE TABLE IF NOT EXISTS cleave.touched (
   key text[] NOT NULL,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
+-- Under a publication of all tables a row without a key could not be deleted.
+${replicaIdentityFull("moved")}
+${replicaIdentityFull("touched")}
 -- Of a split: which keys each Pod's sequences give out.
 CREATE TABLE IF NOT EXISTS cleave.numbering (
   migration_id text NOT NULL,
