@@ -12,6 +12,8 @@ export interface Equality {
   readonly collation: string | null;
   /** Two values that are equal may be written differently. */
   readonly blurred: boolean;
+  /** SQL for the function that gives equal values equal hashes of 64 bits; null: there is none for this very type. */
+  readonly hash: string | null;
 }
 
 /** By `schema.table`, by column. A column that is not there compares as PostgreSQL's own types do. */
@@ -38,7 +40,7 @@ WITH RECURSIVE col AS (
     t.typtype <> 'b' OR t.typcategory = 'A' OR t.oid = 'pg_catalog.varchar'::pg_catalog.regtype AS derived
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype <> 'd'
 )
-SELECT col."table", col.name, kind.derived, operator.schema, operator.name AS operator,
+SELECT col."table", col.name, kind.derived, operator.schema, operator.name AS operator, hash.schema AS hash_schema, hash.name AS hash,
   CASE WHEN col.attcollation NOT IN (0, 100) THEN (SELECT pg_catalog.format('%I.%I', n.nspname, l.collname)
     FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = col.attcollation) END AS collation,
   COALESCE((SELECT NOT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = col.attcollation), false) AS nondeterministic,
@@ -52,7 +54,16 @@ LEFT JOIN LATERAL (
   WHERE k.opcdefault AND k.opcintype = kind.type
     AND (m.amname, p.amopstrategy) IN (('btree', 3), ('hash', 1))
   ORDER BY m.amname LIMIT 1
-) AS operator ON NOT kind.derived`;
+) AS operator ON NOT kind.derived
+LEFT JOIN LATERAL (
+  SELECT n.nspname AS schema, f.proname AS name FROM pg_catalog.pg_opclass k
+    JOIN pg_catalog.pg_amproc p ON p.amprocfamily = k.opcfamily AND p.amproclefttype = k.opcintype AND p.amprocrighttype = k.opcintype
+    JOIN pg_catalog.pg_proc f ON f.oid = p.amproc JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+    JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod
+  WHERE k.opcdefault AND m.amname = 'hash' AND p.amprocnum = 2 AND k.opcintype = f.proargtypes[0]
+    AND k.opcintype = CASE WHEN kind.typname = 'varchar' AND kind.own THEN 'pg_catalog.text'::pg_catalog.regtype ELSE kind.type END
+  LIMIT 1
+) AS hash ON true`;
 
 interface Row {
   readonly table: string;
@@ -61,6 +72,8 @@ interface Row {
   readonly schema: string | null;
   readonly operator: string | null;
   readonly collation: string | null;
+  readonly hash_schema: string | null;
+  readonly hash: string | null;
   readonly nondeterministic: boolean;
   readonly exact: boolean;
 }
@@ -72,9 +85,11 @@ export async function readEqualities(db: Queryable): Promise<Equalities> {
   for (const row of rows) {
     const operator = operatorOf(row);
     const blurred = row.nondeterministic || !row.exact;
+    const hash =
+      row.hash === null ? null : `${quoteIdentifier(row.hash_schema ?? "")}.${quoteIdentifier(row.hash)}`;
     if (operator === OWN_EQUALITY && row.collation === null && !blurred) continue;
     const columns = tables.get(row.table) ?? new Map<string, Equality>();
-    tables.set(row.table, columns.set(row.name, { operator, collation: row.collation, blurred }));
+    tables.set(row.table, columns.set(row.name, { operator, collation: row.collation, blurred, hash }));
   }
   return tables;
 }
@@ -91,18 +106,39 @@ export function asText(equalities: Equalities, table: string, column: string, ro
   return equalities.get(table)?.get(column)?.collation == null ? text : `${text} COLLATE pg_catalog."C"`;
 }
 
-/** SQL that is true when a column of a parent has the value `value` of a column of its child; as a foreign key compares. */
-export function matches(
+/** A table's column, and whose row: `NEW`, `OLD` or a quoted alias. */
+export interface Place {
+  readonly table: string;
+  readonly column: string;
+  readonly row: string;
+}
+
+/**
+ * SQL for a value of a parent's key as text, the same for equal values on both sides: the text itself, or a hash where
+ * equal values may be written differently.
+ */
+export function keyText(
   equalities: Equalities,
-  parent: readonly [table: string, column: string, sql: string],
-  child: readonly [table: string, column: string, sql: string],
+  place: Place,
+  parent: Pick<Place, "table" | "column"> = place,
 ): string {
-  const key = equalities.get(parent[0])?.get(parent[1]);
-  const value = equalities.get(child[0])?.get(child[1]);
+  const key = equalities.get(parent.table)?.get(parent.column);
+  const value = equalities.get(place.table)?.get(place.column);
+  if (!key?.blurred || key.hash === null || value?.hash !== key.hash)
+    return asText(equalities, place.table, place.column, place.row);
+  const collate = key.collation === null ? "" : ` COLLATE ${key.collation}`;
+  return `${key.hash}(${place.row}.${quoteIdentifier(place.column)}${collate}, 0::pg_catalog.int8)::pg_catalog.text`;
+}
+
+/** SQL that is true when a parent's column has the value of its child's, as a foreign key compares them. */
+export function matches(equalities: Equalities, parent: Place, child: Place): string {
+  const key = equalities.get(parent.table)?.get(parent.column);
+  const value = equalities.get(child.table)?.get(child.column);
   const [ours, theirs] = [key?.collation ?? null, value?.collation ?? null];
   // Two collations of columns contradict each other, and then there is none; a foreign key takes its parent's.
   const collate = ours === theirs ? "" : ` COLLATE ${ours ?? 'pg_catalog."default"'}`;
-  return `${parent[2]} ${key?.operator ?? OWN_EQUALITY} ${child[2]}${collate}`;
+  const sqlOf = ({ row, column }: Place) => `${row}.${quoteIdentifier(column)}`;
+  return `${sqlOf(parent)} ${key?.operator ?? OWN_EQUALITY} ${sqlOf(child)}${collate}`;
 }
 
 /**

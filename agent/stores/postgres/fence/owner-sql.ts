@@ -4,7 +4,7 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
-import { asText, type Equalities, matches, NO_EQUALITIES } from "./equality.ts";
+import { asText, type Equalities, keyText, matches, NO_EQUALITIES } from "./equality.ts";
 import { literal, NOBODY } from "./names.ts";
 import { quoteIdentifier, quoteTable } from "./queryable.ts";
 
@@ -110,22 +110,23 @@ function ownerOfParent(
   const { equalities, look } = search;
   const table = path.at(-1) ?? parent;
   const alias = quoteIdentifier(`parent ${path.length}`);
-  const sqlOf = (of: string, column: string) => `${of}.${quoteIdentifier(column)}`;
   const match = pairs
     .map(([column, key]) =>
       look === "alone"
-        ? `${sqlOf(alias, key)} = ${sqlOf(row, column)}`
-        : matches(equalities, [parent, key, sqlOf(alias, key)], [table, column, sqlOf(row, column)]),
+        ? `${alias}.${quoteIdentifier(key)} = ${row}.${quoteIdentifier(column)}`
+        : matches(equalities, { table: parent, column: key, row: alias }, { table, column, row }),
     )
     .join(" AND ");
   const owner = expression(search, parent, alias, path);
   const living = `(SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
   if (look === "alone") return living;
   const keys = pairs.map(([, key]) => key);
-  const texts = pairs.map(([column]) => asText(equalities, table, column, row));
+  const texts = pairs.map(([column, key]) =>
+    keyText(equalities, { table, column, row }, { table: parent, column: key }),
+  );
   const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table OPERATOR(pg_catalog.=) ${literal(parent)} AND departed.key OPERATOR(pg_catalog.=) ${departedKey(keys, texts)})`;
   // Only asked for where nothing was found: it names no parent, and not one that is absent.
-  const none = pairs.map(([column]) => `${sqlOf(row, column)} IS NULL`).join(" OR ");
+  const none = pairs.map(([column]) => `${row}.${quoteIdentifier(column)} IS NULL`).join(" OR ");
   return `COALESCE(${living}, ${departed}, CASE WHEN ${none} THEN ${literal(NOBODY)} END)`;
 }
 
@@ -155,7 +156,7 @@ export function rememberDeparted(
   row: string,
   owner: string,
 ): string {
-  const texts = key.map((column) => asText(equalities, table, column, row));
+  const texts = key.map((column) => keyText(equalities, { table, column, row }));
   return `INSERT INTO cleave.departed AS known (parent_table, key, organization_id) VALUES (${literal(table)}, ${departedKey(key, texts)}, ${owner}) ON CONFLICT (parent_table, key) DO UPDATE SET organization_id = EXCLUDED.organization_id, departed_at = EXCLUDED.departed_at;`;
 }
 

@@ -3,7 +3,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard, verifyGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
-import { stageRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
+import { setShares, stageRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import { Cluster } from "../../../../support/postgres/postgres.ts";
@@ -131,6 +131,11 @@ afterAll(async () => {
   await cluster?.remove();
 });
 
+function nextEpoch() {
+  number += 1;
+  return epoch(number);
+}
+
 /** Rolled back. */
 async function attempt(...statements: string[]): Promise<string> {
   await client.query("BEGIN");
@@ -146,10 +151,9 @@ async function attempt(...statements: string[]): Promise<string> {
 }
 
 async function underFence<T>(work: () => Promise<T>): Promise<T> {
-  number += 1;
   await raiseFence(db, lendFrom(cluster), {
     migrationId: SPLIT,
-    epoch: epoch(number),
+    epoch: nextEpoch(),
     targetPodIds: [POD_1],
     graceMs: 500,
   });
@@ -188,6 +192,70 @@ describe("keys of other types and collations", () => {
         }
         await client.query("RESET search_path");
       });
+    });
+  });
+});
+
+describe("after a first move, on the default Pod", () => {
+  beforeAll(() => setShares(db, SPLIT, { [POD_1]: "opened" }, nextEpoch()));
+  afterAll(() => setShares(db, SPLIT, { [POD_1]: "source" }, nextEpoch()));
+
+  it.each(TYPES)(
+    "a cascade finds its owner by $name, however it is written",
+    async ({ name, values, again }) => {
+      const [first, second] = values;
+      expect(
+        await attempt(
+          `INSERT INTO ${name}s VALUES ('${second}', 'staying') ON CONFLICT DO NOTHING`,
+          `DELETE FROM ${name}s WHERE id = '${second}'`,
+        ),
+      ).toBe("ok");
+      expect(await attempt(`DELETE FROM ${name}s WHERE id = '${first}'`)).toMatch(/^CL421 pod-1/);
+      expect(await attempt(`UPDATE ${name}_items SET note = 'x' WHERE ${name}_id = '${again}'`)).toMatch(
+        /^CL421 pod-1/,
+      );
+    },
+  );
+
+  it("nor by another spelling than the parent's", async () => {
+    expect(
+      await attempt(
+        "INSERT INTO citexts VALUES ('Spelled', 'staying'); INSERT INTO citext_items VALUES ('SPELLED', 1); DELETE FROM citexts WHERE id = 'spelled'",
+        "INSERT INTO numerics VALUES ('99', 'staying'); INSERT INTO numeric_items VALUES ('99.00', 1); DELETE FROM numerics WHERE id = 99",
+        "INSERT INTO blurreds VALUES ('Spelled', 'staying'); INSERT INTO blurred_items VALUES ('SPELLED', 1); DELETE FROM blurreds WHERE id = 'spelled'",
+      ),
+    ).toBe("ok");
+  });
+
+  it.each([
+    "INSERT INTO events (id, user_id) VALUES (1, 1)",
+    "INSERT INTO subjects VALUES (1)",
+    "INSERT INTO subjects VALUES (1); UPDATE subjects SET organization_id = 'staying'; UPDATE subjects SET organization_id = NULL; DELETE FROM subjects",
+    "INSERT INTO subjects VALUES (1); INSERT INTO remarks VALUES (1, 'Subject', 1); INSERT INTO remark_lines VALUES (1, 1); UPDATE remark_lines SET id = 2; DELETE FROM remarks",
+    "INSERT INTO remarks VALUES (1, NULL, NULL), (2, 'Subject', NULL); INSERT INTO remark_lines VALUES (1, 1), (2, NULL)",
+  ])("rows of nobody are written: %s", async (sql) => {
+    expect(await attempt(sql)).toBe("ok");
+  });
+
+  it.each([
+    ["a parent that is not here", "INSERT INTO remarks VALUES (1, 'Subject', 77)"],
+    ["a type that no rule names", "INSERT INTO remarks VALUES (1, 'Other', 1)"],
+  ])("a row with %s may be another Pod's", async (_, sql) => {
+    expect(await attempt(sql)).toMatch(/^CL421 pod-1/);
+  });
+
+  it("a row of nobody does not become the organization's that left", async () => {
+    expect(
+      await attempt("INSERT INTO subjects VALUES (1)", "UPDATE subjects SET organization_id = 'moving'"),
+    ).toMatch(/^CL421 pod-1/);
+  });
+});
+
+describe("while an organization is fenced", () => {
+  it("rows of nobody are written", async () => {
+    await underFence(async () => {
+      expect(await attempt("INSERT INTO subjects VALUES (1); UPDATE subjects SET id = 2")).toBe("ok");
+      expect(await attempt("INSERT INTO subjects VALUES (1, 'moving')")).toMatch(/^CL503/);
     });
   });
 });
