@@ -160,6 +160,10 @@ export const ERRORS = {
     "A PostgreSQL setting does not allow replication.",
     "Change the named setting and restart PostgreSQL.",
   ],
+  POSTGRES_STATEMENT: [
+    "PostgreSQL refused a statement of Cleave.",
+    "The message is PostgreSQL's own: correct the setting, lock or object that it names; Cleave tries again by itself.",
+  ],
   POSTGRES_IDENTITY: [
     "PostgreSQL's `cluster_name` is not the Pod's id.",
     "Set `cluster_name` to the Pod's id and restart PostgreSQL: it is the identity that no session can change.",

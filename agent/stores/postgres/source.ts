@@ -1,5 +1,5 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
@@ -24,7 +24,14 @@ import { physicalReplication, type SourceReplication, slotsOf } from "./replicat
 import type { Carriers } from "./reverse/carriers.ts";
 import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./reverse/decided.ts";
 import { rollbackReplication } from "./reverse/replication.ts";
-import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./server/connection.ts";
+import {
+  connect,
+  cutWhenAborted,
+  type Database,
+  discard,
+  toPostgresError,
+  WarmConnection,
+} from "./server/connection.ts";
 import { readPosition, type ServerPosition } from "./split/lineage.ts";
 import { boundNumbers, layOutNumbers, numbersApart } from "./split/numbering.ts";
 import { rehearseFence } from "./split/rehearsal.ts";
@@ -104,7 +111,6 @@ export class SourcePart implements SourceSteps {
   /** Who the server is, once per connection, before anything is done on it. */
   async #greet(db: Database): Promise<void> {
     const { podId, config } = this.#options;
-    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
     const position = await readPosition(async (text) => (await db.query(text)).rows);
     if (position.clusterName !== podId)
       throw new CleaveError(
@@ -287,13 +293,14 @@ export class SourcePart implements SourceSteps {
         );
       // Also keeps the connection for the fence open.
       if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty, signal);
-      this.#board.set({ problems: [], verified: true });
+      this.#board.set({ verified: true });
+      this.#board.say("watch", null);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, `PostgreSQL of ${duty.podId}`);
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
       this.#board.set({ verified: false });
-      this.#board.problem(problem);
+      this.#board.say("watch", problem);
     }
   }
 
@@ -306,7 +313,7 @@ export class SourcePart implements SourceSteps {
     await this.#slow.use((db) =>
       this.#replication.remove(db, part, this.#options.clock, AbortSignal.timeout(30_000)),
     );
-    this.#board.set({ problems: [] });
+    this.#board.say("watch", null);
     const left = slots.filter((slot) => !slotsOf(part).includes(slot.name));
     if (left.length === 0) void this.#watch.stop();
   }

@@ -3,6 +3,7 @@
  * equality in the extension's schema, and collations of columns may contradict each other. The guard runs with the
  * search_path of whoever writes, so it names operators and collations instead of having them looked for.
  */
+import { canonicalText } from "./canonical-text.ts";
 import { type Queryable, quoteIdentifier } from "./queryable.ts";
 
 export interface Equality {
@@ -125,7 +126,7 @@ export function keyText(
   const key = equalities.get(parent.table)?.get(parent.column);
   const value = equalities.get(place.table)?.get(place.column);
   if (!key?.blurred || key.hash === null || value?.hash !== key.hash)
-    return asText(equalities, place.table, place.column, place.row);
+    return `${canonicalText(`${place.row}.${quoteIdentifier(place.column)}`)}${value?.collation == null ? "" : ' COLLATE pg_catalog."C"'}`;
   const collate = key.collation === null ? "" : ` COLLATE ${key.collation}`;
   return `${key.hash}(${place.row}.${quoteIdentifier(place.column)}${collate}, 0::pg_catalog.int8)::pg_catalog.text`;
 }

@@ -29,6 +29,8 @@ export interface RaisedFence {
   readonly token: string;
   /** Of a move: the snapshot up to which its target had compared; null when it had not. */
   readonly verified: string | null;
+  /** How often the source's schema was changed when the fence went up. */
+  readonly schemaGeneration: number;
   /** A position of flushed WAL that has the marker in front of it. */
   readonly lsn: Lsn;
 }
@@ -84,10 +86,18 @@ async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): 
   }
   await quiet;
   // The lock may have come free at the last moment: then the fence is up, whatever was about to be said.
-  const { token, verified, lsn } = await flipped.catch((error: unknown) => {
+  const { token, verified, schema_generation, lsn } = await flipped.catch((error: unknown) => {
     throw refusal ?? known(error);
   });
-  return { stragglers: [...stragglers.values()], drainMs: elapsedMs(), token, verified, lsn };
+  const schemaGeneration = Number(schema_generation);
+  return {
+    stragglers: [...stragglers.values()],
+    drainMs: elapsedMs(),
+    token,
+    verified,
+    schemaGeneration,
+    lsn,
+  };
 }
 
 function known(error: unknown): unknown {
@@ -125,6 +135,7 @@ async function cancel(pid: number, onOther: Lend, settled: AbortSignal): Promise
 interface Flipped {
   readonly token: string;
   readonly verified: string | null;
+  readonly schema_generation: string;
   readonly lsn: Lsn;
 }
 
@@ -190,13 +201,13 @@ BEGIN
       <> pg_catalog.cardinality(targets) THEN
     RAISE EXCEPTION 'not every share of % is staged in this database', migration;
   END IF;
-  INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES (migration, ${epoch}, ${literal(randomUUID())},
-    (SELECT v.snapshot FROM cleave.verified AS v WHERE v.migration_id = migration)) ON CONFLICT DO NOTHING;
+  INSERT INTO cleave.marker (migration_id, epoch, token, verified, schema_generation) VALUES (migration, ${epoch}, ${literal(randomUUID())},
+    (SELECT v.snapshot FROM cleave.verified AS v WHERE v.migration_id = migration), cleave.schema_generation()) ON CONFLICT DO NOTHING;
 END`)}`;
 
 /** One row when the fence is up; the position is behind the marker, and flushed. */
 const flipped = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
-SELECT m.token, m.verified, pg_catalog.pg_current_wal_flush_lsn() AS lsn FROM cleave.marker AS m
+SELECT m.token, m.verified, m.schema_generation, pg_catalog.pg_current_wal_flush_lsn() AS lsn FROM cleave.marker AS m
 WHERE m.migration_id = ${literal(migrationId)} AND m.epoch = ${epoch} AND NOT EXISTS (
   SELECT FROM cleave.share AS s WHERE s.migration_id = m.migration_id AND s.target_pod_id = ANY (${textArray(targetPodIds)})
     AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', m.epoch))`;

@@ -2,6 +2,7 @@
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { admissionFunctions } from "./admission.ts";
+import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
 import { changed as changedColumns, type Equalities } from "./equality.ts";
 import { APPLY_ROLE, guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
@@ -14,6 +15,7 @@ import {
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
+import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
 export interface GuardFunction {
@@ -27,6 +29,8 @@ export interface GuardFunction {
    * schema up again, on the way in and out), so every name, type and operator in it says its schema instead.
    */
   readonly hot?: true;
+  /** Settings of its own, as in pg_proc.proconfig; else its search_path alone. */
+  readonly settings?: readonly string[];
 }
 
 /** The guard of one kind of table; `function` is called without arguments. */
@@ -39,7 +43,7 @@ export interface TableGuard {
 /** SQL that notes a row of an organization that is being moved: see `admit`. Without a key it cannot be moved. */
 function note(table: string, key: readonly string[], row: string, owner: string): string {
   if (key.length === 0) return "";
-  const values = key.map((column) => `${row}.${quoteIdentifier(column)}::pg_catalog.text`).join(", ");
+  const values = key.map((column) => canonicalText(`${row}.${quoteIdentifier(column)}`)).join(", ");
   return `INSERT INTO cleave.touched (migration_id, "table", key) SELECT route.migration_id, ${literal(table)}, ARRAY[${values}] FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) ${owner};`;
 }
 
@@ -132,7 +136,7 @@ END`,
     signature: "cleave.guard_truncate()",
     returns: "trigger",
     definer: true,
-    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  RETURN NULL;\nEND`,
+    body: `\nBEGIN\n  PERFORM cleave.admit_for_all('TRUNCATE of ' || ${tableName});\n  ${NOTE_TRUNCATE}\n  RETURN NULL;\nEND`,
   },
   {
     signature: "cleave.guard_truncate_cluster_wide()",
@@ -221,21 +225,26 @@ export function guardFunctions(
       : [],
   );
   return [
+    ...CANONICAL_TEXT_FUNCTIONS,
     ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
     ...FIXED,
+    ...JOURNAL_FUNCTIONS,
     ...perTable,
   ];
 }
 
-/** The setting of a function as in pg_proc.proconfig: without it a writer could put operators of his own first. */
-export function searchPathOf(guard: GuardFunction): string | undefined {
-  return guard.hot ? undefined : "pg_catalog, pg_temp";
+/** The settings of a function as in pg_proc.proconfig: without any a writer could put operators of his own first. */
+export function settingsOf(guard: GuardFunction): readonly string[] {
+  return guard.settings ?? (guard.hot ? [] : ["search_path=pg_catalog, pg_temp"]);
 }
 
 /** SQL that makes the function, or makes it again as it has to be. */
 export function createFunction(guard: GuardFunction): string {
-  const path = searchPathOf(guard);
-  const settings = `${guard.definer ? "SECURITY DEFINER" : ""} ${path === undefined ? "" : `SET search_path = ${path}`}`;
+  const own = settingsOf(guard).map((setting) => {
+    const [name, value = ""] = setting.split("=");
+    return `SET ${name} = ${value.split(", ").map(literal).join(", ")}`;
+  });
+  const settings = [...(guard.definer ? ["SECURITY DEFINER"] : []), ...own].join(" ");
   // Who adds a partition has to be allowed to execute what its trigger calls. Naming it needs more: the schema is closed.
   const access =
     guard.returns === "trigger"

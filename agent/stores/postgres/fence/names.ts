@@ -1,6 +1,7 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
 import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
+import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 
 /** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */
 export const LOCK_CLASS = 1_129_072_961;
@@ -39,6 +40,7 @@ export const EVENT_TRIGGERS = [
   },
   { name: "cleave_guard_ddl", event: "ddl_command_end", procedure: "guard_ddl" },
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
+  ...JOURNAL_TRIGGERS,
 ] as const;
 
 /**
@@ -86,8 +88,11 @@ CREATE TABLE IF NOT EXISTS cleave.pod (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   default_pod_id text NOT NULL,
   -- Grows with every flip of a share; together with the sequence below it tells an old snapshot from a current one.
-  generation bigint NOT NULL DEFAULT 0
+  generation bigint NOT NULL DEFAULT 0,
+  -- Changes of the schema that are no rows of the journal any more.
+  forgotten_changes bigint NOT NULL DEFAULT 0
 );
+${addColumns("pod", { forgotten_changes: "bigint NOT NULL DEFAULT 0" })}
 CREATE SEQUENCE IF NOT EXISTS cleave.flip MINVALUE 0 START 0;
 CREATE TABLE IF NOT EXISTS cleave.member (pod_id text PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cleave.route (
@@ -119,8 +124,11 @@ CREATE TABLE IF NOT EXISTS cleave.marker (
   token text NOT NULL,
   -- Of a move: up to where the target had compared touched rows when the fence went up.
   verified text,
+  -- The schema's generation at that moment: see schema-journal.ts.
+  schema_generation bigint,
   PRIMARY KEY (migration_id, epoch)
 );
+${addColumns("marker", { schema_generation: "bigint" })}
 CREATE TABLE IF NOT EXISTS cleave.departed (
   parent_table text COLLATE "C" NOT NULL,
   key text[] COLLATE "C" NOT NULL,
@@ -151,6 +159,7 @@ CREATE TABLE IF NOT EXISTS cleave.numbering (
 -- The snapshot whose touched rows were equal on both Pods. Frozen by the fence, like everything else.
 CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snapshot text NOT NULL);
 ${COPY_TABLES}
+${JOURNAL_TABLES}
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

@@ -8,6 +8,7 @@ import { isGuarded } from "./install.ts";
 import { flipLockKeys, lockKeys } from "./names.ts";
 import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
 import { inTransaction, isLockTimeout, type Queryable } from "./queryable.ts";
+import { forgetSchemaChanges } from "./schema-journal.ts";
 
 export interface Staging {
   readonly migrationId: MigrationId;
@@ -232,6 +233,7 @@ export async function releaseRoutes(
     await client.query("DELETE FROM cleave.verified WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.marker WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.numbering WHERE migration_id = $1", [migrationId]);
+    await forgetSchemaChanges(client);
     const { rows: needed } = await client.query<{ needed: boolean }>(
       "SELECT EXISTS (SELECT FROM cleave.share) OR EXISTS (SELECT FROM cleave.route) AS needed",
     );

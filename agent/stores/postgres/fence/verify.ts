@@ -4,7 +4,7 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
-import { guardFunctions, searchPathOf } from "./guard-functions.ts";
+import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
 import type { Queryable } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
@@ -43,11 +43,11 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
     name: string;
     body: string;
     definer: boolean;
-    path: string[] | null;
+    settings: string[] | null;
     super: boolean;
     open: boolean;
   }>(
-    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS path, r.rolsuper AS super,
+    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS settings, r.rolsuper AS super,
        pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AS open
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
      WHERE n.nspname = 'cleave'`,
@@ -60,14 +60,12 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
-    const searchPath = searchPathOf(expected);
-    const path = searchPath === undefined ? undefined : `search_path=${searchPath}`;
     const same =
       found.body === expected.body &&
       found.definer === expected.definer &&
       found.super &&
       found.open === (expected.returns === "trigger") &&
-      found.path?.join() === path;
+      (found.settings ?? []).join("; ").toLowerCase() === settingsOf(expected).join("; ").toLowerCase();
     return same
       ? []
       : [missing(`the function cleave.${name} was altered, or the rules changed since it was made`)];

@@ -19,7 +19,8 @@ function stem(word: string): string {
   return word;
 }
 
-const stemmed = (name: string) => words(name).map(stem).join(" ");
+/** A name as its words in the singular. */
+export const stemmed = (name: string) => words(name).map(stem).join(" ");
 
 /** The table's own name without its schema. */
 export const bareName = (table: string) => table.slice(table.indexOf(".") + 1);

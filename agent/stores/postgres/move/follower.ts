@@ -1,9 +1,10 @@
 /** The change stream of a move, kept running: begun again after every failure, from where the target is. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { type FollowOptions, follow } from "../replication/follow.ts";
 import { parseLsn } from "../replication/pgoutput.ts";
+import { describeEndpoint, toPostgresError } from "../server/connection.ts";
 
 const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */
@@ -15,7 +16,7 @@ const LASTING: ReadonlySet<ErrorCode> = new Set([
 ]);
 const LASTING_RETRY_MS = 5_000;
 
-export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMarker"> & {
+export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMarker" | "onRefused"> & {
   readonly log: Logger;
 };
 
@@ -32,6 +33,8 @@ export class Follower {
   #running: Promise<void> | null = null;
   #applied: string | null = null;
   #problem: CleaveError | null = null;
+  /** The transaction of the source that could not be applied: until it is, the problem is not over. */
+  #refusedAt: string | null = null;
   readonly #markers = new Map<string, Marker>();
 
   constructor(options: FollowerOptions) {
@@ -105,13 +108,16 @@ export class Follower {
           },
           onApplied: (lsn) => {
             this.#applied = lsn;
-            this.#problem = null;
+            if (this.#refusedAt === null || parseLsn(lsn) > parseLsn(this.#refusedAt)) this.#problem = null;
             this.#notice();
+          },
+          onRefused: (lsn) => {
+            this.#refusedAt = lsn;
           },
         });
       } catch (error) {
         if (signal.aborted) return;
-        const problem = toCleaveError(error);
+        const problem = toPostgresError(error, describeEndpoint(options.target));
         if (this.#problem?.message !== problem.message)
           log.warn({ code: problem.code, err: error }, problem.message);
         this.#problem = problem;

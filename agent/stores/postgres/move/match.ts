@@ -5,22 +5,35 @@ import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { epochOf } from "../context.ts";
 import { readMarker } from "../fence/fence.ts";
+import type { Schema } from "../inventory/schema.ts";
 import type { Moving } from "../replication/moved-tables.ts";
 import type { WarmConnection } from "../server/connection.ts";
+import { describe } from "../verification/comparison.ts";
+import { crossingRows } from "../verification/crossings.ts";
 import { moveEvidence } from "../verification/evidence.ts";
+import { referenceLines, type SharedRows } from "../verification/references.ts";
+import { byTable, type TouchedRow } from "../verification/rows.ts";
 import { readTouched } from "../verification/touched.ts";
 import type { Follower } from "./follower.ts";
 import { awaitMarker } from "./marker.ts";
 import type { TargetConnections } from "./target-connections.ts";
 
+export interface Matching {
+  readonly moving: Moving;
+  /** The target's. */
+  readonly schema: Schema;
+  readonly shared: SharedRows;
+}
+
 /**
- * The marker of this epoch came by the stream, and whatever was touched since the last comparison is equal. `streamOf`:
- * see `awaitMarker`.
+ * The marker of this epoch came by the stream, and whatever was touched since the last comparison is equal, with the rows
+ * of nobody alone that it refers to: those that came with the last moment are copied here. `streamOf`: see `awaitMarker`.
+ * @throws CleaveError SHARED_ROW_CONFLICT, CROSS_ORGANIZATION_ROWS naming the rows; then there is no evidence.
  */
 export async function matchRows(
   connections: TargetConnections,
   duty: Duty,
-  moving: Moving,
+  matching: Matching,
   streamOf: () => Follower | null,
   signal: AbortSignal,
 ): Promise<Evidence> {
@@ -29,7 +42,10 @@ export async function matchRows(
   const source = connections.source(duty);
   const marker = await awaitMarker(source, migrationId, epoch, streamOf, signal);
   const { rows } = await source.use((db) => readTouched(db, migrationId, marker.verified));
-  const evidence = await connections.reading.use((db) => moveEvidence(db, moving, marker, rows));
+  const known = await settleReferences(connections, duty, matching, rows);
+  const evidence = await connections.reading.use((db) =>
+    moveEvidence(db, matching.moving, marker, rows, known),
+  );
   // Before it is said, so that an activation after a restart knows that it was matched.
   await connections.own.use((db) =>
     db.query(
@@ -38,6 +54,30 @@ export async function matchRows(
     ),
   );
   return { epoch, ...evidence };
+}
+
+/** Costs what was touched. @returns the source's lines: see `referenceLines`. */
+async function settleReferences(
+  connections: TargetConnections,
+  duty: Duty,
+  { moving, schema, shared }: Matching,
+  touched: readonly TouchedRow[],
+): Promise<ReadonlySet<string>> {
+  return connections.source(duty).use((source) =>
+    connections.reading.use(async (target) => {
+      for (const [name, keys] of byTable(touched)) {
+        const table = moving.tables.find((one) => one.name === name);
+        if (table === undefined) continue;
+        const crossing = await crossingRows(source, moving, table, keys);
+        if (crossing.length > 0)
+          throw new CleaveError("CROSS_ORGANIZATION_ROWS", crossing.slice(0, 5).map(describe).join("; "));
+        await connections.own.use((writer) =>
+          shared.ensure({ source, target, writer, moving, schema }, { table, keys }),
+        );
+      }
+      return new Set(await referenceLines(source, moving, touched));
+    }),
+  );
 }
 
 /** @throws CleaveError POSTGRES_LINEAGE unless this Pod once matched the fence of that epoch. */

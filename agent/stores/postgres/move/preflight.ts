@@ -3,12 +3,11 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { isGuarded, verifyGuard } from "../fence/install.ts";
-import { rulesOf } from "../fence/owner-sql.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
 import { checkCatalog } from "../inventory/catalog-checks.ts";
-import { readSchema, type Schema } from "../inventory/schema.ts";
-import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { readSchema } from "../inventory/schema.ts";
+import { planMove } from "../replication/moved-tables.ts";
 import { checkReverseReplicationThere } from "../reverse/preflight.ts";
 import type { Database } from "../server/connection.ts";
 import { checkReplication } from "../split/preflight-target.ts";
@@ -137,22 +136,8 @@ async function checkContents(
   say("KEY_COLLISION", await findCollisions(source, target, moving));
   say("SEQUENCES_OVERLAP", await overlappingSequences(source, target, moving, duty));
   say("CROSS_ORGANIZATION_ROWS", await findCrossings(source, moving, theirs));
-  say("SHARED_ROW_CONFLICT", await conflicts(options, source, target, moving, ours));
+  say("SHARED_ROW_CONFLICT", await conflictingReferences(source, target, moving));
   return findings;
-}
-
-function conflicts(
-  options: PostgresStoreOptions,
-  source: Database,
-  target: Database,
-  moving: Moving,
-  schema: Schema,
-): Promise<string[]> {
-  const rules = rulesOf(options.ownership);
-  return conflictingReferences(source, target, moving, schema, (table) => {
-    const rule = rules.get(table);
-    return rule !== undefined && "shared" in rule;
-  });
 }
 
 export function checkMoveTargetFence(options: PostgresStoreOptions, _duty: Duty): Promise<Finding[]> {

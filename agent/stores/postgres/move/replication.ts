@@ -4,12 +4,10 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
-import { settingsSql } from "../replication/session.ts";
 import { type SourceReplication, slotsOf } from "../replication/source-replication.ts";
 import type { Database } from "../server/connection.ts";
 import { dropSlots } from "../split/slots.ts";
 import { moveEvidence } from "../verification/evidence.ts";
-import { HASHING } from "../verification/rows.ts";
 import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
 
@@ -38,7 +36,6 @@ export function logicalReplication(ownership: Ownership): SourceReplication {
       const { rows } = await readTouched(db, duty.migrationId, fence.verified);
       await db.query("BEGIN READ ONLY");
       try {
-        await db.query(settingsSql(HASHING, "SET LOCAL"));
         const { digest, details } = await moveEvidence(db, moving, fence, rows);
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {

@@ -5,7 +5,7 @@ import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { installGuard, removeGuard } from "../fence/install.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
-import { readSchema } from "../inventory/schema.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { forgetCopy } from "../replication/copy-journal.ts";
@@ -16,6 +16,7 @@ import { lagBytes } from "../split/lineage.ts";
 import { slotName } from "../split/slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
+import { SharedRows } from "../verification/references.ts";
 import { Verifier } from "../verification/verifier.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { Follower } from "./follower.ts";
@@ -29,6 +30,8 @@ const COPY_ENDS_WITHIN_MS = 2_000;
 
 interface Following {
   readonly moving: Moving;
+  readonly schema: Schema;
+  readonly shared: SharedRows;
   readonly follower: Follower;
   readonly verifier: Verifier;
 }
@@ -119,19 +122,21 @@ export class MoveTarget implements RemovingTarget {
       log,
     });
     follower.start();
+    const shared = new SharedRows();
     const verifier = new Verifier({
       migrationId: duty.migrationId,
       source,
       target: config,
       moving,
       schema: ours,
+      shared,
       setup: session.setup,
       applied: (lsn, until) => follower.reached(lsn, until),
       log,
       onChange: () => this.#tell(),
     });
     verifier.start();
-    this.#following = { moving, follower, verifier };
+    this.#following = { moving, schema: ours, shared, follower, verifier };
     this.#watch.start();
     return this.#following;
   }
@@ -148,15 +153,16 @@ export class MoveTarget implements RemovingTarget {
     this.#following = null;
     await this.#watch.stop();
     await Promise.all([following?.follower.stop(), following?.verifier.stop()]);
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
   async match(duty: Duty, signal: AbortSignal): Promise<void> {
     const epoch = epochOf(duty);
     this.#board.awaitEvidence(epoch);
-    const { moving, follower, verifier } = await this.#start(duty, signal);
-    verifier.paused = true;
-    const evidence = await matchRows(this.#connections, duty, moving, () => follower, signal);
+    const following = await this.#start(duty, signal);
+    following.verifier.paused = true;
+    const evidence = await matchRows(this.#connections, duty, following, () => following.follower, signal);
     this.#board.set({ evidence, reached: true });
   }
 
@@ -235,9 +241,10 @@ export class MoveTarget implements RemovingTarget {
       this.#tell();
       if (this.#duty.goal === "follow") await this.#reverseReplication.advance(this.#duty);
       await this.#connections.keepWarm();
+      this.#board.say("watch", null);
     } catch (error) {
       this.#board.set({ lag: { amount: null, unit: "bytes" } });
-      this.#board.problem(error as CleaveError);
+      this.#board.say("watch", error as CleaveError);
     }
   }
 
@@ -245,7 +252,9 @@ export class MoveTarget implements RemovingTarget {
     const following = this.#following;
     if (following === null) return;
     const { follower, verifier } = following;
-    this.#board.set(verifier.status(follower.problem));
+    const { verified, problems } = verifier.status(follower.problem);
+    this.#board.set({ verified });
+    this.#board.say("comparison", problems);
   }
 }
 

@@ -7,6 +7,13 @@ import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
+import {
+  differencesOfReferred,
+  type SharedReference,
+  sharedReferences,
+  type WithinReference,
+  withinReferences,
+} from "./shared-references.ts";
 
 export interface MovedColumn {
   readonly name: string;
@@ -36,6 +43,10 @@ export interface Moving {
   readonly organizations: readonly OrganizationId[];
   readonly ownership: Ownership;
   readonly tables: readonly MovedTable[];
+  /** Where their rows refer to rows of nobody alone. */
+  readonly references: readonly SharedReference[];
+  /** Where they refer to each other. */
+  readonly within: readonly WithinReference[];
   /** `ARRAY['1', '2']::text[]`. */
   readonly texts: string;
   /** A subquery that gives the root's keys in their own type. */
@@ -65,10 +76,26 @@ export function planMove(
     if (other === undefined || found.length > 0) continue;
     tables.push(movedTable(table, other, rule, ownership));
   }
+  const owned = new Set(
+    [...source.keys()].filter((name) => {
+      const rule = rules.get(name);
+      return rule !== undefined && isOwned(rule);
+    }),
+  );
+  const references = sharedReferences(owned, source, target, ownership);
+  differences.push(...differencesOfReferred(references, source, target, differencesOf));
   if (differences.length > 0) throw new CleaveError("SCHEMA_DIFFERS", differences.slice(0, 20).join("; "));
   const keyType = rootKeyType(source, ownership);
   const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
-  return { organizations, ownership, tables, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}` };
+  return {
+    organizations,
+    ownership,
+    tables,
+    references,
+    within: withinReferences(owned, source, ownership),
+    texts,
+    keys: `SELECT pg_catalog.unnest(${texts})::${keyType}`,
+  };
 }
 
 /** The type of organizations' keys, to cast their texts to. @throws CleaveError OWNERSHIP_RULE_INVALID */

@@ -8,7 +8,7 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { isStaged, returnRoutes, setShares, stageAtOnce, stageRoutes } from "../fence/staging.ts";
-import { readSchema } from "../inventory/schema.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
 import { matchRows, requireMatched } from "../move/match.ts";
 import { TargetConnections } from "../move/target-connections.ts";
 import { removeDormant } from "../removal/remove.ts";
@@ -16,6 +16,7 @@ import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
+import { SharedRows } from "../verification/references.ts";
 import { Verifier } from "../verification/verifier.ts";
 import type { Carriers } from "./carriers.ts";
 import { ofMigration } from "./decided.ts";
@@ -28,6 +29,8 @@ const ASK_EVERY_MS = 20;
 
 interface Comparing {
   readonly moving: Moving;
+  readonly schema: Schema;
+  readonly shared: SharedRows;
   readonly verifier: Verifier;
 }
 
@@ -81,19 +84,21 @@ export class RollbackTarget implements RemovingTarget {
     const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
     const ours = await this.#connections.own.use((db) => readSchema(db));
     const moving = planMove(theirs, ours, ownership, [...assignments.keys()]);
+    const shared = new SharedRows();
     const verifier = new Verifier({
       migrationId,
       source: peerOf(this.#options, duty),
       target: config,
       moving,
       schema: ours,
+      shared,
       setup: backSession(of, sourcePodId, []).setup,
       applied: (lsn, until) => this.#carriers.reached(sourcePodId, lsn, until),
       log,
       onChange: () => this.#tell(),
     });
     verifier.start();
-    this.#comparing = { moving, verifier };
+    this.#comparing = { moving, schema: ours, shared, verifier };
     this.#watch.start();
     return this.#comparing;
   }
@@ -103,6 +108,7 @@ export class RollbackTarget implements RemovingTarget {
     this.#comparing = null;
     await this.#watch.stop();
     await comparing?.verifier.stop();
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch flowed back, and whatever was touched since the last comparison is equal. */
@@ -110,10 +116,10 @@ export class RollbackTarget implements RemovingTarget {
     const epoch = epochOf(duty);
     const { sourcePodId } = duty;
     this.#board.awaitEvidence(epoch);
-    const { moving, verifier } = await this.#start(duty, signal);
-    verifier.paused = true;
+    const comparing = await this.#start(duty, signal);
+    comparing.verifier.paused = true;
     const streamOf = () => this.#carriers.carrier(sourcePodId)?.follower ?? null;
-    const evidence = await matchRows(this.#connections, duty, moving, streamOf, signal);
+    const evidence = await matchRows(this.#connections, duty, comparing, streamOf, signal);
     this.#board.set({ evidence, reached: true });
   }
 
@@ -170,19 +176,23 @@ export class RollbackTarget implements RemovingTarget {
     if (this.#comparing === null) return;
     this.#tell();
     // Kept open for the match and the opening.
-    await Promise.all([
-      this.#connections.keepWarm(),
-      this.#connections.source(this.#duty).query("SELECT 1"),
-    ]).catch((error: CleaveError) => this.#board.problem(error));
+    try {
+      await Promise.all([
+        this.#connections.keepWarm(),
+        this.#connections.source(this.#duty).query("SELECT 1"),
+      ]);
+      this.#board.say("watch", null);
+    } catch (error) {
+      this.#board.say("watch", error as CleaveError);
+    }
   }
 
   #tell(): void {
     const comparing = this.#comparing;
     if (comparing === null) return;
     const carrier = this.#carriers.carrier(this.#duty.sourcePodId);
-    this.#board.set({
-      lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" },
-      ...comparing.verifier.status(carrier?.problem ?? null),
-    });
+    const { verified, problems } = comparing.verifier.status(carrier?.problem ?? null);
+    this.#board.set({ lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" }, verified });
+    this.#board.say("comparison", problems);
   }
 }

@@ -124,7 +124,7 @@ async function checkSpace(db: Database, config: PostgresConfig): Promise<Finding
 /** The replication protocol has its own entry in pg_hba.conf and its own right. */
 export async function checkReplication(peer: PeerPostgres): Promise<Finding[]> {
   return guarded(async () => {
-    const db = await connect(peer, { applicationName: "cleave-preflight", replication: true });
+    const db = await connect(peer, { applicationName: "cleave-preflight", replication: "server" });
     try {
       await db.query("IDENTIFY_SYSTEM");
       return [];

@@ -1,12 +1,12 @@
 /** Looks at a following standby again and again: running, of the source's lineage, and how far behind. */
-import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Lsn, MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { Background } from "../background.ts";
 import type { PostgresConfig } from "../config.ts";
-import type { Database, WarmConnection } from "../server/connection.ts";
+import { type Database, toPostgresError, type WarmConnection } from "../server/connection.ts";
 import { freeBytes } from "../server/data-directory.ts";
 import type { StatusBoard } from "../status-board.ts";
 import type { CopyRecord } from "./copy-record.ts";
@@ -78,13 +78,13 @@ export class StandbyWatch {
       await this.#look(signal);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, "the standby or its source");
       if (this.#problem?.message !== problem.message)
         log.warn({ code: problem.code, err: error }, problem.message);
       this.#problem = problem;
       this.#streaming = false;
       board.set({ verified: false, lag: { amount: null, unit: "bytes" } });
-      board.problem(problem);
+      board.say("watch", problem);
     }
   }
 
@@ -92,7 +92,8 @@ export class StandbyWatch {
     const { board, server, source, config } = this.#options;
     if (this.#record !== null && !(await server.isRunning())) {
       board.set({ verified: false, lag: { amount: null, unit: "bytes" } });
-      board.problem(
+      board.say(
+        "watch",
         new CleaveError("POSTGRES_UNREACHABLE", "the standby is not running; it is being started again"),
       );
       await server.ensureRunning(this.#record, signal);
@@ -128,7 +129,7 @@ export class StandbyWatch {
     board.set({
       lag: { amount, unit: "bytes" },
       verified: own.streaming,
-      problems: problem === null ? [] : [{ code: problem.code, message: problem.message }],
     });
+    board.say("watch", problem);
   }
 }

@@ -3,7 +3,7 @@
  * did not change between two readings, and the target, having applied everything up to after the first of them, has
  * another: what is merely on its way is never called a difference.
  */
-
+import type { ErrorCode } from "../../../../protocol/errors.ts";
 import type { MovedTable, Moving } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
 import type { RowKey } from "./keys.ts";
@@ -12,7 +12,9 @@ import { bucketDigests, bucketsFor, rowHashes, rowsOfBuckets } from "./rows.ts";
 export interface Difference {
   readonly table: string;
   readonly key: RowKey;
-  readonly what: "is missing on the target" | "is on the target alone" | "has other contents on the target";
+  readonly what: string;
+  /** Default: MISMATCH. */
+  readonly code?: ErrorCode;
 }
 
 export interface Sides {
@@ -61,7 +63,7 @@ async function compareBatch(sides: Sides, table: MovedTable, keys: readonly RowK
           : ours === null
             ? "is on the target alone"
             : "has other contents on the target";
-      return [{ table: table.name, key, what } as const];
+      return [{ table: table.name, key, what }];
     });
     suspects = differences.map(({ key }) => key);
   }

@@ -4,184 +4,234 @@
  * somebody else's there is no match).
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
-import type { ForeignKey, Schema, Table } from "../inventory/schema.ts";
-import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
+import type { Schema } from "../inventory/schema.ts";
+import { keyTypes, type MovedTable, type Moving, rowsOf, typeOf } from "../replication/moved-tables.ts";
+import type { SharedReference } from "../replication/shared-references.ts";
 import type { Database } from "../server/connection.ts";
 import { asTexts, columnsOf, given, isGiven, parameters, type RowKey } from "./keys.ts";
-
-/** A constraint of the target that leads from a moved table to one that is not moved. */
-export interface OutwardReference {
-  readonly from: MovedTable | Table;
-  readonly key: ForeignKey;
-  readonly to: Table;
-}
-
-export function outwardReferences(moving: Moving, target: Schema): OutwardReference[] {
-  const moved = new Map(moving.tables.map((table) => [table.name, table]));
-  return [...target.values()].flatMap((table) => {
-    const from = moved.get(table.name);
-    return from === undefined ? [] : table.foreignKeys.flatMap((key) => outward(from, key, moved, target));
-  });
-}
-
-function outward(
-  from: MovedTable | Table,
-  key: ForeignKey,
-  moved: ReadonlyMap<string, unknown>,
-  target: Schema,
-): OutwardReference[] {
-  const to = target.get(key.parent);
-  return to === undefined || moved.has(key.parent) ? [] : [{ from, key, to }];
-}
+import { byTable, type TouchedRow } from "./rows.ts";
+import { copyShared } from "./shared-copy.ts";
 
 const BATCH = 1_000;
 /** Examples that a message names. */
 const NAMED = 5;
+/** Rows that are known to be the same on both Pods: so many are remembered. */
+const REMEMBERED = 200_000;
 
 export interface ReferenceSides {
   readonly source: Database;
   readonly target: Database;
-  /** As the apply role. */
+  /** A superuser's. */
   readonly writer: Database;
   readonly moving: Moving;
+  /** The target's. */
   readonly schema: Schema;
 }
 
-/**
- * Copies what is missing, and what that refers to in turn. `keys` limits it to those rows of a moved table.
- * @returns the number of rows copied.
- * @throws CleaveError SHARED_ROW_CONFLICT naming the rows that cannot be copied.
- */
-export async function ensureReferences(
-  sides: ReferenceSides,
-  only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null = null,
-): Promise<number> {
-  let copied = 0;
-  const moved = new Map(sides.moving.tables.map((table) => [table.name, table]));
-  for (const reference of outwardReferences(sides.moving, sides.schema)) {
-    if (only !== null && reference.from.name !== only.table.name) continue;
-    const values = await missing(sides, reference, only?.keys ?? null);
-    copied += await copyParents(sides, reference, values, moved, 0);
-  }
-  return copied;
+/** A value that rows refer by, as texts, and what tells which row it leads to; null where nothing has it. */
+interface Referred {
+  readonly value: string[];
+  readonly content: string | null;
 }
 
-/** Key values that the organizations' rows on the target refer to, and that nothing there has. */
-async function missing(
-  { target, moving }: ReferenceSides,
-  { from, key, to }: OutwardReference,
+/**
+ * Remembers which rows were the same on both Pods: the cluster's may be changed on its default Pod afterwards (a user's
+ * name), and are the same ones all the same, for nobody else can write such rows on the target.
+ */
+export class SharedRows {
+  readonly #same = new Set<string>();
+
+  /**
+   * Copies what is missing, and what that refers to in turn. `only` limits it to those rows of a moved table. A row that
+   * cannot be copied keeps no other from it.
+   * @returns the number of rows copied.
+   * @throws CleaveError SHARED_ROW_CONFLICT at the end, naming rows that are others on the target, or cannot be copied.
+   */
+  async ensure(
+    sides: ReferenceSides,
+    only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null = null,
+  ): Promise<number> {
+    let copied = 0;
+    const conflicts: CleaveError[] = [];
+    for (const reference of sides.moving.references) {
+      if (only !== null && reference.from !== only.table.name) continue;
+      const there = await referred(sides.target, sides.moving, reference, only?.keys ?? null);
+      const unknown = there.filter((one) => one.content === null || !this.#same.has(idOf(reference, one)));
+      for (let from = 0; from < unknown.length; from += BATCH)
+        try {
+          copied += await this.#settle(sides, reference, unknown.slice(from, from + BATCH));
+        } catch (error) {
+          if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+          conflicts.push(error);
+        }
+    }
+    if (conflicts.length > 0) throw new CleaveError("SHARED_ROW_CONFLICT", inWords(conflicts));
+    return copied;
+  }
+
+  /** All at once, or in ever smaller parts when one of them cannot be copied: so the others are. */
+  async #copy(
+    sides: ReferenceSides,
+    reference: SharedReference,
+    values: readonly string[][],
+  ): Promise<{ readonly copied: number; readonly refused: readonly CleaveError[] }> {
+    const wanted = {
+      to: reference.to,
+      columns: reference.parentKey,
+      types: typesOf(sides.moving, reference),
+    };
+    try {
+      return { copied: await copyShared(sides, wanted, values), refused: [] };
+    } catch (error) {
+      if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+      if (values.length === 1) return { copied: 0, refused: [error] };
+      const half = Math.ceil(values.length / 2);
+      const first = await this.#copy(sides, reference, values.slice(0, half));
+      const rest = await this.#copy(sides, reference, values.slice(half));
+      return { copied: first.copied + rest.copied, refused: [...first.refused, ...rest.refused] };
+    }
+  }
+
+  async #settle(
+    sides: ReferenceSides,
+    reference: SharedReference,
+    batch: readonly Referred[],
+  ): Promise<number> {
+    const { moving } = sides;
+    const theirs = await contentsOf(sides.source, moving, reference, batch);
+    const others = batch.flatMap(({ value, content }, at) =>
+      content !== null && theirs[at] != null && theirs[at] !== content ? [{ value, content }] : [],
+    );
+    // What the source does not have either is on its way, or never was: a name is no constraint.
+    const absent = batch.filter(({ content }, at) => content === null && theirs[at] != null);
+    const { copied, refused } = await this.#copy(
+      sides,
+      reference,
+      absent.map(({ value }) => value),
+    );
+    const after = await contentsOf(sides.target, moving, reference, absent);
+    const left = refused.length > 0 ? [] : absent.filter((_, at) => after[at] === null);
+    const failed = [
+      ...refused,
+      ...(others.length > 0 ? [conflict(reference, others)] : []),
+      ...(left.length > 0 ? [uncopied(reference, left)] : []),
+    ];
+    if (failed.length > 0) throw new CleaveError("SHARED_ROW_CONFLICT", inWords(failed));
+    if (this.#same.size > REMEMBERED) this.#same.clear();
+    if (!isWhole(reference))
+      for (const [at, one] of batch.entries()) if (theirs[at] != null) this.#same.add(idOf(reference, one));
+    return copied;
+  }
+}
+
+const inWords = (conflicts: readonly CleaveError[]) =>
+  [...new Set(conflicts.map(({ message }) => message))].slice(0, NAMED).join("; ");
+
+const idOf = ({ to, parentKey }: SharedReference, { value }: Referred) =>
+  JSON.stringify([to.name, parentKey, value]);
+
+/** Content is what the row is, so it has to be equal whenever it is looked at. */
+const isWhole = ({ identifying, to }: SharedReference) =>
+  identifying.length >= [...to.columns.values()].filter(({ generated }) => !generated).length;
+
+const typesOf = (moving: Moving, { from, columns }: SharedReference): string[] => {
+  const table = tableNamed(moving, from);
+  return columns.map((column) => typeOf(table, column) ?? "text");
+};
+
+function tableNamed(moving: Moving, name: string): MovedTable {
+  const table = moving.tables.find((one) => one.name === name);
+  if (table === undefined) throw new CleaveError("SCHEMA_DIFFERS", `${name} is no table of both Pods`);
+  return table;
+}
+
+function conflict({ to, parentKey, from, name }: SharedReference, others: readonly Referred[]): CleaveError {
+  const rows = others.slice(0, NAMED).map(({ value, content }) => `${value.join(", ")} (${content} there)`);
+  return new CleaveError(
+    "SHARED_ROW_CONFLICT",
+    `${from} (${name}) refers to rows of ${to.name} that are others on the target: ${parentKey.join(", ")} = ${rows.join("; ")}`,
+  );
+}
+
+function uncopied({ to, parentKey }: SharedReference, left: readonly Referred[]): CleaveError {
+  const rows = left.slice(0, NAMED).map(({ value }) => value.join(", "));
+  return new CleaveError(
+    "SHARED_ROW_CONFLICT",
+    `${to.name} has no row with ${parentKey.join(", ")} = ${rows.join("; ")} on the target, and the source's cannot be copied: another row there has one of its unique values`,
+  );
+}
+
+const contentOf = ({ identifying }: SharedReference) =>
+  `ROW(${columnsOf(identifying, '"to"').join(", ")})::pg_catalog.text`;
+
+/** What the organizations' rows on `db` refer to by a reference: of all rows, or of those with the keys. */
+async function referred(
+  db: Database,
+  moving: Moving,
+  reference: SharedReference,
   keys: readonly RowKey[] | null,
-): Promise<string[][]> {
-  const moved = from as MovedTable;
-  const present = columnsOf(key.columns, '"row"').map((column) => `${column} IS NOT NULL`);
+): Promise<Referred[]> {
+  const { columns, parentKey, to } = reference;
+  const table = tableNamed(moving, reference.from);
+  const present = columnsOf(columns, '"row"').map((column) => `${column} IS NOT NULL`);
   // By the key first: whose a row is takes look-ups, and there are as many rows as the table has.
   const which =
     keys === null
-      ? rowsOf(moving, moved)
-      : `${moved.quoted} AS "row" WHERE ${isGiven(moved.key, keyTypes(moved), '"row"')} AND ${moved.owner} = ANY (${moving.texts})`;
-  const match = key.parentKey.map(
-    (column, at) => `"to".${quoteIdentifier(column)} = ${columnsOf(key.columns, '"row"')[at]}`,
+      ? rowsOf(moving, table)
+      : `${table.quoted} AS "row" WHERE ${isGiven(table.key, keyTypes(table), '"row"')} AND ${table.owner} = ANY (${moving.texts})`;
+  const match = columnsOf(parentKey, '"to"').map((key, at) => `${key} = ${columnsOf(columns, '"row"')[at]}`);
+  const { rows } = await db.query<Referred>(
+    `SELECT ${asTexts(columns, '"row"')} AS value, (SELECT ${contentOf(reference)} FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")} LIMIT 1) AS content
+       FROM (SELECT DISTINCT ${columnsOf(columns, '"row"').join(", ")} FROM ${which} AND ${present.join(" AND ")}) AS "row"`,
+    keys === null ? [] : parameters(keys, table.key.length),
   );
-  const { rows } = await target.query<{ value: string[] }>(
-    `SELECT DISTINCT ${asTexts(key.columns, '"row"')} AS value FROM ${which}
-       AND ${present.join(" AND ")} AND NOT EXISTS (SELECT FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")})`,
-    keys === null ? [] : parameters(keys, moved.key.length),
-  );
-  return rows.map(({ value }) => value);
+  return rows;
 }
 
-async function copyParents(
-  sides: ReferenceSides,
-  { key, to }: { readonly key: { readonly parentKey: readonly string[] }; readonly to: Table },
-  values: readonly (readonly string[])[],
-  moved: ReadonlyMap<string, MovedTable>,
-  depth: number,
-): Promise<number> {
-  if (values.length === 0) return 0;
-  if (depth > 20)
-    throw new CleaveError("SHARED_ROW_CONFLICT", `the references of ${to.name} lead on without an end`);
-  const columns = [...to.columns.values()].filter(({ generated }) => !generated);
-  let copied = 0;
-  for (let from = 0; from < values.length; from += BATCH) {
-    const batch = values.slice(from, from + BATCH);
-    const { rows } = await sides.source.query<{ content: (string | null)[] }>(
-      `SELECT ${asTexts(
-        columns.map(({ name }) => name),
-        '"to"',
-      )} AS content FROM ${to.quoted} AS "to" WHERE ${matching(to, key.parentKey)}`,
-      parameters(batch, key.parentKey.length),
-    );
-    // What these rows refer to goes first.
-    for (const further of to.foreignKeys) {
-      const [next] = outward(to, further, moved, sides.schema);
-      if (next === undefined || next.to.name === to.name) continue;
-      const places = further.columns.map((column) => columns.findIndex(({ name }) => name === column));
-      const wanted = rows
-        .map(({ content }) => places.map((place) => content[place] ?? null))
-        .filter((value): value is string[] => value.every((one) => one !== null));
-      const absent = await absentOf(sides.target, next.to, further.parentKey, wanted);
-      copied += await copyParents(sides, { key: further, to: next.to }, absent, moved, depth + 1);
-    }
-    copied += await insertRows(sides.writer, to, columns, rows);
-    const left = await absentOf(sides.target, to, key.parentKey, batch);
-    if (left.length > 0)
-      throw new CleaveError(
-        "SHARED_ROW_CONFLICT",
-        `${to.name} has no row with ${key.parentKey.join(", ")} = ${left
-          .slice(0, NAMED)
-          .map((value) => value.join(", "))
-          .join(
-            "; ",
-          )} on the target, and the source's cannot be copied: another row there has one of its unique values`,
-      );
-  }
-  return copied;
-}
-
-const matching = (to: Table, parentKey: readonly string[]) =>
-  isGiven(
-    parentKey,
-    parentKey.map((column) => to.columns.get(column)?.type ?? "text"),
-    '"to"',
-  );
-
-async function absentOf(
-  target: Database,
-  to: Table,
-  parentKey: readonly string[],
-  values: readonly (readonly string[])[],
-): Promise<string[][]> {
+/** What tells the rows apart that the values lead to, in the order of the values; null where `db` has none. */
+async function contentsOf(
+  db: Database,
+  moving: Moving,
+  reference: SharedReference,
+  values: readonly Pick<Referred, "value">[],
+): Promise<(string | null)[]> {
   if (values.length === 0) return [];
-  const { rows } = await target.query<{ value: string[] }>(
-    `SELECT ${asTexts(parentKey, '"to"')} AS value FROM ${to.quoted} AS "to" WHERE ${matching(to, parentKey)}`,
-    parameters(values, parentKey.length),
-  );
-  const present = new Set(rows.map(({ value }) => JSON.stringify(value)));
-  const absent = new Map<string, string[]>();
-  for (const value of values)
-    if (!present.has(JSON.stringify(value))) absent.set(JSON.stringify(value), [...value]);
-  return [...absent.values()];
-}
-
-async function insertRows(
-  writer: Database,
-  to: Table,
-  columns: readonly { readonly name: string; readonly type: string }[],
-  rows: readonly { readonly content: readonly (string | null)[] }[],
-): Promise<number> {
-  if (rows.length === 0) return 0;
-  const names = columns.map(({ name }) => quoteIdentifier(name));
-  const { from, typed } = given(columns.map(({ type }) => type));
-  const { rowCount } = await writer.query(
-    `INSERT INTO ${to.quoted} (${names.join(", ")}) OVERRIDING SYSTEM VALUE
-     SELECT ${typed.join(", ")} FROM ${from} ON CONFLICT DO NOTHING`,
+  const { from, typed } = given(typesOf(moving, reference));
+  const match = columnsOf(reference.parentKey, '"to"').map((key, at) => `${key} = ${typed[at]}`);
+  const { rows } = await db.query<{ at: number; content: string }>(
+    `SELECT "given".at::pg_catalog.int4 AS at, ${contentOf(reference)} AS content
+       FROM ${from} JOIN ${reference.to.quoted} AS "to" ON ${match.join(" AND ")}`,
     parameters(
-      rows.map(({ content }) => content),
-      columns.length,
+      values.map(({ value }) => value),
+      reference.columns.length,
     ),
   );
-  return rowCount ?? 0;
+  const contents: (string | null)[] = values.map(() => null);
+  for (const { at, content } of rows) contents[at - 1] = content;
+  return contents;
+}
+
+/**
+ * What the touched rows refer to, a line for each row of nobody alone that is there: equal on both Pods exactly when both
+ * have the same. What a name alone says counts where the source has such a row (`known`, the source's own lines).
+ */
+export async function referenceLines(
+  db: Database,
+  moving: Moving,
+  touched: readonly TouchedRow[],
+  known: ReadonlySet<string> | null = null,
+): Promise<string[]> {
+  const lines: string[] = [];
+  for (const [name, keys] of byTable(touched))
+    for (const reference of moving.references) {
+      if (reference.from !== name || !reference.onSource) continue;
+      for (const { value, content } of await referred(db, moving, reference, keys)) {
+        if (content === null) continue;
+        const line = JSON.stringify([name, reference.name, value, isWhole(reference) ? content : "is there"]);
+        if (reference.declared || known === null || known.has(line)) lines.push(line);
+      }
+    }
+  return lines;
 }
 
 /**
@@ -192,33 +242,20 @@ export async function conflictingReferences(
   source: Database,
   target: Database,
   moving: Moving,
-  schema: Schema,
-  isShared: (table: string) => boolean,
 ): Promise<string[]> {
   const conflicts: string[] = [];
-  for (const { from, key, to } of outwardReferences(moving, schema)) {
-    const identifying = isShared(to.name)
-      ? [...to.columns.values()].filter(({ generated }) => !generated).map(({ name }) => name)
-      : [...new Set([...key.parentKey, ...to.keys.flatMap(({ columns }) => columns)])];
-    const read = (values: readonly (readonly string[])[], db: Database) =>
-      db.query<{ value: string[]; content: string }>(
-        `SELECT ${asTexts(key.parentKey, '"to"')} AS value, ROW(${columnsOf(identifying, '"to"').join(", ")})::pg_catalog.text AS content FROM ${to.quoted} AS "to" WHERE ${matching(to, key.parentKey)}`,
-        parameters(values, key.parentKey.length),
-      );
-    const present = columnsOf(key.columns, '"row"').map((column) => `${column} IS NOT NULL`);
-    const { rows } = await source.query<{ value: string[] }>(
-      `SELECT DISTINCT ${asTexts(key.columns, '"row"')} AS value FROM ${rowsOf(moving, from as MovedTable)} AND ${present.join(" AND ")}`,
-    );
-    for (let at = 0; at < rows.length && conflicts.length < NAMED; at += BATCH) {
-      const values = rows.slice(at, at + BATCH).map(({ value }) => value);
-      const ours = new Map(
-        (await read(values, source)).rows.map(({ value, content }) => [JSON.stringify(value), content]),
-      );
-      for (const { value, content } of (await read(values, target)).rows)
-        if (ours.get(JSON.stringify(value)) !== content && conflicts.length < NAMED)
+  for (const reference of moving.references) {
+    const { to, parentKey } = reference;
+    const ours = (await referred(source, moving, reference, null)).filter(({ content }) => content !== null);
+    for (let from = 0; from < ours.length && conflicts.length < NAMED; from += BATCH) {
+      const batch = ours.slice(from, from + BATCH);
+      for (const [at, there] of (await contentsOf(target, moving, reference, batch)).entries()) {
+        const { value, content } = batch[at] as Referred;
+        if (there !== null && there !== content && conflicts.length < NAMED)
           conflicts.push(
-            `${to.name} ${key.parentKey.join(", ")} = ${value.join(", ")} is ${content} on the target`,
+            `${to.name} ${parentKey.join(", ")} = ${value.join(", ")} is ${there} on the target`,
           );
+      }
     }
   }
   return conflicts;

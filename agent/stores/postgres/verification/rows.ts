@@ -1,7 +1,6 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
 import { createHash } from "node:crypto";
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
-import { CANONICAL_SETTINGS } from "../replication/wal-stream.ts";
 import type { Database } from "../server/connection.ts";
 import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
 
@@ -12,9 +11,6 @@ export interface TouchedRow {
 
 /** Rows of a bucket, about: few enough to be compared one by one when a bucket differs. */
 const BUCKET_ROWS = 2_000;
-
-/** To be run once on every connection that hashes: the text of a value must not depend on who asks. */
-export const HASHING = { ...CANONICAL_SETTINGS, search_path: "pg_catalog" } as const;
 
 const contentOf = (table: MovedTable) =>
   // A row as text quotes its values, so that no value can pretend to be two, and NULL is told from an empty text.
@@ -106,12 +102,13 @@ export function byTable(touched: readonly TouchedRow[]): Map<string, RowKey[]> {
 
 /**
  * What this server holds of the rows that were touched since the last comparison: equal on both Pods exactly when they
- * hold the same of them. Costs what was touched, whatever the size of the organization.
+ * hold the same of them. Costs what was touched, whatever the size of the organization. `further` lines are part of it.
  */
 export async function digestOfTouched(
   db: Database,
   moving: Moving,
   touched: readonly TouchedRow[],
+  further: readonly string[] = [],
 ): Promise<{ readonly rows: number; readonly digest: string }> {
   const lines: string[] = [];
   for (const [name, keys] of byTable(touched)) {
@@ -119,6 +116,9 @@ export async function digestOfTouched(
     const hashes = table === undefined ? [] : await rowHashes(db, moving, table, keys);
     for (const [at, key] of keys.entries()) lines.push(JSON.stringify([name, key, hashes[at] ?? null]));
   }
-  const digest = createHash("sha256").update(lines.sort().join("\n")).digest("hex").slice(0, 32);
+  const digest = createHash("sha256")
+    .update([...lines.sort(), "", ...[...further].sort()].join("\n"))
+    .digest("hex")
+    .slice(0, 32);
   return { rows: lines.length, digest };
 }

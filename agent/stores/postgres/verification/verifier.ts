@@ -4,24 +4,26 @@
  * are left (`readTouched`, `digestOfTouched`).
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { Endpoint } from "../config.ts";
 import type { Schema } from "../inventory/schema.ts";
-import type { Moving } from "../replication/moved-tables.ts";
-import { settingsSql } from "../replication/session.ts";
-import { connect, type Database, discard } from "../server/connection.ts";
+import type { MovedTable, Moving } from "../replication/moved-tables.ts";
+import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
+import { crossingRows } from "./crossings.ts";
 import type { RowKey } from "./keys.ts";
-import { ensureReferences } from "./references.ts";
-import { byTable, HASHING } from "./rows.ts";
+import type { SharedRows } from "./references.ts";
+import { byTable } from "./rows.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
 const LOOK_EVERY_MS = 50;
 const RETRY_MS = 500;
+/** What an operator corrects is seen soon. */
+const CONFLICT_RETRY_MS = 5_000;
 /** A full pass begins again after this, or after nine times what the last one took. */
 const PASS_EVERY_MS = 30_000;
 const PASS_SHARE = 9;
@@ -37,6 +39,7 @@ export interface VerifierOptions {
   readonly schema: Schema;
   /** Makes a connection to the target one of the apply role. */
   readonly setup: string;
+  readonly shared: SharedRows;
   /** Resolves when everything up to a position of the source is durable on the target. */
   readonly applied: (lsn: string, signal: AbortSignal) => Promise<void>;
   /** Between one look at touched rows and the next: where no fence is to come, there is no hurry. */
@@ -51,6 +54,8 @@ interface Connections {
   readonly writer: Database;
 }
 
+type Loop = "pass" | "look";
+
 export class Verifier {
   readonly #options: VerifierOptions;
   readonly #stopping = new AbortController();
@@ -58,7 +63,10 @@ export class Verifier {
   readonly #open = new Set<Database>();
   #running: Promise<unknown> | null = null;
   #passes = 0;
-  #problem: OwnProblem | null = null;
+  /** What keeps a loop from going on, until that loop has succeeded: the other one says nothing of it. */
+  readonly #reasons = new Map<Loop, OwnProblem>();
+  /** Rows of nobody alone that are others on the target, by who saw them last; nothing else waits for them. */
+  readonly #conflicts = new Map<Loop, OwnProblem>();
   /** The snapshot up to which touched rows are compared; null before the first pass. */
   #since: string | null = null;
   #prunedAt = 0;
@@ -69,8 +77,8 @@ export class Verifier {
 
   start(): void {
     this.#running ??= Promise.all([
-      this.#forever((sides) => this.#pass(sides)),
-      this.#forever((sides) => this.#look(sides)),
+      this.#forever("pass", (sides) => this.#pass(sides)),
+      this.#forever("look", (sides) => this.#look(sides)),
     ]);
   }
 
@@ -86,14 +94,19 @@ export class Verifier {
 
   /** Every row was compared at least once, and none is known to differ. */
   get verified(): boolean {
-    return this.#passes > 0 && this.#since !== null && this.#differences.size === 0;
+    const different = this.#differences.size + this.#conflicts.size;
+    return this.#passes > 0 && this.#since !== null && different === 0;
   }
 
   problems(): OwnProblem[] {
-    const differences = [...this.#differences.values()]
-      .slice(0, NAMED)
-      .map((difference): OwnProblem => ({ code: "MISMATCH", message: describe(difference).slice(0, 2_000) }));
-    return this.#problem === null ? differences : [this.#problem, ...differences];
+    const differences = [...this.#differences.values()].slice(0, NAMED).map(
+      (difference): OwnProblem => ({
+        code: difference.code ?? "MISMATCH",
+        message: describe(difference).slice(0, 2_000),
+      }),
+    );
+    const reasons = [...this.#reasons.values(), ...this.#conflicts.values()];
+    return [...new Map(reasons.map((reason) => [reason.message, reason])).values(), ...differences];
   }
 
   /** For the board. `problem` is what keeps the stream that it compares behind from going on. */
@@ -106,7 +119,7 @@ export class Verifier {
     };
   }
 
-  async #forever(work: (sides: Sides & Connections) => Promise<number>): Promise<void> {
+  async #forever(loop: Loop, work: (sides: Sides & Connections) => Promise<number>): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       let made: Connections | null = null;
@@ -118,13 +131,13 @@ export class Verifier {
         const sides = { ...made, moving, signal, applied: (lsn: string) => applied(lsn, signal) };
         for (;;) {
           const pauseMs = await work(sides);
-          this.#tell(null);
+          this.#tell(loop, null);
           await sleep(pauseMs, undefined, { signal });
         }
       } catch (error) {
         if (signal.aborted) return;
-        const known = toCleaveError(error);
-        this.#tell({ code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
+        const known = toPostgresError(error, "PostgreSQL of either Pod");
+        this.#tell(loop, { code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       } finally {
         for (const db of Object.values(made ?? {}) as Database[]) {
@@ -135,9 +148,10 @@ export class Verifier {
     }
   }
 
-  #tell(problem: OwnProblem | null): void {
-    if (this.#problem?.message === problem?.message) return;
-    this.#problem = problem;
+  #tell(loop: Loop, reason: OwnProblem | null): void {
+    if (this.#reasons.get(loop)?.message === reason?.message) return;
+    if (reason === null) this.#reasons.delete(loop);
+    else this.#reasons.set(loop, reason);
     this.#options.onChange();
   }
 
@@ -148,7 +162,6 @@ export class Verifier {
       for (const endpoint of [source, target, target]) {
         const db = await connect(endpoint, { applicationName: "cleave-verify" });
         opened.push(db);
-        await db.query(settingsSql(HASHING));
       }
       const [first, second, writer] = opened as [Database, Database, Database];
       await writer.query(setup);
@@ -163,7 +176,8 @@ export class Verifier {
   async #pass(sides: Sides & Connections): Promise<number> {
     const startedAt = performance.now();
     const snapshot = await snapshotOf(sides.source);
-    await ensureReferences({ ...sides, schema: this.#options.schema });
+    const conflict = await this.#references(sides, null);
+    this.#note("pass", conflict);
     for (const table of sides.moving.tables) {
       sides.signal.throwIfAborted();
       const { rows } = await sides.target.query<{ rows: number }>(
@@ -171,13 +185,17 @@ export class Verifier {
         [table.quoted],
       );
       const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
-      this.#replace(table.name, null, found);
+      this.#replace(table.name, null, [
+        ...found,
+        ...(await crossingRows(sides.source, sides.moving, table, null)),
+      ]);
     }
     // From here on what is touched is compared; everything before was by this pass.
     this.#since ??= snapshot;
     this.#passes += 1;
     this.#options.onChange();
-    return Math.max(PASS_EVERY_MS, PASS_SHARE * (performance.now() - startedAt));
+    const pauseMs = PASS_SHARE * (performance.now() - startedAt);
+    return Math.max(conflict === null ? PASS_EVERY_MS : CONFLICT_RETRY_MS, pauseMs);
   }
 
   /** The rows that were touched since the last look. */
@@ -185,15 +203,17 @@ export class Verifier {
     const { migrationId, lookEveryMs = LOOK_EVERY_MS } = this.#options;
     if (this.#since === null || this.paused) return lookEveryMs;
     const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
+    let conflict: OwnProblem | null = null;
     for (const [name, keys] of byTable(rows)) {
       const table = sides.moving.tables.find((one) => one.name === name);
       if (table === undefined) continue;
-      this.#replace(name, keys, await compareRows(sides, table, keys));
-      await ensureReferences({ ...sides, schema: this.#options.schema }, { table, keys });
+      this.#replace(name, keys, await this.#differing(sides, table, keys));
+      conflict = (await this.#references(sides, { table, keys })) ?? conflict;
     }
+    this.#note("look", conflict);
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
-    if (this.#differences.size > 0) return lookEveryMs;
+    if (this.#differences.size > 0 || conflict !== null) return lookEveryMs;
     if (await saveVerified(sides.source, migrationId, snapshot)) {
       this.#since = snapshot;
       await this.#prune(sides.source, snapshot);
@@ -201,12 +221,38 @@ export class Verifier {
     return lookEveryMs;
   }
 
+  /** Copies what rows refer to. @returns what could not be: the rest is there, and the comparison goes on. */
+  async #references(
+    sides: Sides & Connections,
+    only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null,
+  ): Promise<OwnProblem | null> {
+    try {
+      await this.#options.shared.ensure({ ...sides, schema: this.#options.schema }, only);
+      return null;
+    } catch (error) {
+      if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+      return { code: error.code, message: error.message.slice(0, 2_000) };
+    }
+  }
+
+  #note(loop: Loop, conflict: OwnProblem | null): void {
+    const before = this.#conflicts.get(loop)?.message;
+    if (conflict === null) this.#conflicts.delete(loop);
+    else this.#conflicts.set(loop, conflict);
+    if (before !== conflict?.message) this.#options.onChange();
+  }
+
   /** What was repaired, or changed since, is no difference any more. */
   async #lookAgain(sides: Sides): Promise<void> {
     for (const [name, keys] of byTable([...this.#differences.values()])) {
       const table = sides.moving.tables.find((one) => one.name === name);
-      if (table !== undefined) this.#replace(name, keys, await compareRows(sides, table, keys));
+      if (table !== undefined) this.#replace(name, keys, await this.#differing(sides, table, keys));
     }
+  }
+
+  async #differing(sides: Sides, table: MovedTable, keys: readonly RowKey[]): Promise<Difference[]> {
+    const rows = await compareRows(sides, table, keys);
+    return [...rows, ...(await crossingRows(sides.source, sides.moving, table, keys))];
   }
 
   /** Of these keys (or all of the table) only `found` differ. */
