@@ -15,6 +15,7 @@ import {
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
+import { IDENTITY_FUNCTIONS } from "./replica-identity.ts";
 import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
@@ -228,6 +229,7 @@ export function guardFunctions(
     ...CANONICAL_TEXT_FUNCTIONS,
     ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
     ...FIXED,
+    ...IDENTITY_FUNCTIONS,
     ...JOURNAL_FUNCTIONS,
     ...perTable,
   ];

@@ -1,6 +1,7 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
 import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
+import { IDENTITY_TRIGGERS } from "./replica-identity.ts";
 import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 
 /** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */
@@ -40,6 +41,7 @@ export const EVENT_TRIGGERS = [
   },
   { name: "cleave_guard_ddl", event: "ddl_command_end", procedure: "guard_ddl" },
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
+  ...IDENTITY_TRIGGERS,
   ...JOURNAL_TRIGGERS,
 ] as const;
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard, verifyGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
 import { setShares, stageRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
+import { ensurePublication } from "../../../../../agent/stores/postgres/move/publication.ts";
 import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import { Cluster } from "../../../../support/postgres/postgres.ts";
@@ -74,6 +75,19 @@ INSERT INTO ${name}_items VALUES ('${values[0]}', 1), ('${values[1]}', 1);`,
 CREATE TABLE events (id bigint, organization_id text REFERENCES organizations, user_id bigint REFERENCES users ON DELETE SET NULL,
   reviewer_id bigint REFERENCES users ON DELETE CASCADE ON UPDATE CASCADE, kind text, subject_id bigint, PRIMARY KEY (id)) PARTITION BY RANGE (id);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (1000);
+ALTER TABLE events_1 REPLICA IDENTITY NOTHING;
+CREATE TABLE logs (id bigint NOT NULL, organization_id text, day date NOT NULL, body text) PARTITION BY RANGE (day);
+CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE UNIQUE INDEX "logs key" ON logs (id, day);
+ALTER TABLE logs REPLICA IDENTITY USING INDEX "logs key";
+CREATE TABLE traces (id bigint NOT NULL, organization_id text, day date NOT NULL) PARTITION BY RANGE (day);
+CREATE TABLE traces_1 PARTITION OF traces FOR VALUES FROM ('2026-01-01') TO ('2026-02-01') PARTITION BY LIST (id);
+CREATE TABLE "traces 1 a" PARTITION OF traces_1 DEFAULT;
+CREATE UNIQUE INDEX ON traces (id, day);
+ALTER TABLE traces REPLICA IDENTITY FULL;
+INSERT INTO logs VALUES (1, 'moving', '2026-01-02'), (2, 'staying', '2026-01-02');
+INSERT INTO traces VALUES (1, 'moving', '2026-01-02'), (2, 'staying', '2026-01-02');
+INSERT INTO events (id, organization_id) VALUES (1, 'moving'), (2, 'staying');
 CREATE TABLE subjects (id bigint PRIMARY KEY, organization_id text);
 CREATE TABLE remarks (id bigint PRIMARY KEY, subject_type text, subject_id bigint);
 CREATE TABLE remark_lines (id bigint PRIMARY KEY, remark_id bigint REFERENCES remarks ON DELETE CASCADE);
@@ -86,6 +100,8 @@ const RULES = Ownership.parse({
   tables: {
     "public.users": { clusterWide: true },
     "public.events": { organization: "organization_id" },
+    "public.logs": { organization: "organization_id" },
+    "public.traces": { organization: "organization_id" },
     "public.subjects": { organization: "organization_id" },
     "public.remarks": {
       typeColumn: "subject_type",
@@ -115,6 +131,7 @@ beforeAll(async () => {
   await cluster.query("CREATE PUBLICATION capture FOR ALL TABLES");
   db = await cluster.connect();
   await installGuard(db, INSTALL);
+  await ensurePublication(db, "cleave_of_test", RULES);
   await stageRoutes(db, {
     migrationId: SPLIT,
     sourcePodId: POD_0,
@@ -228,7 +245,7 @@ describe("after a first move, on the default Pod", () => {
   });
 
   it.each([
-    "INSERT INTO events (id, user_id) VALUES (1, 1)",
+    "INSERT INTO events (id, user_id) VALUES (10, 1)",
     "INSERT INTO subjects VALUES (1)",
     "INSERT INTO subjects VALUES (1); UPDATE subjects SET organization_id = 'staying'; UPDATE subjects SET organization_id = NULL; DELETE FROM subjects",
     "INSERT INTO subjects VALUES (1); INSERT INTO remarks VALUES (1, 'Subject', 1); INSERT INTO remark_lines VALUES (1, 1); UPDATE remark_lines SET id = 2; DELETE FROM remarks",
@@ -257,6 +274,97 @@ describe("while an organization is fenced", () => {
       expect(await attempt("INSERT INTO subjects VALUES (1); UPDATE subjects SET id = 2")).toBe("ok");
       expect(await attempt("INSERT INTO subjects VALUES (1, 'moving')")).toMatch(/^CL503/);
     });
+  });
+});
+
+const ALL = ["logs", "traces", "events"].flatMap((table) => [
+  `UPDATE ${table} SET organization_id = 'staying'`,
+  `DELETE FROM ${table}`,
+]);
+
+describe("partitions of tables that are published", () => {
+  it.each([
+    [ALL],
+    [
+      [
+        "CREATE TABLE logs_2 PARTITION OF logs FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+        "INSERT INTO logs VALUES (3, 'moving', '2026-02-02')",
+        ...ALL,
+      ],
+    ],
+    [
+      [
+        "CREATE TABLE logs_3 (LIKE logs)",
+        "INSERT INTO logs_3 VALUES (3, 'moving', '2026-02-02')",
+        "ALTER TABLE logs ATTACH PARTITION logs_3 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+        ...ALL,
+      ],
+    ],
+    [
+      [
+        "CREATE TABLE logs_4 PARTITION OF logs DEFAULT PARTITION BY LIST (id)",
+        "CREATE TABLE logs_4_1 PARTITION OF logs_4 DEFAULT",
+        "INSERT INTO logs VALUES (3, 'moving', '2026-06-02')",
+        ...ALL,
+      ],
+    ],
+    [
+      [
+        "CREATE TABLE traces_2 PARTITION OF traces DEFAULT",
+        "INSERT INTO traces VALUES (3, 'moving', '2026-06-02')",
+        ...ALL,
+      ],
+    ],
+    [
+      [
+        "ALTER TABLE logs DETACH PARTITION logs_1",
+        "UPDATE logs_1 SET body = 'x'",
+        "ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+        ...ALL,
+      ],
+    ],
+    [
+      [
+        "ALTER TABLE subjects DROP CONSTRAINT subjects_pkey",
+        "INSERT INTO subjects VALUES (1, 'moving')",
+        "UPDATE subjects SET id = 2",
+        "DELETE FROM subjects",
+      ],
+    ],
+    [['DROP INDEX "logs key"', ...ALL]],
+    [["ALTER TABLE events DROP CONSTRAINT events_pkey", ...ALL]],
+    [["ALTER TABLE logs_1 REPLICA IDENTITY NOTHING", ...ALL]],
+  ])("are updated and deleted: %j", async (statements) => {
+    expect(await attempt(...statements)).toBe("ok");
+  });
+
+  it("are told apart as their table's rows are", async () => {
+    await client.query(
+      "BEGIN; CREATE TABLE logs_5 PARTITION OF logs DEFAULT; CREATE TABLE traces_5 PARTITION OF traces DEFAULT; CREATE TABLE events_5 PARTITION OF events DEFAULT",
+    );
+    const { rows } = await client.query(
+      "SELECT relname, relreplident FROM pg_class WHERE relispartition AND relkind = 'r' ORDER BY 1",
+    );
+    await client.query("ROLLBACK");
+    expect(Object.fromEntries(rows.map(({ relname, relreplident }) => [relname, relreplident]))).toEqual({
+      events_1: "d",
+      events_5: "d",
+      logs_1: "i",
+      logs_5: "i",
+      "traces 1 a": "f",
+      traces_5: "f",
+    });
+  });
+});
+
+describe("a publication of all tables", () => {
+  it("leaves none of Cleave's own without a key", async () => {
+    expect(
+      await cluster.query(
+        `SELECT relname FROM pg_class c WHERE relnamespace = 'cleave'::regnamespace AND relkind = 'r' AND relreplident <> 'f'
+          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)`,
+      ),
+    ).toEqual([]);
   });
 });
 
