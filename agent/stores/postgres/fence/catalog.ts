@@ -1,6 +1,7 @@
 /** The Pod's tables as PostgreSQL's catalog has them, and which rule each falls under. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { readCascades } from "./cascades.ts";
 import { readEqualities } from "./equality.ts";
 import type { Keys } from "./guard-functions.ts";
 import { rulesOf } from "./owner-sql.ts";
@@ -113,5 +114,5 @@ ORDER BY i.indrelid, i.indisprimary DESC, x.relname`;
 export async function readKeys(db: Queryable): Promise<Keys> {
   const { rows } = await db.query<{ name: string; columns: string[] }>(IDENTITIES);
   const identities = new Map(rows.map(({ name, columns }) => [name, columns]));
-  return { identities, equalities: await readEqualities(db) };
+  return { identities, equalities: await readEqualities(db), cascades: await readCascades(db) };
 }

@@ -3,6 +3,7 @@ import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { admissionFunctions } from "./admission.ts";
 import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
+import { type Cascade, keepDormant } from "./cascades.ts";
 import { changed as changedColumns, type Equalities } from "./equality.ts";
 import { APPLY_ROLE, guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
@@ -52,7 +53,7 @@ function ownedBody(
   ownership: Ownership,
   table: string,
   columns: readonly string[],
-  { identities, equalities }: Keys,
+  { identities, equalities, cascades }: Keys,
 ): string {
   const identity = identities.get(table) ?? [];
   const changed = (these: readonly string[]) => changedColumns(equalities, table, these);
@@ -70,7 +71,7 @@ function ownedBody(
 DECLARE
   owner_before pg_catalog.text;
   owner_after pg_catalog.text;
-BEGIN
+BEGIN${keepDormant(ownership, equalities, cascades, table, owner("OLD"))}
   IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
     IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${owner("OLD")}, ${literal(table)}) THEN
       RETURN NEW;
@@ -204,6 +205,7 @@ export interface Keys {
   /** The columns that tell a table's rows apart, by the table's name; empty where nothing does. */
   readonly identities: ReadonlyMap<string, readonly string[]>;
   readonly equalities: Equalities;
+  readonly cascades: readonly Cascade[];
 }
 
 /** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */

@@ -55,6 +55,8 @@ export const IDENTITY_FUNCTIONS = [
     signature: "cleave.keep_identities()",
     returns: "event_trigger",
     definer: true,
+    // What the statement has not locked itself is not worth a wait of others.
+    settings: ["search_path=pg_catalog, pg_temp", "lock_timeout=50ms"],
     body: `
 DECLARE
   relation record;

@@ -268,6 +268,84 @@ describe("after a first move, on the default Pod", () => {
   });
 });
 
+describe("rows of nobody alone that dormant rows refer to", () => {
+  beforeAll(async () => {
+    await cluster.query(
+      `INSERT INTO events (id, organization_id, user_id, reviewer_id) SELECT 100 + n, o, n, n FROM unnest('{moving,staying}'::text[]) WITH ORDINALITY AS t (o, n);
+       INSERT INTO events (id, organization_id, user_id) VALUES (110, 'moving', 3), (111, 'staying', 3), (112, NULL, 3)`,
+    );
+    await setShares(db, SPLIT, { [POD_1]: "opened" }, nextEpoch());
+  });
+  afterAll(async () => {
+    await setShares(db, SPLIT, { [POD_1]: "source" }, nextEpoch());
+    await cluster.query("DELETE FROM events WHERE id > 99");
+  });
+
+  const left = async () =>
+    (
+      await client.query(
+        "SELECT id::int AS id, user_id::int AS u, reviewer_id::int AS r FROM events WHERE id > 99 ORDER BY id",
+      )
+    ).rows.map(({ id, u, r }) => `${id} ${u} ${r}`);
+
+  it.each([
+    [
+      "SET NULL",
+      "DELETE FROM users WHERE id = 3",
+      ["101 1 1", "102 2 2", "110 3 null", "111 null null", "112 null null"],
+    ],
+    [
+      "CASCADE of a dormant row",
+      "DELETE FROM users WHERE id = 1",
+      ["101 1 1", "102 2 2", "110 3 null", "111 3 null", "112 3 null"],
+    ],
+    [
+      "CASCADE of a row that is served",
+      "DELETE FROM users WHERE id = 2",
+      ["101 1 1", "110 3 null", "111 3 null", "112 3 null"],
+    ],
+    [
+      "another key",
+      "ALTER TABLE events DROP CONSTRAINT events_user_id_fkey; UPDATE users SET id = id + 100 WHERE id < 3",
+      ["101 1 1", "102 2 102", "110 3 null", "111 3 null", "112 3 null"],
+    ],
+  ])("are deleted and renamed, with %s", async (_, sql, expected) => {
+    await client.query("BEGIN");
+    try {
+      expect(await outcome(client.query(sql))).toBe("ok");
+      expect(await left()).toEqual(expected);
+    } finally {
+      await client.query("ROLLBACK");
+    }
+  });
+
+  it.each([
+    "UPDATE events SET user_id = NULL WHERE id = 110",
+    "DELETE FROM events WHERE id = 101",
+    "DELETE FROM users WHERE id = 3; UPDATE events SET user_id = NULL WHERE id = 110",
+  ])("nobody else changes them: %s", async (sql) => {
+    expect(await attempt(sql)).toMatch(/^CL421 pod-1/);
+  });
+
+  it("nor does a trigger", async () => {
+    expect(
+      await attempt(
+        "CREATE FUNCTION rename() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE events SET user_id = NULL WHERE id = 110; RETURN NULL; END'",
+        "CREATE TRIGGER rename AFTER UPDATE ON subjects FOR EACH STATEMENT EXECUTE FUNCTION rename()",
+        "UPDATE subjects SET id = id",
+      ),
+    ).toMatch(/^CL421 pod-1/);
+  });
+
+  it("of one that is fenced has to wait a moment", async () => {
+    await setShares(db, SPLIT, { [POD_1]: "source" }, nextEpoch());
+    await underFence(async () => {
+      expect(await attempt("DELETE FROM users WHERE id = 3")).toMatch(/^CL503/);
+    });
+    expect(await attempt("DELETE FROM users WHERE id = 3")).toBe("ok");
+  });
+});
+
 describe("while an organization is fenced", () => {
   it("rows of nobody are written", async () => {
     await underFence(async () => {
