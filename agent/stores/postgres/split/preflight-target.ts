@@ -195,6 +195,6 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
       return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
     });
-    return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, duty))];
+    return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, options, duty))];
   });
 }
