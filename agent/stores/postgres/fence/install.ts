@@ -19,6 +19,7 @@ import {
   ROW_TRIGGER,
   TRUNCATE_TRIGGER,
 } from "./names.ts";
+import { ambiguousOwners } from "./owner-types.ts";
 import {
   inTransaction,
   isLockTimeout,
@@ -100,6 +101,8 @@ async function requireOwnSchema(client: ClientBase): Promise<void> {
 async function createBase(client: ClientBase, options: InstallOptions): Promise<void> {
   await client.query(INSTALL_LOCK);
   await requireOwnSchema(client);
+  const ambiguous = await ambiguousOwners(client, options.ownership);
+  if (ambiguous.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", ambiguous.slice(0, 5).join("; "));
   await client.query(CREATE_SCHEMA);
   await client.query("INSERT INTO cleave.pod (default_pod_id) VALUES ($1) ON CONFLICT DO NOTHING", [
     options.defaultPodId,

@@ -7,6 +7,7 @@ import { type Catalog, readCatalog } from "../fence/catalog.ts";
 import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
 import { isOwned, ownerColumns, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
+import { ambiguousOwners } from "../fence/owner-types.ts";
 import { type Queryable, quoteIdentifier, quoteTable } from "../fence/queryable.ts";
 
 const LISTED = 20;
@@ -38,6 +39,7 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
   return [
     ...bounded(checkCoverage(catalog)),
     ...bounded(invalid),
+    ...bounded((await ambiguousOwners(db, ownership)).map((one) => error("OWNERSHIP_RULE_INVALID", one))),
     ...bounded(checkFenceable(ownership, catalog)),
     ...(await checkSurroundings(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
