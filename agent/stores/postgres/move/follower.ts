@@ -1,9 +1,10 @@
 /** The change stream of a move, kept running: begun again after every failure, from where the target is. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { type FollowOptions, follow } from "../replication/follow.ts";
 import { parseLsn } from "../replication/pgoutput.ts";
+import { describeEndpoint, toPostgresError } from "../server/connection.ts";
 
 const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */
@@ -21,7 +22,7 @@ const SEEN_AFTER_MS = { first: 10, last: 500 } as const;
 
 export type FollowerOptions = Omit<
   FollowOptions,
-  "signal" | "onApplied" | "onMarker" | "moving" | "changes"
+  "signal" | "onApplied" | "onMarker" | "onRefused" | "moving" | "changes"
 > & {
   /** Asked whenever the stream is begun: what it moves by the schema of this moment. */
   readonly plan: () => Promise<Pick<FollowOptions, "moving" | "changes">>;
@@ -47,6 +48,8 @@ export class Follower {
   #running: Promise<void> | null = null;
   #applied: string | null = null;
   #problem: CleaveError | null = null;
+  /** The transaction of the source that could not be applied: until it is, the problem is not over. */
+  #refusedAt: string | null = null;
   readonly #markers = new Map<string, Marker>();
 
   constructor(options: FollowerOptions) {
@@ -129,13 +132,16 @@ export class Follower {
           onApplied: (lsn) => {
             unseen = 0;
             this.#applied = lsn;
-            this.#problem = null;
+            if (this.#refusedAt === null || parseLsn(lsn) > parseLsn(this.#refusedAt)) this.#problem = null;
             this.#notice();
+          },
+          onRefused: (lsn) => {
+            this.#refusedAt = lsn;
           },
         });
       } catch (error) {
         if (signal.aborted) return;
-        const problem = toCleaveError(error);
+        const problem = toPostgresError(error, describeEndpoint(options.target));
         if (problem.code === "SCHEMA_CHANGED") {
           const pauseMs = Math.min(SEEN_AFTER_MS.first * 2 ** unseen++, SEEN_AFTER_MS.last);
           await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
