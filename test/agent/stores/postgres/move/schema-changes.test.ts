@@ -175,6 +175,11 @@ const changes: readonly Row[] = [
   },
 ];
 
+const named = changes.map(
+  (change) =>
+    [`${change.statement}${change.there === undefined ? "" : ` there: ${change.there}`}`, change] as const,
+);
+
 let pods: MovePods;
 let number = 0;
 
@@ -229,7 +234,7 @@ async function settled(): Promise<void> {
 }
 
 describe("while the move follows", () => {
-  it.each(changes)("$statement / there: $there", async ({ statement, there = statement, later }) => {
+  it.each(named)("%s", async (_, { statement, there = statement, later }) => {
     await pods.source.query(statement);
     if (later !== undefined) await pods.source.query(later);
     if (there !== "") await pods.target.query(there);
@@ -246,7 +251,7 @@ describe("while the move follows", () => {
 });
 
 describe("between the check and the fence", () => {
-  it.each(changes)("$statement", async ({ statement, later }) => {
+  it.each(named)("%s", async (_, { statement, later }) => {
     const epoch = number * 10;
     await pods.source.query(statement);
     if (later !== undefined) await pods.source.query(later);
