@@ -25,6 +25,7 @@ import {
   onOneConnection,
   type Queryable,
   quoteIdentifier,
+  sqlStateOf,
 } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";
@@ -49,6 +50,10 @@ const ATTEMPTS = 150;
 
 /** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
 const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
+
+/** dependent_objects_still_exist, object_in_use */
+const DEPENDENT_OBJECTS = "2BP01";
+const OBJECT_IN_USE = "55006";
 
 function lockTimeoutMs(attempt: number): number {
   return Math.min(LOCK_TIMEOUT_MS.first * 2 ** Math.floor(attempt / 3), LOCK_TIMEOUT_MS.last);
@@ -208,7 +213,15 @@ export async function removeGuard(
     }
     const dropRest = async () => {
       await client.query(INSTALL_LOCK);
-      await client.query(`DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`);
+      await client.query("DROP SCHEMA IF EXISTS cleave CASCADE");
+      await client.query("SAVEPOINT role");
+      try {
+        await client.query(`DROP ROLE IF EXISTS ${APPLY_ROLE}`);
+      } catch (error) {
+        // Another database of this server has given it rights: it needs it still.
+        if (sqlStateOf(error) !== DEPENDENT_OBJECTS && sqlStateOf(error) !== OBJECT_IN_USE) throw error;
+        await client.query("ROLLBACK TO SAVEPOINT role");
+      }
     };
     await patiently(client, "the schema", "removal", dropRest, options.signal);
   });
