@@ -1,5 +1,5 @@
 /** PostgreSQL behind the store port: one part per migration, source or target. */
-import type { CheckStage, Finding, Goal, StoreStatus } from "../../../protocol/evidence.ts";
+import type { CheckStage, Finding, Goal, OwnProblem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Duty, Store } from "../../../protocol/ports/store.ts";
 import { Door, type Part } from "../common/door.ts";
@@ -12,6 +12,7 @@ import { RollbackTarget } from "./reverse/target.ts";
 import { cutWhenAborted, toPostgresError } from "./server/connection.ts";
 import { LockWatch } from "./server/lock-watch.ts";
 import { SourcePart } from "./source.ts";
+import { KeptServer } from "./split/kept-server.ts";
 import { TargetPart } from "./split/target.ts";
 import { StatusBoard } from "./status-board.ts";
 
@@ -32,8 +33,21 @@ export class PostgresStore implements Store {
   /** What flows back to this Pod, by the migration that took it away: its rollbacks use it too. */
   readonly #carriers = new Map<MigrationId, Carriers>();
 
+  readonly #kept: KeptServer;
+
   constructor(options: PostgresStoreOptions) {
     this.#options = options;
+    this.#kept = new KeptServer(options, this.#door.listeners.tell);
+  }
+
+  /** From now on the Pod's server is looked after at any time: see `KeptServer`. */
+  keepServer(): void {
+    this.#kept.start();
+  }
+
+  /** What is wrong with the Pod's server itself, whatever migrations there are. */
+  get podProblems(): readonly OwnProblem[] {
+    return this.#kept.problem === null ? [] : [this.#kept.problem];
   }
 
   preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
@@ -72,7 +86,7 @@ export class PostgresStore implements Store {
   async close(): Promise<void> {
     // Nobody has to hear how its connections end, nor may ask what was known through them.
     this.#door.listeners.clear();
-    await this.#door.close();
+    await Promise.all([this.#kept.close(), this.#door.close()]);
     await Promise.all([...this.#carriers.values()].map((carriers) => carriers.close()));
     this.#door.forgetAll();
     this.#carriers.clear();
@@ -105,7 +119,7 @@ export class PostgresStore implements Store {
     if (duty.role === "source") return new SourcePart(this.#options, board, duty.kind, carriers);
     switch (duty.kind) {
       case "split":
-        return new TargetPart(this.#options, board);
+        return new TargetPart(this.#options, board, this.#kept);
       case "move":
         return new MoveTarget(this.#options, board, duty);
       case "rollback":

@@ -65,6 +65,10 @@ async function run(
     cwd: "/",
     stdio: "pipe",
   });
+  // A program that ends without reading says why by its exit code.
+  child.stdin.on("error", () => undefined);
+  // Who reads nothing may have ended by now.
+  child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   let output = "";
   child.stdout.on("data", (chunk) => {

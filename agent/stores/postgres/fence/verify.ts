@@ -3,9 +3,10 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog, readIdentities } from "./catalog.ts";
+import { readCatalog, readKeys } from "./catalog.ts";
 import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
+import { ambiguousOwners } from "./owner-types.ts";
 import type { Queryable } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
 
@@ -28,6 +29,7 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
     return [
       ...(await verifyFunctions(db, ownership)),
       ...(await verifyEventTriggers(db)),
+      ...(await verifyOwnerTypes(db, ownership)),
       ...faults.map(({ trigger, fault }) =>
         missing(`${trigger.relation.name}: its ${trigger.kind} guard is ${fault}`),
       ),
@@ -38,6 +40,17 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
   }
 }
 
+/** A column's type may have been altered since the guard was installed. */
+async function verifyOwnerTypes(db: Queryable, ownership: Ownership): Promise<Finding[]> {
+  const ambiguous = await ambiguousOwners(db, ownership);
+  return ambiguous.map((message) => ({
+    store: "postgres",
+    severity: "error",
+    code: "OWNERSHIP_RULE_INVALID",
+    message,
+  }));
+}
+
 async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Finding[]> {
   const { rows } = await db.query<{
     name: string;
@@ -45,8 +58,10 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
     definer: boolean;
     settings: string[] | null;
     super: boolean;
+    open: boolean;
   }>(
-    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS settings, r.rolsuper AS super
+    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS settings, r.rolsuper AS super,
+       pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AS open
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
      WHERE n.nspname = 'cleave'`,
   );
@@ -54,7 +69,7 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
   const { rows: pods } = await db.query<{ default_pod_id: PodId }>("SELECT default_pod_id FROM cleave.pod");
   const defaultPodId = pods[0]?.default_pod_id;
   if (defaultPodId === undefined) return [missing("the table cleave.pod is empty")];
-  return guardFunctions(ownership, defaultPodId, await readIdentities(db)).flatMap((expected) => {
+  return guardFunctions(ownership, defaultPodId, await readKeys(db)).flatMap((expected) => {
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
@@ -62,6 +77,7 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
       found.body === expected.body &&
       found.definer === expected.definer &&
       found.super &&
+      found.open === (expected.returns === "trigger") &&
       (found.settings ?? []).join("; ").toLowerCase() === settingsOf(expected).join("; ").toLowerCase();
     return same
       ? []

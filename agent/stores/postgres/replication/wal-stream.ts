@@ -226,7 +226,11 @@ function untranslatable(error: unknown): unknown {
   const { code, message, where } = error as { code?: string; message?: string; where?: string };
   // character_not_in_repertoire, untranslatable_character
   if (code !== "22021" && code !== "22P05") return error;
-  return new CleaveError("CHANGE_NOT_APPLICABLE", `a value on the source is no text: ${message} (${where ?? ""})`, {
-    cause: error,
-  });
+  return new CleaveError(
+    "CHANGE_NOT_APPLICABLE",
+    `a value on the source is no text: ${message} (${where ?? ""})`,
+    {
+      cause: error,
+    },
+  );
 }

@@ -93,8 +93,7 @@ export class RollbackTarget implements RemovingTarget {
       migrationId,
       source: peerOf(this.#options, duty),
       target: config,
-      moving,
-      schema: ours,
+      plan: () => ({ moving, schema: ours }),
       shared,
       setup: backSession(of, sourcePodId, []).setup,
       applied: (lsn, until) => this.#carriers.reached(sourcePodId, lsn, until),
@@ -123,7 +122,7 @@ export class RollbackTarget implements RemovingTarget {
     const comparing = await this.#start(duty, signal);
     comparing.verifier.paused = true;
     const streamOf = () => this.#carriers.carrier(sourcePodId)?.follower ?? null;
-    const evidence = await matchRows(this.#connections, duty, comparing, streamOf, signal);
+    const evidence = await matchRows(this.#connections, duty, () => comparing, streamOf, signal);
     this.#board.set({ evidence, reached: true });
   }
 

@@ -57,7 +57,30 @@ SELECT pg_catalog.set_config(wanted.name, wanted.value, false)
  WHERE pg_catalog.current_setting(wanted.name, true) <> wanted.value
    AND (NOT wanted.privileged OR pg_catalog.current_setting('is_superuser') = 'on')`;
 
+/**
+ * SQL, where the path is pg_catalog. Keys of types of extensions are compared by operators that are where the extension is: those schemas are looked into
+ * behind pg_catalog, unless somebody who is no superuser has put something there under the name of one of PostgreSQL's own.
+ */
+export const searchPathSql = (reach: "session" | "transaction"): string => `
+WITH used AS (
+  SELECT DISTINCT o.oprnamespace AS schema FROM pg_catalog.pg_opclass k
+    JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype
+    JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr
+  WHERE k.opcdefault AND o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+    AND EXISTS (SELECT FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_type d ON d.oid = a.atttypid AND d.typtype = 'd'
+      WHERE COALESCE(d.typbasetype, a.atttypid) = k.opcintype AND a.attnum > 0 AND NOT a.attisdropped)
+), safe AS (
+  SELECT n.nspname FROM used JOIN pg_catalog.pg_namespace n ON n.oid = used.schema
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_roles r ON r.oid = o.oprowner
+      WHERE o.oprnamespace = n.oid AND NOT r.rolsuper)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_roles r ON r.oid = f.proowner
+      WHERE f.pronamespace = n.oid AND NOT r.rolsuper AND EXISTS (SELECT FROM pg_catalog.pg_proc own
+        WHERE own.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND own.proname = f.proname))
+)
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, ' || pg_catalog.string_agg(pg_catalog.quote_ident(safe.nspname), ', ' ORDER BY safe.nspname), ${reach === "transaction"})
+  FROM safe HAVING count(*) > 0`;
+
 /** Completes the settings of a connection that was made with `SESSION_OPTIONS`. */
 export async function settleSession(client: ClientBase): Promise<void> {
-  await client.query(REST);
+  await client.query(`${REST}; ${searchPathSql("session")}`);
 }
