@@ -245,6 +245,10 @@ export const ERRORS = {
     "The target of a move already has rows, repositories or objects of the organization.",
     "Dormant copies of an earlier migration have to be removed first; anything else must not be overwritten: look at what the message names.",
   ],
+  TARGET_REFUSES_ROWS: [
+    "The target would refuse rows of the organization, or change them on their way in.",
+    "Correct on the target what the message names, or the rows on the source, and try again.",
+  ],
   KEY_COLLISION: [
     "A row of the organization has a key that another row on the target has.",
     "Give the Pods disjoint ranges of keys, and renumber the rows that the message names on one of them.",

@@ -11,6 +11,7 @@ import { type CheckedState, readCheckedState } from "./fence/checked.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
 import { waitsForOlder } from "./fence/older-transactions.ts";
+import { waitsForLock } from "./fence/patience.ts";
 import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,
@@ -136,13 +137,15 @@ export class SourcePart implements SourceSteps {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, targetPodIds, defaultPodId } = duty;
     const lowering = duty.epoch !== null;
+    const onWaiting = this.#onLocked;
     // A fence that was lowered in the log is lowered here before anything that takes longer.
     if (lowering) await this.#enforce(duty);
     await this.#apart(signal, async (db) => {
       // Installing locks every owned table for a moment, so it is done only when something is missing.
       const findings = (await isGuarded(db)) ? await verifyGuard(db, ownership) : null;
       signal.throwIfAborted();
-      if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+      if (isIncomplete(findings))
+        await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting });
       signal.throwIfAborted();
       // Before the routes, which wait for long transactions: the copies can be made meanwhile.
       await this.#replication.prepare(db, duty);
@@ -162,6 +165,9 @@ export class SourcePart implements SourceSteps {
     this.#watch.start();
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true, problems: [] });
   }
+
+  readonly #onLocked = (what: string, who: readonly string[]): void =>
+    this.#board.problem(waitsForLock(what, who));
 
   #sayWaiting(transactions: readonly string[]): void {
     this.#board.problem(waitsForOlder(transactions));
@@ -295,7 +301,7 @@ export class SourcePart implements SourceSteps {
       if (duty.of !== null) return await returnRoutes(db, migrationId, duty.of);
       // Organizations that an earlier migration moved away stay guarded.
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
-        await removeGuard(db, { signal });
+        await removeGuard(db, { signal, onWaiting: this.#onLocked });
     });
     await forgetChecked(this.#options.stateDirectory, migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
@@ -358,6 +364,7 @@ export class SourcePart implements SourceSteps {
     const { migrationId, defaultPodId } = duty;
     const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
     if (isIncomplete(findings)) {
+      // Says for whom it waits by itself when it has to give up.
       await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
       this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
     }

@@ -49,6 +49,16 @@ export class MovePods {
     this.organizations = organizations;
   }
 
+  /** Of servers that run already, with their schemas. */
+  static of(
+    source: Cluster,
+    target: Cluster,
+    ownership: Ownership,
+    organizations: readonly string[],
+  ): MovePods {
+    return new MovePods(source, target, ownership, organizations);
+  }
+
   static async start(
     schema: string,
     ownership: Ownership,

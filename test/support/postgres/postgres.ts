@@ -9,7 +9,7 @@ import { appendFile, chmod, mkdir, readdir, readFile, readlink, rename } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
-import { type Binaries, locateBinaries, program } from "../../../agent/stores/postgres/server/binaries.ts";
+import { type Binaries, program } from "../../../agent/stores/postgres/server/binaries.ts";
 import {
   giveTo,
   resolveRunAs,
@@ -24,6 +24,7 @@ import {
 } from "../../../agent/stores/postgres/server/server.ts";
 import { freePort } from "../../../examples/quickstart/cluster/ports.ts";
 import { stopProcess } from "../stop-process.ts";
+import { binariesForTests } from "./versions.ts";
 
 export const USER = "cleave";
 /** With whatever a careless writer of connection strings and password files forgets to escape. */
@@ -65,6 +66,8 @@ async function run(
     stdio: "pipe",
   });
   // A program that ends without reading says why by its exit code.
+  child.stdin.on("error", () => undefined);
+  // Who reads nothing may have ended by now.
   child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   let output = "";
@@ -133,7 +136,7 @@ const CACHE = join(import.meta.dirname, "../../../node_modules/.cache/cleave");
 /** Programs, user and an initialised data directory; made once. */
 export function postgresEnvironment(): Promise<Environment> {
   environment ??= (async () => {
-    const binaries = await locateBinaries();
+    const binaries = await binariesForTests();
     const runAs = await resolveRunAs(undefined);
     const made = JSON.stringify([
       await run(null, program(binaries, "postgres"), ["--version"]),

@@ -106,9 +106,11 @@ FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate AND NOT c.relispartition
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'cleave') AND n.nspname !~ '^pg_(temp|toast_temp)_'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) AND a.attgenerated <> '')
   AND (i.indisprimary OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) AND NOT a.attnotnull))
-ORDER BY i.indrelid, i.indisprimary DESC, x.relname`;
+ORDER BY i.indrelid, i.indisreplident DESC, i.indisprimary DESC, x.relname`;
 
 /** What the guard's functions are made from besides the rules. */
 export async function readKeys(db: Queryable): Promise<Keys> {

@@ -13,7 +13,7 @@ import { createFunction, guardFunctions } from "./guard-functions.ts";
 import { APPLY_ROLE, CREATE_SCHEMA, EVENT_TRIGGERS, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
 import { type Patience, patiently } from "./patience.ts";
-import { onOneConnection, type Queryable, quoteIdentifier } from "./queryable.ts";
+import { onOneConnection, type Queryable, quoteIdentifier, sqlStateOf } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";
 
@@ -31,6 +31,10 @@ export interface InstallOptions {
 
 /** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
 const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
+
+/** dependent_objects_still_exist, object_in_use */
+const DEPENDENT_OBJECTS = "2BP01";
+const OBJECT_IN_USE = "55006";
 
 async function requireOwnSchema(client: ClientBase): Promise<void> {
   const { rows } = await client.query<{ owner: string; super: boolean }>(
@@ -165,7 +169,15 @@ export async function removeGuard(
     }
     const dropRest = async () => {
       await client.query(INSTALL_LOCK);
-      await client.query(`DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`);
+      await client.query("DROP SCHEMA IF EXISTS cleave CASCADE");
+      await client.query("SAVEPOINT role");
+      try {
+        await client.query(`DROP ROLE IF EXISTS ${APPLY_ROLE}`);
+      } catch (error) {
+        // Another database of this server has given it rights: it needs it still.
+        if (sqlStateOf(error) !== DEPENDENT_OBJECTS && sqlStateOf(error) !== OBJECT_IN_USE) throw error;
+        await client.query("ROLLBACK TO SAVEPOINT role");
+      }
     };
     await patiently(client, { ...patience, what: "the schema" }, dropRest);
   });

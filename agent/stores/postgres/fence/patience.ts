@@ -31,6 +31,11 @@ export interface Patience {
   readonly onWaiting?: ((what: string, who: readonly string[]) => void) | undefined;
 }
 
+/** For the operator, of what `onWaiting` was told. */
+export function waitsForLock(what: string, who: readonly string[]): CleaveError {
+  return new CleaveError("POSTGRES_WAITS", `the guard of ${what} waits for ${who.join("; ")}`);
+}
+
 interface Blocker {
   readonly pid: number | null;
   readonly vacuum: boolean;

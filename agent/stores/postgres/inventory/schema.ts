@@ -23,6 +23,8 @@ export interface Key {
   /** All of its columns are NOT NULL, so it may be a replica identity. */
   readonly notNull: boolean;
   readonly index: string;
+  /** It is the table's replica identity (REPLICA IDENTITY USING INDEX). */
+  readonly replica: boolean;
 }
 
 export interface ForeignKey {
@@ -80,7 +82,7 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f') AND $
 ORDER BY a.attrelid, a.attnum`;
 
 const KEYS = `
-SELECT i.indrelid::int8::float8 AS oid, i.indisprimary AS primary, x.relname AS index,
+SELECT i.indrelid::int8::float8 AS oid, i.indisprimary AS primary, i.indisreplident AS replica, x.relname AS index,
   (SELECT array_agg(a.attname::text ORDER BY k.at) FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, at)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.at <= i.indnkeyatts) AS columns
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
@@ -121,6 +123,7 @@ interface ColumnRow {
 }
 interface KeyRow {
   oid: number;
+  replica: boolean;
   primary: boolean;
   index: string;
   columns: string[];
@@ -193,9 +196,10 @@ async function read(db: Queryable): Promise<Schema> {
       ),
       replicaIdentity: IDENTITIES[row.relreplident as keyof typeof IDENTITIES] ?? "default",
       columns: own,
-      keys: (keys.get(row.oid) ?? []).map(({ primary, index, columns: over }) => ({
+      keys: (keys.get(row.oid) ?? []).map(({ primary, replica, index, columns: over }) => ({
         columns: over,
         primary,
+        replica,
         index,
         notNull: over.every((column) => own.get(column)?.notNull),
       })),
@@ -229,7 +233,18 @@ function groupBy<T extends { oid: number }>(rows: readonly T[]): Map<number, T[]
   return groups;
 }
 
-/** The key that others refer to when they name no other: the primary key, else a NOT NULL unique key. */
+/**
+ * The key by which a row is told from the others, in a change stream too: the replica identity where it is an index, else
+ * the primary key, else a NOT NULL unique key. A generated column is in no stream, so it is in none of them.
+ */
 export function identityOf(table: Table): Key | null {
-  return table.keys.find((key) => key.primary) ?? table.keys.find((key) => key.notNull) ?? null;
+  const keys = table.keys.filter(({ columns }) =>
+    columns.every((name) => !table.columns.get(name)?.generated),
+  );
+  return (
+    keys.find((key) => key.replica) ??
+    keys.find((key) => key.primary) ??
+    keys.find((key) => key.notNull) ??
+    null
+  );
 }

@@ -7,13 +7,17 @@ import { quoteIdentifier } from "../fence/queryable.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
 import { checkCatalog } from "../inventory/catalog-checks.ts";
 import { readSchema } from "../inventory/schema.ts";
-import { planMove } from "../replication/moved-tables.ts";
+import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { checkReverseReplicationThere } from "../reverse/preflight.ts";
 import type { Database } from "../server/connection.ts";
 import { checkReplication } from "../split/preflight-target.ts";
+import { slotName } from "../split/slots.ts";
 import { conflictingReferences } from "../verification/references.ts";
-import { findCollisions, findCrossings, findRows } from "./collisions.ts";
+import { findCrossings, findRows } from "./collisions.ts";
+import { narrowerTypes } from "./narrower-types.ts";
+import { checkInterference, checkOrigins, checkRefusals } from "./refusals.ts";
 import { overlappingSequences } from "./sequences.ts";
+import { takenValues } from "./taken-values.ts";
 
 /** Of what could be many, how many a message names. */
 const NAMED = 5;
@@ -133,20 +137,34 @@ async function checkContents(
     if (messages.length > 0) findings.push(finding("error", code, messages.slice(0, NAMED).join("; ")));
   };
   say("TARGET_HOLDS_ORGANIZATION", await findRows(target, moving));
-  say("KEY_COLLISION", await findCollisions(source, target, moving));
+  say("SCHEMA_DIFFERS", await narrowerTypes(source, target, moving, { source: theirs, target: ours }));
+  say("KEY_COLLISION", await takenValues(source, target, moving));
   say("SEQUENCES_OVERLAP", await overlappingSequences(source, target, moving, duty));
   say("CROSS_ORGANIZATION_ROWS", await findCrossings(source, moving, theirs));
   say("SHARED_ROW_CONFLICT", await conflictingReferences(source, target, moving));
+  findings.push(
+    ...(await checkInterference(target, quotedOf(moving))),
+    ...(await checkOrigins(target, slotName(duty.migrationId, duty.podId))),
+    ...(await checkRefusals({ source, target, moving, schemas: { source: theirs, target: ours } })),
+  );
   return findings;
 }
 
-export function checkMoveTargetFence(options: PostgresStoreOptions, _duty: Duty): Promise<Finding[]> {
+const quotedOf = (moving: Moving) => moving.tables.map(({ quoted }) => quoted);
+
+export function checkMoveTargetFence(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
   return withDatabase(options.config, async (own) => {
     const { name, in_recovery: inRecovery } = await readServer(own);
     const identity =
       name === options.podId && !inRecovery
         ? []
         : [finding("error", "POSTGRES_IDENTITY", `the server is ${name}${inRecovery ? ", a standby" : ""}`)];
-    return [...identity, ...(await verifyGuard(own, options.ownership))];
+    const schema = await readSchema(own);
+    const moving = planMove(schema, schema, options.ownership, [...duty.assignments.keys()]);
+    return [
+      ...identity,
+      ...(await verifyGuard(own, options.ownership)),
+      ...(await checkInterference(own, quotedOf(moving))),
+    ];
   });
 }

@@ -5,6 +5,7 @@ import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { installGuard, removeGuard } from "../fence/install.ts";
 import { waitsForOlder } from "../fence/older-transactions.ts";
+import { waitsForLock } from "../fence/patience.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
@@ -87,7 +88,8 @@ export class MoveTarget implements RemovingTarget {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
     await this.#connections.own.use(async (db) => {
-      await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+      const onLocked = (what: string, who: readonly string[]) => this.#board.problem(waitsForLock(what, who));
+      await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting: onLocked });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
       const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
@@ -239,7 +241,11 @@ export class MoveTarget implements RemovingTarget {
       const session = applySession(migrationId, podId);
       await removeMoved({ options: this.#options, session }, duty, moving, db);
       signal.throwIfAborted();
-      if (!(await releaseRoutes(db, migrationId)).guardNeeded) await removeGuard(db, { signal });
+      if (!(await releaseRoutes(db, migrationId)).guardNeeded)
+        await removeGuard(db, {
+          signal,
+          onWaiting: (what, who) => this.#board.problem(waitsForLock(what, who)),
+        });
     });
     this.#board.released();
   }

@@ -161,12 +161,30 @@ function differencesOf(source: Table, target: Table): string[] {
 function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ownership): MovedTable {
   const key = identityOf(source);
   if (key === null)
-    throw new CleaveError("REPLICA_IDENTITY_MISSING", `${source.name} has no key that tells its rows apart`);
-  const primary = key.primary && source.replicaIdentity === "default";
-  if (!primary && source.replicaIdentity !== "full" && source.replicaIdentity !== "index")
+    throw new CleaveError(
+      "REPLICA_IDENTITY_MISSING",
+      `${source.name} has no key that tells its rows apart, of columns that are not generated`,
+    );
+  const fits = {
+    default: key.primary,
+    index: key.replica,
+    full: true,
+    nothing: false,
+  } as const;
+  if (!fits[source.replicaIdentity])
     throw new CleaveError(
       "REPLICA_IDENTITY_MISSING",
       `${source.name} needs ALTER TABLE … REPLICA IDENTITY USING INDEX ${key.index}`,
+    );
+  const there = new Set(key.columns);
+  if (
+    !target.keys.some(
+      ({ columns }) => columns.length === there.size && columns.every((name) => there.has(name)),
+    )
+  )
+    throw new CleaveError(
+      "SCHEMA_DIFFERS",
+      `${source.name} has no unique key of ${key.columns.join(", ")} on the target`,
     );
   return {
     name: source.name,

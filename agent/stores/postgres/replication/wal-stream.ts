@@ -91,8 +91,9 @@ export class WalStream {
       query.then(
         () => this.#fail(new CleaveError("POSTGRES_UNREACHABLE", `${where} ended the change stream`)),
         (error: unknown) => {
-          reject(error);
-          this.#fail(toPostgresError(error, where));
+          const known = toPostgresError(untranslatable(error), where);
+          reject(known);
+          this.#fail(known);
         },
       );
     });
@@ -218,4 +219,18 @@ export class WalStream {
     message.writeBigInt64BE((BigInt(Date.now()) - 946_684_800_000n) * 1_000n, 25);
     this.#connection.sendCopyFromChunk(message);
   }
+}
+
+/** The server itself could not write a value as UTF-8; trying again would not help. */
+function untranslatable(error: unknown): unknown {
+  const { code, message, where } = error as { code?: string; message?: string; where?: string };
+  // character_not_in_repertoire, untranslatable_character
+  if (code !== "22021" && code !== "22P05") return error;
+  return new CleaveError(
+    "CHANGE_NOT_APPLICABLE",
+    `a value on the source is no text: ${message} (${where ?? ""})`,
+    {
+      cause: error,
+    },
+  );
 }

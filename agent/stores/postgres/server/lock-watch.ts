@@ -10,6 +10,8 @@ import type { StatusBoard } from "../status-board.ts";
 import { WarmConnection } from "./connection.ts";
 
 const LOOK_EVERY_MS = 1_000;
+/** Looks. */
+const FORGOTTEN_AFTER = 1;
 const HANGS_AFTER_MS = 5_000;
 
 /** Sessions of others that one of ours waits for; a session of ours that waits for another of ours is not stuck. */
@@ -27,8 +29,11 @@ WHERE waiting.wait_event_type = 'Lock' AND waiting.application_name LIKE 'cleave
 interface Server {
   readonly name: string;
   readonly connection: WarmConnection;
-  /** Seen by the last look: what passes within moments is not worth a word. */
-  waits: ReadonlyMap<string, string>;
+  /**
+   * By waiter and holder: what is said, how often it was seen, and how many looks ago. What passes within moments is not
+   * worth a word; what is waited for in attempts is not seen by each look.
+   */
+  waits: Map<string, { readonly text: string; readonly seen: number; readonly missed: number }>;
 }
 
 export class LockWatch {
@@ -82,14 +87,21 @@ export class LockWatch {
   }
 
   async #waitsOn(server: Server): Promise<readonly string[]> {
-    const before = server.waits;
     try {
       const rows = await server.connection.query<{ id: string; description: string }>(BLOCKERS);
-      server.waits = new Map(rows.map(({ id, description }) => [id, description]));
+      for (const [id, wait] of server.waits)
+        if (wait.missed >= FORGOTTEN_AFTER) server.waits.delete(id);
+        else server.waits.set(id, { ...wait, missed: wait.missed + 1 });
+      for (const { id, description } of rows)
+        server.waits.set(id, {
+          text: description,
+          seen: (server.waits.get(id)?.seen ?? 0) + 1,
+          missed: 0,
+        });
     } catch {
       // Whoever needs the server says that it does not answer.
-      server.waits = new Map();
+      server.waits.clear();
     }
-    return [...new Set([...server.waits].flatMap(([id, text]) => (before.has(id) ? [text] : [])))];
+    return [...new Set([...server.waits.values()].flatMap(({ text, seen }) => (seen > 1 ? [text] : [])))];
   }
 }
