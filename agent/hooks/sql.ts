@@ -7,7 +7,11 @@ import type { Query } from "./checks.ts";
 /** @throws CleaveError POSTGRES_UNREACHABLE or POSTGRES_AUTHENTICATION, or what the server says of the query. */
 export function readOnlyQuery(endpoint: Endpoint): Query {
   return async (sql, timeLimitMs, signal) => {
-    const db = await connect(endpoint, { applicationName: "cleave-checks", queryTimeoutMs: timeLimitMs });
+    const db = await connect(endpoint, {
+      applicationName: "cleave-checks",
+      queryTimeoutMs: timeLimitMs,
+      asConfigured: true,
+    });
     try {
       return await cutWhenAborted(
         signal,

@@ -6,8 +6,8 @@ import {
   type Moving,
   rowsOf,
 } from "../../agent/stores/postgres/replication/moved-tables.ts";
-import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/replication/wal-stream.ts";
 import type { Database } from "../../agent/stores/postgres/server/connection.ts";
+import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/server/session-settings.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 
 export interface TableDigest {

@@ -1,5 +1,5 @@
 /** How checks turn what they see into findings. */
-import { type ErrorCode, toCleaveError } from "../../../protocol/errors.ts";
+import type { ErrorCode } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Endpoint } from "./config.ts";
 import { connect, type Database, describeEndpoint, discard, toPostgresError } from "./server/connection.ts";
@@ -33,7 +33,7 @@ export async function guarded(check: () => Promise<Finding[]>): Promise<Finding[
   try {
     return await check();
   } catch (error) {
-    const known = toCleaveError(error);
+    const known = toPostgresError(error, "a check");
     return [finding("error", known.code, known.message)];
   }
 }

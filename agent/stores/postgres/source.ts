@@ -1,13 +1,16 @@
 /** A source's part of one migration: guarded and replicated from, fenced, serving again or yielding. */
-import { CleaveError, toCleaveError } from "../../../protocol/errors.ts";
+import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
+import { forgetChecked, loadChecked } from "./checked-states.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
+import { type CheckedState, readCheckedState } from "./fence/checked.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { waitsForOlder } from "./fence/older-transactions.ts";
 import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,
@@ -17,6 +20,7 @@ import {
   stageAtOnce,
   stageRoutes,
 } from "./fence/staging.ts";
+import { checkFenceable } from "./inventory/catalog-checks.ts";
 import { dropPublication } from "./move/publication.ts";
 import { logicalReplication } from "./move/replication.ts";
 import { removeDormant } from "./removal/remove.ts";
@@ -25,7 +29,14 @@ import { physicalReplication, type SourceReplication, slotsOf } from "./replicat
 import type { Carriers } from "./reverse/carriers.ts";
 import { endWriters, isBeyondFence, ofMigration, returnRevoked } from "./reverse/decided.ts";
 import { rollbackReplication } from "./reverse/replication.ts";
-import { connect, cutWhenAborted, type Database, discard, WarmConnection } from "./server/connection.ts";
+import {
+  connect,
+  cutWhenAborted,
+  type Database,
+  discard,
+  toPostgresError,
+  WarmConnection,
+} from "./server/connection.ts";
 import { readPosition, type ServerPosition } from "./split/lineage.ts";
 import { boundNumbers, layOutNumbers, numbersApart } from "./split/numbering.ts";
 import { rehearseFence } from "./split/rehearsal.ts";
@@ -107,7 +118,6 @@ export class SourcePart implements SourceSteps {
   /** Who the server is, once per connection, before anything is done on it. */
   async #greet(db: Database): Promise<void> {
     const { podId, config } = this.#options;
-    await db.query("SELECT set_config('synchronous_commit', 'on', false)");
     const position = await readPosition(async (text) => (await db.query(text)).rows);
     if (position.clusterName !== podId)
       throw new CleaveError(
@@ -154,8 +164,7 @@ export class SourcePart implements SourceSteps {
   }
 
   #sayWaiting(transactions: readonly string[]): void {
-    const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
-    this.#board.problem(new CleaveError("DRAIN_INCOMPLETE", message));
+    this.#board.problem(waitsForOlder(transactions));
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
@@ -181,6 +190,7 @@ export class SourcePart implements SourceSteps {
     const epoch = epochOf(duty);
     this.#board.set({ evidence: null, stragglers: [] });
     const graceMs = duty.settings.cutover.drainGraceMs;
+    const checked = await this.#checked(duty);
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
       const raised = await raiseFence(db, (work) => this.#slow.use(work), {
@@ -188,6 +198,7 @@ export class SourcePart implements SourceSteps {
         epoch,
         targetPodIds,
         graceMs,
+        checked,
         signal,
       });
       this.#board.set({ stragglers: [...raised.stragglers] });
@@ -197,6 +208,20 @@ export class SourcePart implements SourceSteps {
       this.#board.set({ reached: true, evidence: { epoch, digest, details: { ...details, drainMs } } });
     });
     this.#watch.start();
+  }
+
+  /** What the checks have looked at. What is not known to have been checked is checked now, before anybody has to wait. */
+  async #checked({ migrationId }: Duty): Promise<CheckedState> {
+    const { stateDirectory, ownership } = this.#options;
+    const known = await loadChecked(stateDirectory, migrationId);
+    if (known !== null) return known;
+    return this.#slow.use(async (db) => {
+      const state = await readCheckedState(db);
+      const wrong = (await checkFenceable(db, ownership)).find(({ severity }) => severity === "error");
+      if (state === null) throw new CleaveError("POSTGRES_GUARD_MISSING", "the write guard is not installed");
+      if (wrong) throw new CleaveError("CHECKS_OUTDATED", `never checked before, and now: ${wrong.message}`);
+      return state;
+    });
   }
 
   async yield(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -246,6 +271,7 @@ export class SourcePart implements SourceSteps {
     await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     await this.#apart(signal, (db) => settle(db, duty, signal));
+    await forgetChecked(this.#options.stateDirectory, duty.migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
@@ -271,6 +297,7 @@ export class SourcePart implements SourceSteps {
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal });
     });
+    await forgetChecked(this.#options.stateDirectory, migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
@@ -290,13 +317,14 @@ export class SourcePart implements SourceSteps {
         );
       // Also keeps the connection for the fence open.
       if (duty.goal === "serve" || duty.goal === "prepare") await this.#keepGuarded(duty, signal);
-      this.#board.set({ problems: [], verified: true });
+      this.#board.set({ verified: true });
+      this.#board.say("watch", null);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, `PostgreSQL of ${duty.podId}`);
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
       this.#board.set({ verified: false });
-      this.#board.problem(problem);
+      this.#board.say("watch", problem);
     }
   }
 
@@ -309,7 +337,7 @@ export class SourcePart implements SourceSteps {
     await this.#slow.use((db) =>
       this.#replication.remove(db, part, this.#options.clock, AbortSignal.timeout(30_000)),
     );
-    this.#board.set({ problems: [] });
+    this.#board.say("watch", null);
     const left = slots.filter((slot) => !slotsOf(part).includes(slot.name));
     if (left.length === 0) void this.#watch.stop();
   }

@@ -3,8 +3,13 @@ import type { CleaveError } from "../../../protocol/errors.ts";
 import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 
+/** Who says why it cannot go on: the step towards the goal, or one of the loops beside it. */
+export type Loop = "step" | "locks" | "watch" | "stream" | "comparison" | "pace" | "reverse replication";
+
 export class StatusBoard {
   readonly #onChange: () => void;
+  /** Each loop's own: what one has got over says nothing of the others. */
+  readonly #reasons = new Map<Loop, StoreStatus["problems"]>();
   #status: StoreStatus;
   #lagBoundBytes = 0;
 
@@ -31,15 +36,39 @@ export class StatusBoard {
     this.#lagBoundBytes = bytes;
   }
 
-  /** A `reach` begins: nothing of the former goal counts as reached. */
+  /**
+   * A `reach` begins: nothing of the former goal counts as reached. What kept the step to the same goal from going on
+   * is held until it has got there, or says something else.
+   */
   begin(goal: Goal): void {
-    this.set({ goal, reached: false, problems: [] });
+    this.set({ goal, reached: false, ...(goal === this.#status.goal ? {} : { problems: [] }) });
   }
 
+  /** `problems` are the step's own; what is reached has none. Other loops say theirs with `say`. */
   set(change: Partial<StoreStatus>): void {
+    const { problems: own, ...rest } = change;
     const before = this.#gist();
-    this.#status = { ...this.#status, ...change };
+    if (own !== undefined) this.#reasons.set("step", own);
+    else if (change.reached === true) this.#reasons.delete("step");
+    this.#status = { ...this.#status, ...rest, problems: [...this.#reasons.values()].flat() };
     if (this.#gist() !== before) this.#onChange();
+  }
+
+  /** What keeps one loop from going on: held until the same loop says otherwise. Nothing does when null or empty. */
+  say(loop: Loop, reasons: CleaveError | StoreStatus["problems"] | null): void {
+    const list = reasons === null ? [] : "code" in reasons ? [reasons] : reasons;
+    this.#reasons.set(
+      loop,
+      list.map(({ code, message }) => ({ code, message: message.slice(0, 2_000) })),
+    );
+    this.set({});
+  }
+
+  /** The loops have ended, and so has what they said. */
+  silence(): void {
+    for (const loop of this.#reasons.keys())
+      if (loop !== "step" && loop !== "locks") this.#reasons.delete(loop);
+    this.set({});
   }
 
   /** Evidence of another fence is none of this one. */
@@ -49,6 +78,7 @@ export class StatusBoard {
 
   /** The migration was aborted, and nothing of it is left on its target. */
   released(): void {
+    this.silence();
     this.set({
       reached: true,
       progress: null,
@@ -59,8 +89,9 @@ export class StatusBoard {
     });
   }
 
+  /** What keeps the step from going on. */
   problem(error: CleaveError): void {
-    this.set({ problems: [{ code: error.code, message: error.message.slice(0, 2_000) }] });
+    this.say("step", error);
   }
 
   #gist(): string {

@@ -11,7 +11,7 @@
  * behind it. So they cannot starve it, and one that already holds a row lock cannot keep a writer in flight waiting.
  */
 import type { PodId } from "../../../../protocol/ids.ts";
-import { APPLY_ROLE, literal, lockKeys } from "./names.ts";
+import { APPLY_ROLE, literal, lockKeys, NOBODY } from "./names.ts";
 
 interface SqlFunction {
   /** With arguments, as in CREATE FUNCTION. */
@@ -126,6 +126,35 @@ ${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR
 END`,
 });
 
+/**
+ * The organization is served by another Pod, and nothing is on its way. Where it is, the row is nobody's to change here but
+ * the copy's; the lock keeps it so to the end of the transaction.
+ */
+const isDormant = (defaultPodId: PodId): SqlFunction => ({
+  signature: "cleave.is_dormant(organization text)",
+  returns: "boolean",
+  body: `
+DECLARE
+  base_pod text;
+  migration text;
+  target text;
+  locked boolean;
+  dormant boolean;
+BEGIN
+  SELECT route.pod_id, route.migration_id, route.target_pod_id, pg_catalog.pg_try_advisory_xact_lock_shared(${lockKeys("route.migration_id")})
+    INTO base_pod, migration, target, locked FROM cleave.route WHERE route.organization_id = organization;
+  IF migration IS NULL THEN
+    RETURN organization IS NOT NULL AND COALESCE(base_pod, ${literal(defaultPodId)}) <> ${SELF};
+  ELSIF NOT locked THEN
+    RETURN false;
+  END IF;
+${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id = migration AND share.target_pod_id = target FOR SHARE;")}
+  SELECT (share.phase = 'opened' AND share.target_pod_id <> ${SELF}) OR (share.phase = 'source' AND share.source_pod_id <> ${SELF})
+    INTO dormant FROM cleave.share WHERE share.migration_id = migration AND share.target_pod_id = target;
+  RETURN COALESCE(dormant, false);
+END`,
+});
+
 const admitUnknown: SqlFunction = {
   signature: "cleave.admit_unknown(relation text)",
   returns: "boolean",
@@ -137,14 +166,16 @@ const refuse: SqlFunction = {
   signature: "cleave.refuse(organization text, phase text, source text, target text)",
   returns: "boolean",
   body: `
+DECLARE
+  subject text := CASE organization WHEN ${literal(NOBODY)} THEN 'a row that belongs to no organization' ELSE 'organization ' || organization END;
 BEGIN
   IF phase IN ('transferred', 'opened') AND target <> ${SELF} THEN
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, target);
+    PERFORM cleave.refuse_elsewhere(subject, target);
   ELSIF phase IN ('source', 'fenced') AND source <> ${SELF} THEN
-    PERFORM cleave.refuse_elsewhere('organization ' || organization, source);
+    PERFORM cleave.refuse_elsewhere(subject, source);
   END IF;
   -- Fenced, opening, or a share that is being released at this moment.
-  PERFORM cleave.refuse_for_now('organization ' || organization);
+  PERFORM cleave.refuse_for_now(subject);
   RETURN false;
 END`,
 };
@@ -286,6 +317,7 @@ export function admissionFunctions(defaultPodId: PodId): readonly SqlFunction[] 
     admitUnknown,
     refuse,
     admit(defaultPodId),
+    isDormant(defaultPodId),
     admitClusterWide,
     servesSomething,
     followsRows,

@@ -1,6 +1,9 @@
 /** The Pod's tables as PostgreSQL's catalog has them, and which rule each falls under. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { readCascades } from "./cascades.ts";
+import { readEqualities } from "./equality.ts";
+import type { Keys } from "./guard-functions.ts";
 import { rulesOf } from "./owner-sql.ts";
 import { type Queryable, quoteIdentifier } from "./queryable.ts";
 
@@ -107,7 +110,9 @@ WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvali
     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) AND NOT a.attnotnull))
 ORDER BY i.indrelid, i.indisprimary DESC, x.relname`;
 
-export async function readIdentities(db: Queryable): Promise<ReadonlyMap<string, readonly string[]>> {
+/** What the guard's functions are made from besides the rules. */
+export async function readKeys(db: Queryable): Promise<Keys> {
   const { rows } = await db.query<{ name: string; columns: string[] }>(IDENTITIES);
-  return new Map(rows.map(({ name, columns }) => [name, columns]));
+  const identities = new Map(rows.map(({ name, columns }) => [name, columns]));
+  return { identities, equalities: await readEqualities(db), cascades: await readCascades(db) };
 }

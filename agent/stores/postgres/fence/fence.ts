@@ -5,6 +5,7 @@ import type { ClientBase } from "pg";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { type CheckedState, OUTDATED, requireUnchanged } from "./checked.ts";
 import { flipLockKeys, literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
 import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
@@ -17,6 +18,8 @@ export interface FenceOptions {
   readonly targetPodIds: readonly PodId[];
   /** How long writers in flight may take to finish before they are terminated. */
   readonly graceMs: number;
+  /** What the checks have looked at, which still has to be so; absent where nothing was to be checked. */
+  readonly checked?: CheckedState;
   readonly signal?: AbortSignal;
 }
 
@@ -51,7 +54,7 @@ const UNCOMPARED = "CL410";
  * before has ended. Idempotent: at once when all are fenced already. `onOther` lends another connection to the same
  * database: for looking at writers, and terminating them, while the fence waits for them on `db`.
  * @throws CleaveError with nothing fenced: DRAIN_INCOMPLETE, naming the writer that cannot be ended; SCHEMA_CHANGED, naming
- * what was changed since rows were last compared.
+ * what was changed since rows were last compared; CHECKS_OUTDATED, naming what is not as the checks saw it.
  */
 export async function raiseFence(db: Queryable, onOther: Lend, options: FenceOptions): Promise<RaisedFence> {
   return onOneConnection(db, (client) => raise(client, onOther, options));
@@ -107,6 +110,8 @@ function known(error: unknown): unknown {
   if (isLockTimeout(error)) return new CleaveError("DRAIN_INCOMPLETE", "writers in flight do not end");
   if (sqlStateOf(error) === UNCOMPARED)
     return new CleaveError("SCHEMA_CHANGED", (error as Error).message, { cause: error });
+  if (sqlStateOf(error) === OUTDATED)
+    return new CleaveError("CHECKS_OUTDATED", (error as Error).message, { cause: error });
   if (sqlStateOf(error) !== TOO_LATE) return error;
   return new CleaveError("COMMAND_NOT_POSSIBLE", (error as Error).message, { cause: error });
 }
@@ -179,7 +184,7 @@ SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`;
  * Nothing when rows were moved between organizations: that has to be settled first. See also `flipShares`. Each epoch is
  * raised once: an agent may have died while this message waited for writers, and the fence may be lowered by now.
  */
-const flip = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
+const flip = ({ migrationId, epoch, targetPodIds, checked }: FenceOptions) => `
 DO LANGUAGE plpgsql ${literal(`
 DECLARE
   later record;
@@ -205,6 +210,7 @@ BEGIN
     IF FOUND THEN
       RAISE EXCEPTION USING ERRCODE = '${UNCOMPARED}', MESSAGE = pg_catalog.format('%s (%s) came after the last comparison of rows', changed.tag, changed.object);
     END IF;
+    ${checked === undefined ? "" : requireUnchanged(checked)}
     UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1);
     UPDATE cleave.share AS s SET phase = 'fenced', epoch = ${epoch}
       WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets);

@@ -2,6 +2,9 @@
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { admissionFunctions } from "./admission.ts";
+import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
+import { type Cascade, keepDormant } from "./cascades.ts";
+import { changed as changedColumns, type Equalities } from "./equality.ts";
 import { APPLY_ROLE, guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
   isOwned,
@@ -13,6 +16,7 @@ import {
   rulesOf,
 } from "./owner-sql.ts";
 import { quoteIdentifier } from "./queryable.ts";
+import { IDENTITY_FUNCTIONS } from "./replica-identity.ts";
 import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
@@ -27,6 +31,8 @@ export interface GuardFunction {
    * schema up again, on the way in and out), so every name, type and operator in it says its schema instead.
    */
   readonly hot?: true;
+  /** Settings of its own, as in pg_proc.proconfig; else its search_path alone. */
+  readonly settings?: readonly string[];
 }
 
 /** The guard of one kind of table; `function` is called without arguments. */
@@ -36,18 +42,10 @@ export interface TableGuard {
   readonly truncateFunction: string;
 }
 
-/** SQL that is true unless the columns have equal values; two NULLs count as changed, which costs a second look. */
-function changed(columns: readonly string[]): string {
-  const same = columns.map(
-    (column) => `NEW.${quoteIdentifier(column)} OPERATOR(pg_catalog.=) OLD.${quoteIdentifier(column)}`,
-  );
-  return `NOT COALESCE(${same.join(" AND ")}, false)`;
-}
-
 /** SQL that notes a row of an organization that is being moved: see `admit`. Without a key it cannot be moved. */
 function note(table: string, key: readonly string[], row: string, owner: string): string {
   if (key.length === 0) return "";
-  const values = key.map((column) => `${row}.${quoteIdentifier(column)}::pg_catalog.text`).join(", ");
+  const values = key.map((column) => canonicalText(`${row}.${quoteIdentifier(column)}`)).join(", ");
   return `INSERT INTO cleave.touched (migration_id, "table", key) SELECT route.migration_id, ${literal(table)}, ARRAY[${values}] FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) ${owner};`;
 }
 
@@ -55,10 +53,15 @@ function ownedBody(
   ownership: Ownership,
   table: string,
   columns: readonly string[],
-  identity: readonly string[],
+  { identities, equalities, cascades }: Keys,
 ): string {
+  const identity = identities.get(table) ?? [];
+  const changed = (these: readonly string[]) => changedColumns(equalities, table, these);
+  const owner = (row: "NEW" | "OLD") =>
+    ownerExpression(ownership, table, row, "among the departed", equalities);
   const keys = referencedKeys(ownership, table);
-  const remember = (key: readonly string[]) => rememberDeparted(table, key, "OLD", "owner_before");
+  const remember = (key: readonly string[]) =>
+    rememberDeparted(equalities, table, key, "OLD", "owner_before");
   const onDelete = keys.map((key) => `    IF owner_before IS NOT NULL THEN ${remember(key)} END IF;`);
   const onRename = keys.map(
     (key) => `  IF (${changed(key)}) AND owner_before IS NOT NULL THEN ${remember(key)} END IF;`,
@@ -68,19 +71,19 @@ function ownedBody(
 DECLARE
   owner_before pg_catalog.text;
   owner_after pg_catalog.text;
-BEGIN
+BEGIN${keepDormant(ownership, equalities, cascades, table, owner("OLD"))}
   IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-    IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${ownerExpression(ownership, table, "OLD")}, ${literal(table)}) THEN
+    IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${owner("OLD")}, ${literal(table)}) THEN
       RETURN NEW;
     END IF;
   ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-    IF NOT cleave.admit(${ownerExpression(ownership, table, "NEW")}, ${literal(table)}) THEN
-      owner_after := ${ownerExpression(ownership, table, "NEW")};
+    IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}) THEN
+      owner_after := ${owner("NEW")};
       ${note(table, identity, "NEW", "owner_after")}
     END IF;
     RETURN NEW;
   END IF;
-  owner_before := ${ownerExpression(ownership, table, "OLD")};
+  owner_before := ${owner("OLD")};
   IF NOT cleave.admit(owner_before, ${literal(table)}) THEN
     ${note(table, identity, "OLD", "owner_before")}
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
@@ -94,7 +97,7 @@ ${onDelete.join("\n")}
     RETURN OLD;
   END IF;
   IF ${changed(columns)} THEN
-    owner_after := ${ownerExpression(ownership, table, "NEW")};
+    owner_after := ${owner("NEW")};
     IF NOT COALESCE(owner_after OPERATOR(pg_catalog.=) owner_before, false) THEN
       IF NOT cleave.admit(owner_after, ${literal(table)}) THEN
         ${note(table, identity, "NEW", "owner_after")}
@@ -197,14 +200,19 @@ END`,
   },
 ];
 
-/** The columns that tell a table's rows apart, by the table's name; empty where nothing does. */
-export type Identities = ReadonlyMap<string, readonly string[]>;
+/** What the guard knows of columns, from the catalog. */
+export interface Keys {
+  /** The columns that tell a table's rows apart, by the table's name; empty where nothing does. */
+  readonly identities: ReadonlyMap<string, readonly string[]>;
+  readonly equalities: Equalities;
+  readonly cascades: readonly Cascade[];
+}
 
 /** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */
 export function guardFunctions(
   ownership: Ownership,
   defaultPodId: PodId,
-  identities: Identities,
+  keys: Keys,
 ): readonly GuardFunction[] {
   const perTable = [...rulesOf(ownership)].flatMap(([table, rule]): GuardFunction[] =>
     isOwned(rule)
@@ -214,30 +222,40 @@ export function guardFunctions(
             returns: "trigger",
             definer: true,
             hot: true,
-            body: ownedBody(ownership, table, ownerColumns(rule), identities.get(table) ?? []),
+            body: ownedBody(ownership, table, ownerColumns(rule), keys),
           },
         ]
       : [],
   );
   return [
+    ...CANONICAL_TEXT_FUNCTIONS,
     ...admissionFunctions(defaultPodId).map((one) => ({ ...one, definer: false })),
     ...FIXED,
+    ...IDENTITY_FUNCTIONS,
     ...JOURNAL_FUNCTIONS,
     ...perTable,
   ];
 }
 
-/** The setting of a function as in pg_proc.proconfig: without it a writer could put operators of his own first. */
-export function searchPathOf(guard: GuardFunction): string | undefined {
-  return guard.hot ? undefined : "pg_catalog, pg_temp";
+/** The settings of a function as in pg_proc.proconfig: without any a writer could put operators of his own first. */
+export function settingsOf(guard: GuardFunction): readonly string[] {
+  return guard.settings ?? (guard.hot ? [] : ["search_path=pg_catalog, pg_temp"]);
 }
 
 /** SQL that makes the function, or makes it again as it has to be. */
 export function createFunction(guard: GuardFunction): string {
-  const path = searchPathOf(guard);
-  const settings = `${guard.definer ? "SECURITY DEFINER" : ""} ${path === undefined ? "" : `SET search_path = ${path}`}`;
+  const own = settingsOf(guard).map((setting) => {
+    const [name, value = ""] = setting.split("=");
+    return `SET ${name} = ${value.split(", ").map(literal).join(", ")}`;
+  });
+  const settings = [...(guard.definer ? ["SECURITY DEFINER"] : []), ...own].join(" ");
+  // Who adds a partition has to be allowed to execute what its trigger calls. Naming it needs more: the schema is closed.
+  const access =
+    guard.returns === "trigger"
+      ? `GRANT EXECUTE ON FUNCTION ${guard.signature} TO PUBLIC;`
+      : `REVOKE ALL ON FUNCTION ${guard.signature} FROM PUBLIC;`;
   return `CREATE OR REPLACE FUNCTION ${guard.signature} RETURNS ${guard.returns} LANGUAGE plpgsql VOLATILE ${settings} AS ${literal(guard.body)};
-REVOKE ALL ON FUNCTION ${guard.signature} FROM PUBLIC;`;
+${access}`;
 }
 
 /** Which guard a table of this rule gets; none for a Pod's own tables. */

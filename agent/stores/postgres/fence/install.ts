@@ -4,29 +4,16 @@
  * every transaction that wrote to it before has ended by then, and every later one is seen by the guard. That is all
  * that is needed per table, and holding forty such locks at once would stop the application for no gain.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog, readIdentities } from "./catalog.ts";
+import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
-import {
-  APPLY_ROLE,
-  CREATE_SCHEMA,
-  EVENT_TRIGGERS,
-  literal,
-  ROW_TRIGGER,
-  TRUNCATE_TRIGGER,
-} from "./names.ts";
+import { APPLY_ROLE, CREATE_SCHEMA, EVENT_TRIGGERS, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
-import {
-  inTransaction,
-  isLockTimeout,
-  onOneConnection,
-  type Queryable,
-  quoteIdentifier,
-} from "./queryable.ts";
+import { type Patience, patiently } from "./patience.ts";
+import { onOneConnection, type Queryable, quoteIdentifier } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";
 
@@ -38,53 +25,12 @@ export interface InstallOptions {
   /** Shown to the operator in pg_stat_activity while locks are held. */
   readonly migrationId: MigrationId;
   readonly signal?: AbortSignal;
+  /** Told what is waited for, and for whom, whenever that changes. */
+  readonly onWaiting?: Patience["onWaiting"];
 }
-
-/**
- * For how long writers of one table may queue behind an attempt to get its lock: little at first, and longer each time
- * it was in vain, because behind transactions that follow each other without a gap a short attempt never succeeds.
- */
-const LOCK_TIMEOUT_MS = { first: 50, last: 2_000 } as const;
-const PAUSE_MS = 200;
-const ATTEMPTS = 150;
 
 /** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
 const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
-
-function lockTimeoutMs(attempt: number): number {
-  return Math.min(LOCK_TIMEOUT_MS.first * 2 ** Math.floor(attempt / 3), LOCK_TIMEOUT_MS.last);
-}
-
-/** Runs `sql` in a transaction of its own, with a short lock timeout, until it got its locks. */
-async function patiently(
-  db: Queryable,
-  what: string,
-  migrationId: string,
-  work: (client: ClientBase) => Promise<void>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    signal?.throwIfAborted();
-    try {
-      await inTransaction(db, async (client) => {
-        await client.query(
-          `SET LOCAL lock_timeout = ${lockTimeoutMs(attempt)}; SET LOCAL application_name = ${literal(`cleave ${migrationId}: guard of ${what}`.slice(0, 63))}`,
-        );
-        await work(client);
-      });
-      return;
-    } catch (error) {
-      if (!isLockTimeout(error)) throw error;
-      if (attempt >= ATTEMPTS)
-        throw new CleaveError(
-          "POSTGRES_GUARD_MISSING",
-          `${what} is locked by long transactions, so its guard could not be changed; it is tried again`,
-          { cause: error },
-        );
-    }
-    await sleep(PAUSE_MS, undefined, signal ? { signal } : {});
-  }
-}
 
 async function requireOwnSchema(client: ClientBase): Promise<void> {
   const { rows } = await client.query<{ owner: string; super: boolean }>(
@@ -116,7 +62,7 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
       "POSTGRES_IDENTITY",
       `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
     );
-  const functions = guardFunctions(options.ownership, options.defaultPodId, await readIdentities(client));
+  const functions = guardFunctions(options.ownership, options.defaultPodId, await readKeys(client));
   await client.query(functions.map(createFunction).join("\n"));
 }
 
@@ -143,26 +89,32 @@ async function createEventTriggers(client: ClientBase): Promise<void> {
  * table stays locked by others.
  */
 export async function installGuard(db: Queryable, options: InstallOptions): Promise<void> {
-  const { ownership, migrationId, signal } = options;
+  const { ownership } = options;
   await onOneConnection(db, async (client) => {
     // A whole guard is left alone: making it again would be DDL, which is refused while anything is fenced.
     if (await isWhole(client, options)) return;
-    await patiently(client, "the schema", migrationId, () => createBase(client, options), signal);
+    const schema = { ...options, what: "the schema" };
+    await patiently(client, schema, () => createBase(client, options));
     const catalog = await readCatalog(client, ownership);
     // Parents before partitions: a partition's row trigger comes with its parent's.
     const order = (name: { relation: { isPartition: boolean } }) => (name.relation.isPartition ? 1 : 0);
     const expected = [...expectedTriggers(ownership, catalog)].sort((a, b) => order(a) - order(b));
-    const names = new Set(
-      (await findTriggerFaults(client, expected)).map(({ trigger }) => trigger.relation.name),
+    const found = await findTriggerFaults(client, expected);
+    const names = new Set(found.map(({ trigger }) => trigger.relation.name));
+    const faults = new Set(
+      found.filter(({ fault }) => fault !== "missing").map(({ trigger }) => trigger.relation.name),
     );
     for (const name of names) {
       const ofTable = expected.filter((trigger) => trigger.relation.name === name);
       const repair = async () => {
         for (const fault of await findTriggerFaults(client, ofTable)) await client.query(repairOf(fault));
       };
-      await patiently(client, name, migrationId, repair, signal);
+      const table = ofTable[0]?.relation.quoted ?? name;
+      // What is to be made again is dropped first, which keeps readers out too.
+      const mode = faults.has(name) ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE";
+      await patiently(client, { ...options, what: name, table, mode }, repair);
     }
-    await patiently(client, "the schema", migrationId, createEventTriggers, signal);
+    await patiently(client, schema, createEventTriggers);
   });
 }
 
@@ -187,8 +139,9 @@ async function isWhole(client: ClientBase, { ownership, defaultPodId }: InstallO
  */
 export async function removeGuard(
   db: Queryable,
-  options: { readonly signal?: AbortSignal } = {},
+  options: Pick<InstallOptions, "signal" | "onWaiting"> = {},
 ): Promise<void> {
+  const patience = { ...options, migrationId: "removal" };
   await onOneConnection(db, async (client) => {
     if (await isGuarded(client)) await requireNothingProtected(client);
     for (const { name } of EVENT_TRIGGERS)
@@ -200,20 +153,21 @@ export async function removeGuard(
       [[ROW_TRIGGER, TRUNCATE_TRIGGER]],
     );
     for (const { schema, name, trigger } of tables) {
-      const drop = `DROP TRIGGER IF EXISTS ${quoteIdentifier(trigger)} ON ${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
-      await patiently(
-        client,
-        `${schema}.${name}`,
-        "removal",
-        async () => void (await client.query(drop)),
-        options.signal,
-      );
+      const quoted = `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+      const drop = `DROP TRIGGER IF EXISTS ${quoteIdentifier(trigger)} ON ${quoted}`;
+      const waiting = {
+        ...patience,
+        what: `${schema}.${name}`,
+        table: quoted,
+        mode: "ACCESS EXCLUSIVE",
+      } as const;
+      await patiently(client, waiting, async () => void (await client.query(drop)));
     }
     const dropRest = async () => {
       await client.query(INSTALL_LOCK);
       await client.query(`DROP SCHEMA IF EXISTS cleave CASCADE; DROP ROLE IF EXISTS ${APPLY_ROLE}`);
     };
-    await patiently(client, "the schema", "removal", dropRest, options.signal);
+    await patiently(client, { ...patience, what: "the schema" }, dropRest);
   });
 }
 

@@ -1,6 +1,7 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
 import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
+import { IDENTITY_TRIGGERS } from "./replica-identity.ts";
 import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 
 /** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */
@@ -40,6 +41,7 @@ export const EVENT_TRIGGERS = [
   },
   { name: "cleave_guard_ddl", event: "ddl_command_end", procedure: "guard_ddl" },
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
+  ...IDENTITY_TRIGGERS,
   ...JOURNAL_TRIGGERS,
 ] as const;
 
@@ -48,6 +50,9 @@ export const EVENT_TRIGGERS = [
  * else until it opens. Nobody logs in as it: a superuser's session takes it on.
  */
 export const APPLY_ROLE = "cleave_apply";
+
+/** The owner of a row that says itself that it belongs to no organization. It has no route, so such rows are the default Pod's. */
+export const NOBODY = "";
 
 /** Name of a table's own guard function: free of whatever the table's name may contain. */
 export function guardFunctionName(table: string): string {
@@ -71,6 +76,11 @@ function addColumns(table: string, columns: Readonly<Record<string, string>>): s
       `IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'cleave.${table}'::pg_catalog.regclass AND attname = '${name}') THEN ALTER TABLE cleave.${table} ADD COLUMN ${name} ${type}; END IF;`,
   );
   return `DO LANGUAGE plpgsql $add$ BEGIN ${each.join(" ")} END $add$;`;
+}
+
+/** As above: only where it is not so yet. */
+function replicaIdentityFull(table: string): string {
+  return `DO LANGUAGE plpgsql $full$ BEGIN IF (SELECT relreplident FROM pg_catalog.pg_class WHERE oid = 'cleave.${table}'::pg_catalog.regclass) <> 'f' THEN ALTER TABLE cleave.${table} REPLICA IDENTITY FULL; END IF; END $full$;`;
 }
 
 export const CREATE_SCHEMA = `
@@ -136,6 +146,9 @@ CREATE TABLE IF NOT EXISTS cleave.touched (
   key text[] NOT NULL,
   xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
+-- Under a publication of all tables a row without a key could not be deleted.
+${replicaIdentityFull("moved")}
+${replicaIdentityFull("touched")}
 -- Of a split: which keys each Pod's sequences give out.
 CREATE TABLE IF NOT EXISTS cleave.numbering (
   migration_id text NOT NULL,

@@ -4,7 +4,8 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
-import { literal } from "./names.ts";
+import { asText, type Equalities, keyText, matches, NO_EQUALITIES } from "./equality.ts";
+import { literal, NOBODY } from "./names.ts";
 import { quoteIdentifier, quoteTable } from "./queryable.ts";
 
 /** Deeper chains than this are a loop in all but name. */
@@ -39,18 +40,18 @@ function keysOf(rule: Extract<OwnedRule, { parent: string }>): readonly Pair[] {
   return columns.map((column, at) => [column, keys[at] as string] as const);
 }
 
-/** A parent's key as text, the same from the parent's side and from the child's: the names and values in order. */
-function departedKey(keys: readonly string[], values: readonly string[]): string {
+/** A parent's key as text, the same from the parent's side and from the child's: the names and texts in order. */
+function departedKey(keys: readonly string[], texts: readonly string[]): string {
   const pairs = keys
-    .map((key, at) => [key, values[at] as string] as const)
+    .map((key, at) => [key, texts[at] as string] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1));
-  return `ARRAY[${pairs.flatMap(([key, value]) => [literal(key), `${value}::pg_catalog.text`]).join(", ")}]`;
+  return `ARRAY[${pairs.flatMap(([key, text]) => [literal(key), text]).join(", ")}]`;
 }
 
 /**
  * SQL (text, NULL when unknown) for the owner of a row of `table`; `row` is `NEW`, `OLD` or a quoted alias. A parent
- * that is gone is looked up among the departed, so that cascades from it find their owner; `alone` does without, for
- * a database that has no guard.
+ * that is gone is looked up among the departed, so that cascades from it find their owner, and a row that names nobody is
+ * `NOBODY`'s; `alone` does without, for a database that has no guard: there both are NULL.
  * @throws CleaveError OWNERSHIP_RULE_INVALID when the rules do not lead to an organization.
  */
 export function ownerExpression(
@@ -58,12 +59,14 @@ export function ownerExpression(
   table: string,
   row: string,
   look: "alone" | "among the departed" = "among the departed",
+  equalities: Equalities = NO_EQUALITIES,
 ): string {
-  return expression({ ownership, look }, table, row, []);
+  return expression({ ownership, look, equalities }, table, row, []);
 }
 
 interface Search {
   readonly ownership: Ownership;
+  readonly equalities: Equalities;
   readonly look: "alone" | "among the departed";
 }
 
@@ -74,19 +77,25 @@ function expression(search: Search, table: string, row: string, path: readonly s
     throw new CleaveError("OWNERSHIP_RULE_INVALID", `rows of ${table} belong to no organization${through}`);
   if (path.includes(table) || path.length > MAX_DEPTH)
     throw new CleaveError("OWNERSHIP_RULE_INVALID", `the rule of ${table} leads back to itself${through}`);
-  if ("organization" in rule) return `${row}.${quoteIdentifier(rule.organization)}::pg_catalog.text`;
+  if ("organization" in rule)
+    return orNobody(search, asText(search.equalities, table, rule.organization, row));
   const below = [...path, table];
   const viaParent = (parent: string, pairs: readonly Pair[]) =>
     ownerOfParent(search, parent, pairs, row, below);
   if ("parent" in rule) return viaParent(rule.parent, keysOf(rule));
-  const type = `${row}.${quoteIdentifier(rule.typeColumn)}::pg_catalog.text`;
+  const type = asText(search.equalities, table, rule.typeColumn, row);
   const branches = Object.entries(rule.parents).map(
     ([value, parent]) =>
       `WHEN ${type} OPERATOR(pg_catalog.=) ${literal(value)} THEN ${viaParent(parent, [[rule.idColumn, rule.parentKey]])}`,
   );
   if (branches.length === 0) return "NULL::pg_catalog.text";
-  return `CASE ${branches.join(" ")} END`;
+  // A type that is not listed may be anybody's.
+  const none = search.look === "alone" ? "" : ` WHEN ${type} IS NULL THEN ${literal(NOBODY)}`;
+  return `CASE ${branches.join(" ")}${none} END`;
 }
+
+const orNobody = ({ look }: Search, owner: string): string =>
+  look === "alone" ? owner : `COALESCE(${owner}, ${literal(NOBODY)})`;
 
 /** A column of the table and the column of its parent's key that it holds. */
 type Pair = readonly [column: string, key: string];
@@ -98,17 +107,27 @@ function ownerOfParent(
   row: string,
   path: readonly string[],
 ): string {
+  const { equalities, look } = search;
+  const table = path.at(-1) ?? parent;
   const alias = quoteIdentifier(`parent ${path.length}`);
-  const values = pairs.map(([column]) => `${row}.${quoteIdentifier(column)}`);
-  const keys = pairs.map(([, key]) => key);
-  const match = keys
-    .map((key, at) => `${alias}.${quoteIdentifier(key)} OPERATOR(pg_catalog.=) ${values[at]}`)
+  const match = pairs
+    .map(([column, key]) =>
+      look === "alone"
+        ? `${alias}.${quoteIdentifier(key)} = ${row}.${quoteIdentifier(column)}`
+        : matches(equalities, { table: parent, column: key, row: alias }, { table, column, row }),
+    )
     .join(" AND ");
   const owner = expression(search, parent, alias, path);
   const living = `(SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
-  if (search.look === "alone") return living;
-  const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table OPERATOR(pg_catalog.=) ${literal(parent)} AND departed.key OPERATOR(pg_catalog.=) ${departedKey(keys, values)})`;
-  return `COALESCE(${living}, ${departed})`;
+  if (look === "alone") return living;
+  const keys = pairs.map(([, key]) => key);
+  const texts = pairs.map(([column, key]) =>
+    keyText(equalities, { table, column, row }, { table: parent, column: key }),
+  );
+  const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table OPERATOR(pg_catalog.=) ${literal(parent)} AND departed.key OPERATOR(pg_catalog.=) ${departedKey(keys, texts)})`;
+  // Only asked for where nothing was found: it names no parent, and not one that is absent.
+  const none = pairs.map(([column]) => `${row}.${quoteIdentifier(column)} IS NULL`).join(" OR ");
+  return `COALESCE(${living}, ${departed}, CASE WHEN ${none} THEN ${literal(NOBODY)} END)`;
 }
 
 /** The columns of a table that its rule names. */
@@ -130,9 +149,15 @@ export function referencedKeys(ownership: Ownership, table: string): readonly (r
 }
 
 /** SQL that remembers whose the row `row` was, under one of the keys that others know it by. `owner` is SQL. */
-export function rememberDeparted(table: string, key: readonly string[], row: string, owner: string): string {
-  const values = key.map((column) => `${row}.${quoteIdentifier(column)}`);
-  return `INSERT INTO cleave.departed AS known (parent_table, key, organization_id) VALUES (${literal(table)}, ${departedKey(key, values)}, ${owner}) ON CONFLICT (parent_table, key) DO UPDATE SET organization_id = EXCLUDED.organization_id, departed_at = EXCLUDED.departed_at;`;
+export function rememberDeparted(
+  equalities: Equalities,
+  table: string,
+  key: readonly string[],
+  row: string,
+  owner: string,
+): string {
+  const texts = key.map((column) => keyText(equalities, { table, column, row }));
+  return `INSERT INTO cleave.departed AS known (parent_table, key, organization_id) VALUES (${literal(table)}, ${departedKey(key, texts)}, ${owner}) ON CONFLICT (parent_table, key) DO UPDATE SET organization_id = EXCLUDED.organization_id, departed_at = EXCLUDED.departed_at;`;
 }
 
 /**

@@ -3,8 +3,8 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { readCatalog, readIdentities } from "./catalog.ts";
-import { guardFunctions, searchPathOf } from "./guard-functions.ts";
+import { readCatalog, readKeys } from "./catalog.ts";
+import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
 import type { Queryable } from "./queryable.ts";
@@ -56,10 +56,12 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
     name: string;
     body: string;
     definer: boolean;
-    path: string[] | null;
+    settings: string[] | null;
     super: boolean;
+    open: boolean;
   }>(
-    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS path, r.rolsuper AS super
+    `SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS definer, p.proconfig AS settings, r.rolsuper AS super,
+       pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AS open
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
      WHERE n.nspname = 'cleave'`,
   );
@@ -67,17 +69,16 @@ async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Fin
   const { rows: pods } = await db.query<{ default_pod_id: PodId }>("SELECT default_pod_id FROM cleave.pod");
   const defaultPodId = pods[0]?.default_pod_id;
   if (defaultPodId === undefined) return [missing("the table cleave.pod is empty")];
-  return guardFunctions(ownership, defaultPodId, await readIdentities(db)).flatMap((expected) => {
+  return guardFunctions(ownership, defaultPodId, await readKeys(db)).flatMap((expected) => {
     const name = /^cleave\.(\w+)\(/.exec(expected.signature)?.[1] ?? "";
     const found = present.get(name);
     if (!found) return [missing(`the function cleave.${name} is missing`)];
-    const searchPath = searchPathOf(expected);
-    const path = searchPath === undefined ? undefined : `search_path=${searchPath}`;
     const same =
       found.body === expected.body &&
       found.definer === expected.definer &&
       found.super &&
-      found.path?.join() === path;
+      found.open === (expected.returns === "trigger") &&
+      (found.settings ?? []).join("; ").toLowerCase() === settingsOf(expected).join("; ").toLowerCase();
     return same
       ? []
       : [missing(`the function cleave.${name} was altered, or the rules changed since it was made`)];

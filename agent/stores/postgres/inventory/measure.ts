@@ -2,9 +2,11 @@
  * What the rows themselves say: do a column's values exist as keys elsewhere, have all rows an owner, do two paths
  * lead to the same organization? Bounded samples on large tables, each query under a time limit; nothing is written.
  */
+
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { ownerExpression } from "../fence/owner-sql.ts";
 import { inTransaction, type Queryable, quoteIdentifier, sqlStateOf } from "../fence/queryable.ts";
+import { searchPathSql } from "../server/session-settings.ts";
 import type { Table } from "./schema.ts";
 
 const SAMPLED_ROWS = 5_000;
@@ -144,7 +146,7 @@ export class Measure {
         async (db) => {
           await db.query(`SET LOCAL statement_timeout = ${TIMEOUT_MS}`);
           // The names in these queries are quoted; operators are the server's own.
-          await db.query("SET LOCAL search_path = pg_catalog");
+          await db.query(`SET LOCAL search_path = pg_catalog; ${searchPathSql("transaction")}`);
           return (await db.query<T>(sql)).rows;
         },
         "READ ONLY",

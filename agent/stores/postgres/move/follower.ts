@@ -1,9 +1,10 @@
 /** The change stream of a move, kept running: begun again after every failure, from where the target is. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { type FollowOptions, follow } from "../replication/follow.ts";
 import { parseLsn } from "../replication/pgoutput.ts";
+import { describeEndpoint, toPostgresError } from "../server/connection.ts";
 
 const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */
@@ -16,12 +17,12 @@ const SCHEMA: ReadonlySet<ErrorCode> = new Set(["SCHEMA_DIFFERS", "OWNERSHIP_RUL
 const LASTING_RETRY_MS = 5_000;
 /** The one in whose hands it is to end a wait may be a deployment's script. */
 const SCHEMA_RETRY_MS = 500;
-/** A transaction is in the stream a moment before everybody sees it. */
-const SEEN_WITHIN_MS = 20;
+/** A transaction is in the stream a moment before everybody sees it; long before, when a standby has to confirm it. */
+const SEEN_AFTER_MS = { first: 10, last: 500 } as const;
 
 export type FollowerOptions = Omit<
   FollowOptions,
-  "signal" | "onApplied" | "onMarker" | "moving" | "changes"
+  "signal" | "onApplied" | "onMarker" | "onRefused" | "moving" | "changes"
 > & {
   /** Asked whenever the stream is begun: what it moves by the schema of this moment. */
   readonly plan: () => Promise<Pick<FollowOptions, "moving" | "changes">>;
@@ -47,6 +48,8 @@ export class Follower {
   #running: Promise<void> | null = null;
   #applied: string | null = null;
   #problem: CleaveError | null = null;
+  /** The transaction of the source that could not be applied: until it is, the problem is not over. */
+  #refusedAt: string | null = null;
   readonly #markers = new Map<string, Marker>();
 
   constructor(options: FollowerOptions) {
@@ -109,6 +112,7 @@ export class Follower {
   async #forever(): Promise<void> {
     const { log, plan, ...options } = this.#options;
     const { signal } = this.#stopping;
+    let unseen = 0;
     while (!signal.aborted) {
       try {
         await follow({
@@ -126,16 +130,21 @@ export class Follower {
               this.#markers.set(`${migration} ${epoch}`, { token, verified, schema_generation });
           },
           onApplied: (lsn) => {
+            unseen = 0;
             this.#applied = lsn;
-            this.#problem = null;
+            if (this.#refusedAt === null || parseLsn(lsn) > parseLsn(this.#refusedAt)) this.#problem = null;
             this.#notice();
+          },
+          onRefused: (lsn) => {
+            this.#refusedAt = lsn;
           },
         });
       } catch (error) {
         if (signal.aborted) return;
-        const problem = toCleaveError(error);
+        const problem = toPostgresError(error, describeEndpoint(options.target));
         if (problem.code === "SCHEMA_CHANGED") {
-          await sleep(SEEN_WITHIN_MS, undefined, { signal }).catch(() => undefined);
+          const pauseMs = Math.min(SEEN_AFTER_MS.first * 2 ** unseen++, SEEN_AFTER_MS.last);
+          await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
           continue;
         }
         if (this.#problem?.message !== problem.message)

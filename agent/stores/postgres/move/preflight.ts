@@ -24,7 +24,7 @@ export function checkMoveTargetStart(options: PostgresStoreOptions, duty: Duty):
     return withDatabase(peer, async (source) => [
       ...(await checkServers(options, duty, source, target)),
       ...(await checkReplication(peer)),
-      ...(await checkReverseReplicationThere(target, duty)),
+      ...(await checkReverseReplicationThere(target, options, duty)),
       ...(await guarded(() => checkCatalog(target, options.ownership))),
       ...(await guarded(() => checkResidents(options, duty, target))),
       ...(await guarded(() => checkContents(options, duty, source, target))),

@@ -2,17 +2,34 @@
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { isOwned, rulesOf } from "../fence/owner-sql.ts";
+import { patiently } from "../fence/patience.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
+import { describeIdentityFaults, findIdentityFaults } from "../fence/replica-identity.ts";
 import { verifyGuard } from "../fence/verify.ts";
-import { readSchema, type Table } from "../inventory/schema.ts";
+import { readSchema, type Schema, type Table } from "../inventory/schema.ts";
 import type { Database } from "../server/connection.ts";
+
+/** Of tables without a replica identity, how many a message names. */
+const NAMED = 20;
+
+/** The tables that are published. */
+export function publishedTables(schema: Schema, ownership: Ownership): readonly Table[] {
+  const rules = rulesOf(ownership);
+  return [...schema.values()].filter((table) => {
+    const rule = rules.get(table.name);
+    return rule !== undefined && isOwned(rule) && table.kind !== "foreign" && !table.unlogged;
+  });
+}
 
 /**
  * Creates or completes the publication. It has to be there before the slot, for a stream looks it up as it was at each
  * change. Idempotent.
+ * @throws CleaveError REPLICA_IDENTITY_MISSING when a table's rows could not be updated any more once it is published;
+ * POSTGRES_GUARD_MISSING when a partition stays locked by others.
  */
 export async function ensurePublication(db: Database, name: string, ownership: Ownership): Promise<void> {
-  const owned = await ownedTables(db, ownership);
+  const owned = publishedTables(await readSchema(db), ownership);
+  await handDownIdentities(db, owned, name);
   const tables = [...owned.map(({ quoted }) => quoted), "cleave.marker", "cleave.schema_change"].join(", ");
   const quoted = quoteIdentifier(name);
   if (!(await hasPublication(db, name))) {
@@ -24,15 +41,6 @@ export async function ensurePublication(db: Database, name: string, ownership: O
   const present = await tablesOf(db, name);
   if (owned.every((table) => present.has(table.name)) && present.size === owned.length + 2) return;
   await db.query(`ALTER PUBLICATION ${quoted} SET TABLE ${tables}`);
-}
-
-async function ownedTables(db: Database, ownership: Ownership): Promise<readonly Table[]> {
-  const schema = await readSchema(db);
-  const rules = rulesOf(ownership);
-  return [...schema.values()].filter((table) => {
-    const rule = rules.get(table.name);
-    return rule !== undefined && isOwned(rule) && table.kind !== "foreign" && !table.unlogged;
-  });
 }
 
 async function tablesOf(db: Database, name: string): Promise<ReadonlySet<string>> {
@@ -51,9 +59,32 @@ export async function requireWatched(source: Database, name: string, ownership: 
   const [fault] = await verifyGuard(source, ownership);
   if (fault !== undefined) throw new CleaveError(fault.code as ErrorCode, `on the source: ${fault.message}`);
   const present = await tablesOf(source, name);
-  const absent = (await ownedTables(source, ownership)).find((table) => !present.has(table.name));
+  const absent = publishedTables(await readSchema(source), ownership).find(
+    (table) => !present.has(table.name),
+  );
   if (absent !== undefined)
     throw new CleaveError("SCHEMA_CHANGED", `${absent.name} is not streamed by the source yet`);
+}
+
+/** To partitions, from their roots: what is published without a replica identity can be neither updated nor deleted. */
+async function handDownIdentities(
+  db: Database,
+  tables: readonly Table[],
+  migrationId: string,
+): Promise<void> {
+  const found = await findIdentityFaults(
+    db,
+    tables.map(({ quoted }) => quoted),
+  );
+  const missing = describeIdentityFaults(found);
+  if (missing.length > 0)
+    throw new CleaveError("REPLICA_IDENTITY_MISSING", missing.slice(0, NAMED).join("; "));
+  for (const { name, identity } of found)
+    await patiently(
+      db,
+      { migrationId, what: name, table: name, mode: "ACCESS EXCLUSIVE" },
+      async (client) => void (await client.query(`ALTER TABLE ${name} REPLICA IDENTITY ${identity}`)),
+    );
 }
 
 export async function hasPublication(db: Database, name: string): Promise<boolean> {

@@ -5,12 +5,10 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { readSchemaGeneration } from "../fence/schema-journal.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
-import { settingsSql } from "../replication/session.ts";
 import { type SourceReplication, slotsOf } from "../replication/source-replication.ts";
 import type { Database } from "../server/connection.ts";
 import { dropSlots } from "../split/slots.ts";
 import { moveEvidence } from "../verification/evidence.ts";
-import { HASHING } from "../verification/rows.ts";
 import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
 
@@ -44,13 +42,8 @@ export function logicalReplication(ownership: Ownership): SourceReplication {
       const { rows } = await readTouched(db, duty.migrationId, fence.verified);
       await db.query("BEGIN READ ONLY");
       try {
-        await db.query(settingsSql(HASHING, "SET LOCAL"));
-        const { digest, details } = await moveEvidence(
-          db,
-          moving,
-          { ...fence, generation: fence.schemaGeneration },
-          rows,
-        );
+        const marker = { ...fence, generation: fence.schemaGeneration };
+        const { digest, details } = await moveEvidence(db, moving, marker, rows);
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {
         await db.query("ROLLBACK").catch(() => undefined);

@@ -2,17 +2,15 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
-import { settingsSql } from "../replication/session.ts";
 import { type Database, WarmConnection } from "../server/connection.ts";
 import { readPosition } from "../split/lineage.ts";
-import { HASHING } from "../verification/rows.ts";
 
 const HANGS_AFTER_MS = 5_000;
 
 export class TargetConnections {
   readonly #options: PostgresStoreOptions;
   readonly own: WarmConnection;
-  /** For comparing and for positions, with settings of its own. */
+  /** For comparing and for positions. */
   readonly reading: WarmConnection;
   #source: WarmConnection | null = null;
 
@@ -20,16 +18,15 @@ export class TargetConnections {
     this.#options = options;
     const { config } = options;
     this.own = new WarmConnection(config, { applicationName: "cleave" }, (db) => greetOwn(options, db));
-    this.reading = new WarmConnection(config, { applicationName: "cleave-match" }, hashing);
+    this.reading = new WarmConnection(config, { applicationName: "cleave-match" });
   }
 
   /** To the source's server; made by the first call. @throws CleaveError CONFIG_INVALID */
   source(duty: Duty): WarmConnection {
-    this.#source ??= new WarmConnection(
-      peerOf(this.#options, duty),
-      { applicationName: `cleave-${this.#options.podId}`, queryTimeoutMs: HANGS_AFTER_MS },
-      hashing,
-    );
+    this.#source ??= new WarmConnection(peerOf(this.#options, duty), {
+      applicationName: `cleave-${this.#options.podId}`,
+      queryTimeoutMs: HANGS_AFTER_MS,
+    });
     return this.#source;
   }
 
@@ -50,15 +47,10 @@ export class TargetConnections {
 
 /** @throws CleaveError POSTGRES_IDENTITY when the server is not the Pod's primary. */
 async function greetOwn({ podId, config }: PostgresStoreOptions, db: Database): Promise<void> {
-  await db.query("SELECT set_config('synchronous_commit', 'on', false)");
   const position = await readPosition(async (text) => (await db.query(text)).rows);
   if (position.clusterName !== podId || position.inRecovery)
     throw new CleaveError(
       "POSTGRES_IDENTITY",
       `the server on ${config.host}:${config.port} is ${position.clusterName || "nameless"}${position.inRecovery ? ", a standby" : ""}, and has to be the primary of ${podId}`,
     );
-}
-
-async function hashing(db: Database): Promise<void> {
-  await db.query(settingsSql(HASHING));
 }

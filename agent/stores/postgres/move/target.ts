@@ -4,6 +4,7 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { installGuard, removeGuard } from "../fence/install.ts";
+import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
@@ -41,7 +42,7 @@ export class MoveTarget implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #connections: TargetConnections;
-  #seeding: Seeding | null = null;
+  #seeding: { readonly shape: string; readonly seeding: Seeding } | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
   readonly #reverseReplication: ReverseReplicationKeeper;
@@ -89,6 +90,7 @@ export class MoveTarget implements RemovingTarget {
       await installGuard(db, { ownership, defaultPodId, migrationId, signal });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
+      const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
       const staging = {
         migrationId,
         sourcePodId,
@@ -97,7 +99,7 @@ export class MoveTarget implements RemovingTarget {
         assignments,
         reverseReplication,
       };
-      await stageRoutes(db, { ...staging, logical: true }, { signal });
+      await stageRoutes(db, { ...staging, logical: true }, { signal, onWaiting });
     });
   }
 
@@ -151,17 +153,23 @@ export class MoveTarget implements RemovingTarget {
   }
 
   #seedingOf(seed: MoveSeed, duty: Duty, moving: Moving): Seeding {
-    this.#seeding ??= new Seeding(seed, duty, moving);
-    return this.#seeding;
+    // What was copied by another schema is copied anew.
+    const shape = JSON.stringify(moving.tables.map(({ name, columns, key }) => [name, columns, key]));
+    if (this.#seeding?.shape !== shape) {
+      this.#seeding?.seeding.close();
+      this.#seeding = { shape, seeding: new Seeding(seed, duty, moving) };
+    }
+    return this.#seeding.seeding;
   }
 
   async #stop(): Promise<void> {
-    this.#seeding?.close();
+    this.#seeding?.seeding.close();
     this.#seeding = null;
     const following = this.#following;
     this.#following = null;
     await this.#watch.stop();
     await Promise.all([following?.follower.stop(), following?.verifier.stop()]);
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch was applied, and whatever was touched since the last comparison is equal. */
@@ -251,9 +259,10 @@ export class MoveTarget implements RemovingTarget {
       this.#tell();
       if (this.#duty.goal === "follow") await this.#reverseReplication.advance(this.#duty);
       await this.#connections.keepWarm();
+      this.#board.say("watch", null);
     } catch (error) {
       this.#board.set({ lag: { amount: null, unit: "bytes" } });
-      this.#board.problem(error as CleaveError);
+      this.#board.say("watch", error as CleaveError);
     }
   }
 
@@ -261,7 +270,9 @@ export class MoveTarget implements RemovingTarget {
     const following = this.#following;
     if (following === null) return;
     const { follower, verifier } = following;
-    this.#board.set(verifier.status(follower.problem));
+    const { verified, problems } = verifier.status(follower.problem);
+    this.#board.set({ verified });
+    this.#board.say("comparison", problems);
   }
 }
 

@@ -39,7 +39,8 @@ export async function awaitReplicas(
     if (behind === undefined) break;
     waited = true;
     const megabytes = Math.ceil((behind.bytes ?? 0) / 1024 / 1024);
-    board.problem(
+    board.say(
+      "pace",
       new CleaveError(
         "REMOVAL_WAITS",
         `removal waits for the replica ${behind.name}, which is ${megabytes} MB behind`,
@@ -47,5 +48,5 @@ export async function awaitReplicas(
     );
     await clock.sleep(LOOK_EVERY_MS, signal);
   }
-  if (waited) board.set({ problems: [] });
+  if (waited) board.say("pace", null);
 }

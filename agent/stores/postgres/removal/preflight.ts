@@ -5,8 +5,7 @@ import { counted, formatAmount } from "../../../../protocol/wording.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import { finding } from "../findings.ts";
 import { readSchema } from "../inventory/schema.ts";
-import { NO_TIMEOUTS, settingsSql } from "../replication/session.ts";
-import { CANONICAL_SETTINGS } from "../replication/wal-stream.ts";
+import { settingsSql } from "../replication/session.ts";
 import {
   connect,
   cutWhenAborted,
@@ -74,9 +73,7 @@ async function check(
         `the server is ${clusterName || "nameless"}${inRecovery ? ", a standby" : ""}, and has to be the primary of ${podId}`,
       ),
     ];
-  await db.query(
-    settingsSql({ ...CANONICAL_SETTINGS, ...NO_TIMEOUTS, search_path: "pg_catalog", jit: "off" }),
-  );
+  await db.query(settingsSql({ jit: "off" }));
   const { dormant, held } = await findDormant(db, duty, ownership);
   const findings: Finding[] = [];
   // Whoever holds it ends by itself; a split's target removes the others meanwhile.

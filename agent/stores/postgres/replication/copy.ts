@@ -33,11 +33,9 @@ import {
   atTheGate,
   beginApplying,
   beginRemoving,
-  NO_TIMEOUTS,
   settingsSql,
 } from "./session.ts";
 import { joinSnapshot, type Snapshot } from "./snapshot.ts";
-import { CANONICAL_SETTINGS } from "./wal-stream.ts";
 
 // Where callers look for it.
 export type { ApplySession } from "./session.ts";
@@ -177,9 +175,7 @@ class Copy {
       const source = await open(this.#options.source);
       const target = await open(this.#options.target);
       // Sorting a range in memory, and no compiling of plans that are run once.
-      await source.query(
-        settingsSql({ ...CANONICAL_SETTINGS, ...NO_TIMEOUTS, work_mem: "64MB", jit: "off" }),
-      );
+      await source.query(settingsSql({ work_mem: "64MB", jit: "off" }));
       await joinSnapshot(source, this.#options.snapshot.name);
       await target.query(APPLY_SETTINGS);
       if (this.#options.session) await target.query(this.#options.session.setup);

@@ -1,10 +1,10 @@
 /** Follows a source's slot: from the origin's position on the target, until it is stopped or cannot go on. */
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
-import { type Endpoint, passwordOf } from "../config.ts";
+import type { Endpoint } from "../config.ts";
 import { quoteLiteral } from "../fence/queryable.ts";
 import {
+  connect,
   cutWhenAborted,
   type Database,
   describeEndpoint,
@@ -35,6 +35,8 @@ export interface FollowOptions {
   /** Everything of the source up to this position is durable on the target. */
   readonly onApplied?: (lsn: string) => void;
   readonly onMarker?: (values: Readonly<Record<string, Value>>) => void;
+  /** Called before it ends with an error: the commit of the transaction that was being read, or null before the first. */
+  readonly onRefused?: (commitLsn: string | null) => void;
 }
 
 /** Says on the target from where the stream goes on, before the copy's rows are relied on. Idempotent. */
@@ -73,7 +75,7 @@ export async function follow(options: FollowOptions): Promise<void> {
 
 async function attempt(options: FollowOptions, alone: boolean, refused: { inGroup: boolean }): Promise<void> {
   const { target, slot, signal } = options;
-  const db = await connectPipelined(target, slot);
+  const db = await connect(target, { applicationName: slot, pipeline: true });
   const cut = () => discard(db);
   try {
     await cutWhenAborted(signal, cut, () => applyAll(db, options, alone, refused));
@@ -92,7 +94,7 @@ async function applyAll(
   refused: { inGroup: boolean },
 ): Promise<void> {
   const { source, target, moving, slot, publication, session, without, changes, signal } = options;
-  const { onApplied, onMarker } = options;
+  const { onApplied, onMarker, onRefused } = options;
   // Nothing is asked of the target while nothing comes, so its loss would go unnoticed.
   const lost = new AbortController();
   db.once("end", () => lost.abort());
@@ -112,13 +114,14 @@ async function applyAll(
     onApplied?.(lsn);
   };
   let inTransaction = false;
+  let commitLsn: string | null = null;
   try {
     for (;;) {
       const message = stream.take() ?? (await stream.next(either));
       if (signal.aborted) return;
       if (message === null)
         throw new CleaveError("POSTGRES_UNREACHABLE", `${describeEndpoint(target)} ended the connection`);
-      if (message.tag === "begin") inTransaction = true;
+      if (message.tag === "begin") [inTransaction, commitLsn] = [true, message.finalLsn];
       if (message.tag === "commit") inTransaction = false;
       const applying = applier.apply(message, stream.waiting > 0);
       const applied = applying === null ? null : await applying;
@@ -130,6 +133,7 @@ async function applyAll(
       confirm(passed);
     }
   } catch (error) {
+    onRefused?.(commitLsn);
     refused.inGroup = OF_A_TRANSACTION.has((error as CleaveError).code) && applier.grouped > 0;
     throw error;
   } finally {
@@ -173,25 +177,3 @@ const PLANNER_SETTINGS = settingsSql({
   enable_mergejoin: "off",
   jit: "off",
 });
-
-/** A connection on which the next statement does not wait for the answer to the last one. */
-async function connectPipelined(endpoint: Endpoint, slot: string): Promise<pg.Client> {
-  const client = new pg.Client({
-    host: endpoint.host,
-    port: endpoint.port,
-    database: endpoint.database,
-    user: endpoint.user,
-    password: (await passwordOf(endpoint)) ?? "",
-    application_name: slot.slice(0, 63),
-    connectionTimeoutMillis: 3_000,
-    keepAlive: true,
-    pipeline: true,
-  });
-  client.on("error", () => undefined);
-  try {
-    await client.connect();
-  } catch (error) {
-    throw toPostgresError(error, describeEndpoint(endpoint));
-  }
-  return client;
-}

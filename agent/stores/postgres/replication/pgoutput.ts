@@ -4,6 +4,7 @@
  *
  * Values stay as the server wrote them: whoever turns a timestamp into a date of JavaScript has lost its microseconds.
  */
+import { isUtf8 } from "node:buffer";
 import { CleaveError } from "../../../../protocol/errors.ts";
 
 /** As the server writes it; null is NULL; undefined was not sent, because it is large and did not change. */
@@ -101,7 +102,7 @@ class Reader {
     if (kind !== TEXT) throw new CleaveError("INTERNAL", `the change stream holds a value of kind ${kind}`);
     const length = this.uint32();
     const at = this.#take(length);
-    return this.#buffer.toString("utf8", at, at + length);
+    return carriedValue(this.#buffer, at, at + length);
   }
 
   row(): Value[] {
@@ -110,6 +111,27 @@ class Reader {
     for (let at = 0; at < length; at++) values.push(this.value());
     return values;
   }
+}
+
+/** @throws CleaveError CHANGE_NOT_APPLICABLE for what cannot be carried as it is. */
+function carriedValue(buffer: Buffer, from: number, to: number): string {
+  let text: string;
+  try {
+    text = buffer.toString("utf8", from, to);
+  } catch (error) {
+    const megabytes = Math.ceil((to - from) / 1024 / 1024);
+    throw new CleaveError(
+      "CHANGE_NOT_APPLICABLE",
+      `a value of ${megabytes} MB is larger than what can be carried`,
+      {
+        cause: error,
+      },
+    );
+  }
+  // What is no character is read as this one; a value may have it of its own.
+  if (text.includes("\uFFFD") && !isUtf8(buffer.subarray(from, to)))
+    throw new CleaveError("CHANGE_NOT_APPLICABLE", "a value has bytes that are no UTF-8");
+  return text;
 }
 
 /** `16/B374D848`, as PostgreSQL writes positions. */

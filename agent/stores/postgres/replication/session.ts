@@ -1,32 +1,18 @@
 /** How Cleave's own connections write a moving organization's rows to the target. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { quoteLiteral } from "../fence/queryable.ts";
-import { CANONICAL_SETTINGS } from "./wal-stream.ts";
 
-/** SQL for the settings of a session, or (`SET LOCAL`) of the transaction that is open. */
-export const settingsSql = (
-  settings: Readonly<Record<string, string>>,
-  set: "SET" | "SET LOCAL" = "SET",
-): string =>
+/** SQL for the settings of a session. */
+export const settingsSql = (settings: Readonly<Record<string, string>>): string =>
   Object.entries(settings)
-    .map(([name, value]) => `${set} ${name} = ${quoteLiteral(value)}`)
+    .map(([name, value]) => `SET ${name} = ${quoteLiteral(value)}`)
     .join("; ");
 
-/** A copy takes as long as it takes, whatever an administrator thinks right for applications. */
-export const NO_TIMEOUTS = {
-  statement_timeout: "0",
-  lock_timeout: "0",
-  idle_in_transaction_session_timeout: "0",
-} as const;
-
-/** Triggers and foreign keys of the target see nothing of what is applied; they are checked before the fence. */
-export const APPLY_SETTINGS = settingsSql({
-  ...CANONICAL_SETTINGS,
-  ...NO_TIMEOUTS,
-  session_replication_role: "replica",
-  search_path: "pg_catalog",
-  synchronous_commit: "on",
-});
+/**
+ * Beside what every session has (server/session-settings.ts): triggers and foreign keys of the target see nothing of what
+ * is applied; they are checked before the fence.
+ */
+export const APPLY_SETTINGS = settingsSql({ session_replication_role: "replica" });
 
 /** Of connections that write to the target. */
 export interface ApplySession {

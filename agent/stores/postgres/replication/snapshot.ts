@@ -1,10 +1,8 @@
 /** A replication slot and the snapshot of the database at the very position from which it streams. */
-import pg from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { type Endpoint, passwordOf } from "../config.ts";
+import type { Endpoint } from "../config.ts";
 import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
-import { type Database, describeEndpoint, discard, toPostgresError } from "../server/connection.ts";
-import { NO_TIMEOUTS, settingsSql } from "./session.ts";
+import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../server/connection.ts";
 
 /** A slot and what was in the database at the moment from which it streams. */
 export interface Snapshot {
@@ -20,25 +18,12 @@ export interface Snapshot {
  * @throws CleaveError POSTGRES_SETTING when the server refuses (wal_level, no free slot); the signal's reason.
  */
 export async function createSlot(source: Endpoint, slot: string, signal?: AbortSignal): Promise<Snapshot> {
-  const client = new pg.Client({
-    host: source.host,
-    port: source.port,
-    database: source.database,
-    user: source.user,
-    password: (await passwordOf(source)) ?? "",
-    application_name: slot,
-    connectionTimeoutMillis: 3_000,
-    keepAlive: true,
-    ...({ replication: "database" } as object),
-  });
-  client.on("error", () => undefined);
+  // The snapshot lives in a transaction of this connection, which idles for as long as the copy takes.
+  const client = await connect(source, { applicationName: slot, replication: "database" });
   const cut = () => discard(client);
   signal?.addEventListener("abort", cut, { once: true });
   try {
-    await client.connect();
     signal?.throwIfAborted();
-    // The snapshot lives in a transaction of this connection, which idles for as long as the copy takes.
-    await client.query(settingsSql(NO_TIMEOUTS));
     const { rows } = await client.query<{ consistent_point: string; snapshot_name: string }>(
       `CREATE_REPLICATION_SLOT ${quoteIdentifier(slot)} LOGICAL pgoutput (SNAPSHOT 'export')`,
     );
@@ -49,7 +34,7 @@ export async function createSlot(source: Endpoint, slot: string, signal?: AbortS
     discard(client);
     signal?.throwIfAborted();
     const known = toPostgresError(error, describeEndpoint(source));
-    throw known.code === "INTERNAL"
+    throw known.code === "POSTGRES_STATEMENT"
       ? new CleaveError("POSTGRES_SETTING", `${describeEndpoint(source)}: ${(error as Error).message}`, {
           cause: error,
         })

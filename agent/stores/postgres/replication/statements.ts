@@ -1,15 +1,15 @@
 /** The SQL of runs: rows come as one array of texts for each column, so a run of any length is the same statement. */
 import { ownerExpression } from "../fence/owner-sql.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
+import { textArray } from "../server/text-array.ts";
 import { keyTypes, type MovedColumn, type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
-import type { Value } from "./pgoutput.ts";
 import type { Change, Relation, Run } from "./runs.ts";
 
 export interface Statement {
   /** The same for every run of this relation, kind and shape. */
   readonly text: string;
-  /** The arrays, as PostgreSQL reads them. */
-  readonly values: readonly string[];
+  /** The arrays. */
+  readonly values: readonly (Buffer | string)[];
   /** Every row is expected to be found. When fewer are, this says which are not, as rows of `Misplaced`. */
   readonly absent?: Statement;
 }
@@ -92,7 +92,7 @@ function insert(moving: Moving, { relation, changes }: Run): Statement {
   return {
     text: `INSERT INTO ${table.quoted} (${names.join(", ")}) OVERRIDING SYSTEM VALUE
 SELECT ${names.map((name) => `"row".${name}`).join(", ")} FROM (${given(columns, [], false)}) AS "row"${theirs}`,
-    values: columns.map((_, at) => arrayOf(changes.map(({ values }) => values[at]))),
+    values: columns.map((_, at) => textArray(changes.map(({ values }) => values[at]))),
   };
 }
 
@@ -107,7 +107,7 @@ function update(moving: Moving, run: Run): Statement | null {
   const sent = columns.filter((_, at) => first[at] !== undefined);
   const absent = columns.filter((_, at) => first[at] === undefined);
   const values = columns.flatMap((_, at) =>
-    first[at] === undefined ? [] : [arrayOf(changes.map((change) => change.values[at]))],
+    first[at] === undefined ? [] : [textArray(changes.map((change) => change.values[at]))],
   );
   const changed = sent.filter(({ name, fixed }) => !fixed && (kind === "rekey" || !table.key.includes(name)));
   if (changed.length === 0) return null;
@@ -140,7 +140,7 @@ function updateOwn(
   table: MovedTable,
   sent: readonly MovedColumn[],
   changed: readonly MovedColumn[],
-  values: readonly string[],
+  values: readonly Buffer[],
 ): Statement {
   const sets = changed.map(({ quoted }) => `${quoted} = "given".${quoted}`);
   const match = (row: string, to: string) =>
@@ -191,17 +191,5 @@ function left(moving: Moving, { relation, changes }: Run): Statement {
   };
 }
 
-const keyArrays = (table: MovedTable, changes: readonly Change[]): string[] =>
-  table.key.map((_, at) => arrayOf(changes.map(({ key }) => key[at])));
-
-/** https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO */
-function arrayOf(values: readonly Value[]): string {
-  let text = "{";
-  for (const [at, value] of values.entries()) {
-    if (at > 0) text += ",";
-    if (value === null || value === undefined) text += "NULL";
-    else if (/["\\]/.test(value)) text += `"${value.replaceAll(/["\\]/g, "\\$&")}"`;
-    else text += `"${value}"`;
-  }
-  return `${text}}`;
-}
+const keyArrays = (table: MovedTable, changes: readonly Change[]): Buffer[] =>
+  table.key.map((_, at) => textArray(changes.map(({ key }) => key[at])));

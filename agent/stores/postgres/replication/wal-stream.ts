@@ -3,11 +3,11 @@
  * what is durable on the target) is ever acknowledged to the server; keepalives repeat that position and no newer one.
  * https://www.postgresql.org/docs/current/protocol-replication.html
  */
-import pg from "pg";
+import type pg from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { type Endpoint, passwordOf } from "../config.ts";
+import type { Endpoint } from "../config.ts";
 import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
-import { describeEndpoint, toPostgresError } from "../server/connection.ts";
+import { connect, describeEndpoint, toPostgresError } from "../server/connection.ts";
 import { decode, formatLsn, type Message, parseLsn } from "./pgoutput.ts";
 
 const STATUS_EVERY_MS = 1_000;
@@ -15,15 +15,6 @@ const STATUS_EVERY_MS = 1_000;
 const QUEUE = { messages: 10_000, bytes: 8 * 1024 * 1024 } as const;
 const XLOG_DATA = 0x77;
 const KEEPALIVE = 0x6b;
-
-/** Values are to read the same on every server, whatever its defaults. */
-export const CANONICAL_SETTINGS = {
-  datestyle: "ISO, YMD",
-  intervalstyle: "postgres",
-  timezone: "UTC",
-  extra_float_digits: "1",
-  bytea_output: "hex",
-} as const;
 
 export interface WalStreamOptions {
   readonly endpoint: Endpoint;
@@ -52,6 +43,8 @@ export class WalStream {
   /** The server has nothing before this that was not sent. */
   #sentUpTo: bigint;
   #failure: unknown = null;
+  /** Of relations, by their oids: for what cannot be read of one. */
+  readonly #names = new Map<number, string>();
   #paused = false;
   #wake: () => void = () => undefined;
   #heard: AbortSignal | null = null;
@@ -70,25 +63,11 @@ export class WalStream {
    */
   static async open(options: WalStreamOptions): Promise<WalStream> {
     const { endpoint, slot, publication, from } = options;
-    const client = new pg.Client({
-      host: endpoint.host,
-      port: endpoint.port,
-      database: endpoint.database,
-      user: endpoint.user,
-      password: (await passwordOf(endpoint)) ?? "",
-      application_name: slot,
-      connectionTimeoutMillis: 3_000,
-      keepAlive: true,
-      options: Object.entries(CANONICAL_SETTINGS)
-        .map(([name, value]) => `-c ${name}=${value.replaceAll(" ", "\\ ")}`)
-        .join(" "),
-      ...({ replication: "database" } as object),
-    });
+    const client = await connect(endpoint, { applicationName: slot, replication: "database" });
     const where = describeEndpoint(endpoint);
     const stream = new WalStream(client, parseLsn(from));
     client.on("error", (error) => stream.#fail(toPostgresError(error, where)));
     try {
-      await client.connect();
       await stream.#start(slot, publication, from, where);
     } catch (error) {
       stream.close();
@@ -193,7 +172,7 @@ export class WalStream {
       if (chunk[0] === XLOG_DATA) {
         const end = chunk.readBigUInt64BE(9);
         if (end > this.#sentUpTo) this.#sentUpTo = end;
-        this.#push(decode(chunk.subarray(25)), chunk.length);
+        this.#push(this.#decode(chunk.subarray(25)), chunk.length);
         this.#wake();
       } else if (chunk[0] === KEEPALIVE) {
         const end = chunk.readBigUInt64BE(1);
@@ -207,6 +186,19 @@ export class WalStream {
       }
     } catch (error) {
       this.#fail(error);
+    }
+  }
+
+  #decode(content: Buffer): Message {
+    try {
+      const message = decode(content);
+      if (message.tag === "relation") this.#names.set(message.oid, `${message.schema}.${message.name}`);
+      return message;
+    } catch (error) {
+      // Insert, update, delete: all begin with the relation.
+      if (!(error instanceof CleaveError) || error.code === "INTERNAL") throw error;
+      const name = this.#names.get(content.readUInt32BE(1)) ?? "a table";
+      throw new CleaveError(error.code, `a row of ${name}: ${error.message}`, { cause: error });
     }
   }
 

@@ -1,6 +1,6 @@
 /** What flows back from one target: applied to the dormant copy here, and compared with it. Begun again after every failure. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem, ReverseReplicationStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import { type PostgresStoreOptions, peerNamed } from "../context.ts";
@@ -93,7 +93,7 @@ export class Carrier {
         await this.#attempt(signal);
       } catch (error) {
         if (signal.aborted) return;
-        const problem = toCleaveError(error);
+        const problem = toPostgresError(error, `reverse replication from ${this.cargo.podId}`);
         if (this.#problem?.message !== problem.message)
           this.#options.log.warn({ code: problem.code, err: error }, problem.message);
         this.#problem = problem;
@@ -153,7 +153,6 @@ export class Carrier {
     flow.follower.start();
     flow.verifier.start();
     this.#flow = flow;
-    this.#problem = null;
     try {
       for (;;) {
         const { rows } = await peer.query<{ lsn: string }>(
@@ -161,6 +160,8 @@ export class Carrier {
         );
         const { position, problem } = flow.follower;
         const lsn = rows[0]?.lsn;
+        // Over when the new stream has brought something: until then nothing has changed.
+        if (position !== null && problem === null) this.#problem = null;
         this.#lagBytes =
           position === null || lsn === undefined ? null : lagBytes(position as never, lsn as never);
         this.#onChange();

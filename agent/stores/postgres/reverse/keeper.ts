@@ -1,9 +1,8 @@
 /** A target's side of the way back after it opened: looked after until the way back is over, and then taken down. */
-import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import type { PostgresStoreOptions } from "../context.ts";
-import { connect, type Database, discard, WarmConnection } from "../server/connection.ts";
+import { connect, type Database, discard, toPostgresError, WarmConnection } from "../server/connection.ts";
 import type { StatusBoard } from "../status-board.ts";
 import {
   advanceReverseReplication,
@@ -90,17 +89,19 @@ export class ReverseReplicationKeeper {
     try {
       if (duty.reverseReplication.includes(podId)) {
         const keptBytes = await this.#own.use((db) => requireArmed(db, migrationId, podId));
-        this.#board.set({ keptBytes, problems: [] });
+        this.#board.set({ keptBytes });
+        this.#board.say("reverse replication", null);
         return;
       }
       await this.#own.use((db) => dropReverseReplication(db, duty, this.#options.clock, signal));
-      this.#board.set({ keptBytes: 0, problems: [] });
+      this.#board.set({ keptBytes: 0 });
+      this.#board.say("reverse replication", null);
       if (this.#duty === duty) void this.#watch.stop();
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, `reverse replication of ${podId}`);
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
-      this.#board.problem(problem);
+      this.#board.say("reverse replication", problem);
     }
   }
 }

@@ -4,9 +4,11 @@ import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { verifyGuard } from "../fence/install.ts";
+import { describeIdentityFaults, findIdentityFaults } from "../fence/replica-identity.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { findCrossings } from "../move/collisions.ts";
+import { publishedTables } from "../move/publication.ts";
 import { planMove } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
 import { readPosition } from "../split/lineage.ts";
@@ -76,6 +78,7 @@ export async function checkReverseReplicationHere(
 /** Of a target, from which it will flow. */
 export async function checkReverseReplicationThere(
   db: Database,
+  { ownership }: Pick<PostgresStoreOptions, "ownership">,
   { reverseReplication, podId }: Duty,
 ): Promise<Finding[]> {
   if (!reverseReplication.includes(podId)) return [];
@@ -85,7 +88,13 @@ export async function checkReverseReplicationThere(
   if (slots - used < 1)
     findings.push(setting(`max_replication_slots is ${slots}, all in use: reverse replication needs one`));
   if (senders < 1) findings.push(setting("max_wal_senders is 0: reverse replication needs one"));
-  return findings;
+  // Of all tables, neighbours' rows too: they are published from the beginning.
+  const tables = publishedTables(await readSchema(db), ownership).map(({ quoted }) => quoted);
+  const missing = describeIdentityFaults(await findIdentityFaults(db, tables));
+  return [
+    ...findings,
+    ...missing.map((one) => finding("error", "REPLICA_IDENTITY_MISSING", `${one} (on ${podId}), ${ELSE}`)),
+  ];
 }
 
 /** Of a rollback's source. */

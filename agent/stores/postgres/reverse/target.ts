@@ -7,6 +7,7 @@ import { type CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
+import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, returnRoutes, setShares, stageAtOnce, stageRoutes } from "../fence/staging.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
 import { matchRows, requireMatched } from "../move/match.ts";
@@ -68,7 +69,10 @@ export class RollbackTarget implements RemovingTarget {
   }
 
   async follow(duty: Duty, signal: AbortSignal): Promise<void> {
-    await this.#connections.own.use((db) => stageRoutes(db, { ...duty, logical: true }, { signal }));
+    const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
+    await this.#connections.own.use((db) =>
+      stageRoutes(db, { ...duty, logical: true }, { signal, onWaiting }),
+    );
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
     this.#board.set({ evidence: null, reached: true, progress: null });
@@ -107,6 +111,7 @@ export class RollbackTarget implements RemovingTarget {
     this.#comparing = null;
     await this.#watch.stop();
     await comparing?.verifier.stop();
+    this.#board.silence();
   }
 
   /** Rule 5: the marker of this epoch flowed back, and whatever was touched since the last comparison is equal. */
@@ -174,19 +179,23 @@ export class RollbackTarget implements RemovingTarget {
     if (this.#comparing === null) return;
     this.#tell();
     // Kept open for the match and the opening.
-    await Promise.all([
-      this.#connections.keepWarm(),
-      this.#connections.source(this.#duty).query("SELECT 1"),
-    ]).catch((error: CleaveError) => this.#board.problem(error));
+    try {
+      await Promise.all([
+        this.#connections.keepWarm(),
+        this.#connections.source(this.#duty).query("SELECT 1"),
+      ]);
+      this.#board.say("watch", null);
+    } catch (error) {
+      this.#board.say("watch", error as CleaveError);
+    }
   }
 
   #tell(): void {
     const comparing = this.#comparing;
     if (comparing === null) return;
     const carrier = this.#carriers.carrier(this.#duty.sourcePodId);
-    this.#board.set({
-      lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" },
-      ...comparing.verifier.status(carrier?.problem ?? null),
-    });
+    const { verified, problems } = comparing.verifier.status(carrier?.problem ?? null);
+    this.#board.set({ lag: { amount: carrier?.lagBytes ?? null, unit: "bytes" }, verified });
+    this.#board.say("comparison", problems);
   }
 }

@@ -1,46 +1,16 @@
-/** Connections to PostgreSQL that stay warm, and PostgreSQL's errors as Cleave's. */
+/** Connections to PostgreSQL that stay warm; `errors.ts` has PostgreSQL's errors as Cleave's. */
 import pg from "pg";
-import { CleaveError, type ErrorCode, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import { type Endpoint, passwordOf } from "../config.ts";
+import { toPostgresError } from "./errors.ts";
+import { SESSION_OPTIONS, settleSession } from "./session-settings.ts";
+
+// Where callers look for it.
+export { toPostgresError } from "./errors.ts";
 
 export type Database = pg.Client;
 
 const CONNECT_TIMEOUT_MS = 3_000;
-
-const NETWORK_ERRORS: ReadonlySet<string> = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOENT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EPIPE",
-  "ETIMEDOUT",
-]);
-
-/** SQLSTATEs by meaning: https://www.postgresql.org/docs/current/errcodes-appendix.html */
-function codeOf(state: string | undefined, message: string): ErrorCode | null {
-  if (state === undefined)
-    return /timeout|terminated|not queryable|connection/i.test(message) ? "POSTGRES_UNREACHABLE" : null;
-  if (NETWORK_ERRORS.has(state)) return "POSTGRES_UNREACHABLE";
-  if (state.startsWith("28") || state === "42501") return "POSTGRES_AUTHENTICATION";
-  if (state === "53100") return "DISK_FULL";
-  // Too many connections, shutting down, starting up, connection lost, no such database.
-  if (state === "53300" || state.startsWith("57P") || state.startsWith("08") || state === "3D000")
-    return "POSTGRES_UNREACHABLE";
-  return null;
-}
-
-/** Gives anything thrown by a connection or a query its documented code; `where` names the server for people. */
-export function toPostgresError(error: unknown, where: string): CleaveError {
-  if (error instanceof CleaveError) return error;
-  const state = (error as { code?: unknown }).code;
-  const message = error instanceof Error ? error.message : String(error);
-  const code = codeOf(typeof state === "string" ? state : undefined, message);
-  if (code === null) return toCleaveError(error);
-  return new CleaveError(code, `${where}: ${message}`, { cause: error });
-}
 
 export function describeEndpoint(endpoint: Endpoint): string {
   return `PostgreSQL at ${endpoint.host}:${endpoint.port}`;
@@ -49,14 +19,25 @@ export function describeEndpoint(endpoint: Endpoint): string {
 export interface ConnectOptions {
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
-  /** A walsender's connection, for what the replication protocol alone answers. */
-  readonly replication?: boolean;
+  /**
+   * A walsender's connection, for what the replication protocol alone answers: of the server, or (logical) of the
+   * endpoint's database.
+   */
+  readonly replication?: "server" | "database";
+  /** The next statement does not wait for the answer to the last one. */
+  readonly pipeline?: boolean;
+  /** For SQL of an operator: the session is as the database and the role have it. */
+  readonly asConfigured?: boolean;
   /** After this a query fails and the connection is given up: for servers that hang. Default: never. */
   readonly queryTimeoutMs?: number;
 }
 
+/** What the driver has no type for: the raw replication protocol. */
+const REPLICATION = { server: "true", database: "database" } as const;
+
 /**
- * Opens one connection.
+ * Opens one connection, whose settings do not depend on what database and role have been given (`SESSION_SETTINGS`).
+ * Every connection of the store is made here.
  * @throws CleaveError POSTGRES_UNREACHABLE or POSTGRES_AUTHENTICATION.
  */
 export async function connect(endpoint: Endpoint, options: ConnectOptions): Promise<Database> {
@@ -68,16 +49,20 @@ export async function connect(endpoint: Endpoint, options: ConnectOptions): Prom
     user: endpoint.user,
     // An empty string keeps the driver from looking for ~/.pgpass or PGPASSWORD.
     password: password ?? "",
-    application_name: options.applicationName,
+    application_name: options.applicationName.slice(0, 63),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    ...(options.asConfigured ? {} : { options: SESSION_OPTIONS }),
+    ...(options.pipeline ? { pipeline: true } : {}),
     ...(options.queryTimeoutMs === undefined ? {} : { query_timeout: options.queryTimeoutMs }),
-    ...(options.replication ? { replication: "true" } : {}),
+    ...(options.replication ? ({ replication: REPLICATION[options.replication] } as object) : {}),
   });
   client.on("error", () => undefined);
   try {
     await client.connect();
+    if (!options.asConfigured && !options.replication) await settleSession(client);
   } catch (error) {
+    discard(client);
     throw toPostgresError(error, describeEndpoint(endpoint));
   }
   return client;

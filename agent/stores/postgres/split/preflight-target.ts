@@ -14,6 +14,7 @@ import { contentOf, freeBytes, isOurs } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
+import { PAUSED } from "./standby-watch.ts";
 
 const SKEW_WARNING_MS = 1_000;
 const SKEW_ERROR_MS = 5_000;
@@ -124,7 +125,7 @@ async function checkSpace(db: Database, config: PostgresConfig): Promise<Finding
 /** The replication protocol has its own entry in pg_hba.conf and its own right. */
 export async function checkReplication(peer: PeerPostgres): Promise<Finding[]> {
   return guarded(async () => {
-    const db = await connect(peer, { applicationName: "cleave-preflight", replication: true });
+    const db = await connect(peer, { applicationName: "cleave-preflight", replication: "server" });
     try {
       await db.query("IDENTIFY_SYSTEM");
       return [];
@@ -183,6 +184,7 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
     if (position.inRecovery && !position.streaming)
       findings.push(finding("error", "POSTGRES_UNREACHABLE", "the standby does not stream from the source"));
+    if (position.paused) findings.push(finding("error", "POSTGRES_SETTING", PAUSED));
     const free = await freeBytes(config.dataDirectory);
     if (free < SPACE_FENCE_BYTES)
       findings.push(finding("error", "DISK_FULL", `${config.dataDirectory} has only ${free} bytes free`));
@@ -193,6 +195,6 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
       return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
     });
-    return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, duty))];
+    return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, options, duty))];
   });
 }

@@ -1,12 +1,12 @@
 /** Looks at a following standby again and again: running, of the source's lineage, and how far behind. */
-import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Lsn, MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { Background } from "../background.ts";
 import type { PostgresConfig } from "../config.ts";
-import type { Database, WarmConnection } from "../server/connection.ts";
+import { type Database, toPostgresError, type WarmConnection } from "../server/connection.ts";
 import { freeBytes } from "../server/data-directory.ts";
 import type { StatusBoard } from "../status-board.ts";
 import type { CopyRecord } from "./copy-record.ts";
@@ -17,6 +17,9 @@ import type { StandbyServer } from "./standby-server.ts";
 const EVERY_MS = 250;
 /** Below this a standby cannot store the next WAL segments (16 MB each by default). */
 const SCARCE_BYTES = 64 * 1024 * 1024;
+
+export const PAUSED =
+  "replay is paused on the standby, so it never has what the source writes: SELECT pg_wal_replay_resume() there";
 
 export interface StandbyWatchOptions {
   readonly clock: Clock;
@@ -72,19 +75,27 @@ export class StandbyWatch {
     this.#rehearsed = db;
   }
 
+  async #whyPaused(signal: AbortSignal): Promise<string> {
+    const { server, source } = this.#options;
+    const raised = await server.keepUpWith(source, signal);
+    return raised.length > 0
+      ? `replay on the standby paused, because ${raised.join(" and ")}; it is started again with the source's`
+      : PAUSED;
+  }
+
   async #turn(signal: AbortSignal): Promise<void> {
     const { board, log } = this.#options;
     try {
       await this.#look(signal);
     } catch (error) {
       if (signal.aborted) return;
-      const problem = toCleaveError(error);
+      const problem = toPostgresError(error, "the standby or its source");
       if (this.#problem?.message !== problem.message)
         log.warn({ code: problem.code, err: error }, problem.message);
       this.#problem = problem;
       this.#streaming = false;
       board.set({ verified: false, lag: { amount: null, unit: "bytes" } });
-      board.problem(problem);
+      board.say("watch", problem);
     }
   }
 
@@ -92,9 +103,12 @@ export class StandbyWatch {
     const { board, server, source, config } = this.#options;
     if (this.#record !== null && !(await server.isRunning())) {
       board.set({ verified: false, lag: { amount: null, unit: "bytes" } });
-      board.problem(
+      board.say(
+        "watch",
         new CleaveError("POSTGRES_UNREACHABLE", "the standby is not running; it is being started again"),
       );
+      // A source that does not answer now may answer at the next look.
+      await server.keepUpWith(source, signal).catch(() => []);
       await server.ensureRunning(this.#record, signal);
     }
     // In this order: what the source wrote in between makes the lag too large, never too small.
@@ -113,9 +127,11 @@ export class StandbyWatch {
     if (signal.aborted) return;
     const problem = scarce
       ? new CleaveError("DISK_FULL", `less than ${SCARCE_BYTES} bytes are free for ${config.dataDirectory}`)
-      : own.streaming
-        ? null
-        : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
+      : own.paused
+        ? new CleaveError("POSTGRES_SETTING", await this.#whyPaused(signal))
+        : own.streaming
+          ? null
+          : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
     this.#problem = problem;
     this.#streaming = own.streaming;
     // A standby that was started again replays what it had replayed: only what is new has come from the source.
@@ -127,8 +143,8 @@ export class StandbyWatch {
     const amount = own.lsn === null || other.lsn === null ? null : lagBytes(own.lsn, other.lsn);
     board.set({
       lag: { amount, unit: "bytes" },
-      verified: own.streaming,
-      problems: problem === null ? [] : [{ code: problem.code, message: problem.message }],
+      verified: own.streaming && !own.paused,
     });
+    board.say("watch", problem);
   }
 }

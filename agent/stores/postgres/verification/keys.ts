@@ -1,5 +1,6 @@
 /** Rows named by their keys, as SQL: keys travel as texts, one array parameter for each column. */
 import { quoteIdentifier } from "../fence/queryable.ts";
+import { textArray } from "../server/text-array.ts";
 
 export type { KeyText as RowKey } from "../replication/ranges.ts";
 
@@ -31,8 +32,8 @@ export function given(types: readonly string[]): Given {
 }
 
 /** The parameters for `width` columns: of tuples, each column as one array. */
-export function parameters<T>(tuples: readonly (readonly T[])[], width: number): (T | undefined)[][] {
-  return Array.from({ length: width }, (_, at) => tuples.map((tuple) => tuple[at]));
+export function parameters(tuples: readonly (readonly (string | null)[])[], width: number): Buffer[] {
+  return Array.from({ length: width }, (_, at) => textArray(tuples.map((tuple) => tuple[at])));
 }
 
 /** SQL that holds for a row of which the columns are one of the given tuples; an index on them can be used. */

@@ -42,23 +42,54 @@ export class SharedRows {
   readonly #same = new Set<string>();
 
   /**
-   * Copies what is missing, and what that refers to in turn. `only` limits it to those rows of a moved table.
+   * Copies what is missing, and what that refers to in turn. `only` limits it to those rows of a moved table. A row that
+   * cannot be copied keeps no other from it.
    * @returns the number of rows copied.
-   * @throws CleaveError SHARED_ROW_CONFLICT naming rows that are others on the target, or cannot be copied.
+   * @throws CleaveError SHARED_ROW_CONFLICT at the end, naming rows that are others on the target, or cannot be copied.
    */
   async ensure(
     sides: ReferenceSides,
     only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null = null,
   ): Promise<number> {
     let copied = 0;
+    const conflicts: CleaveError[] = [];
     for (const reference of sides.moving.references) {
       if (only !== null && reference.from !== only.table.name) continue;
       const there = await referred(sides.target, sides.moving, reference, only?.keys ?? null);
       const unknown = there.filter((one) => one.content === null || !this.#same.has(idOf(reference, one)));
       for (let from = 0; from < unknown.length; from += BATCH)
-        copied += await this.#settle(sides, reference, unknown.slice(from, from + BATCH));
+        try {
+          copied += await this.#settle(sides, reference, unknown.slice(from, from + BATCH));
+        } catch (error) {
+          if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+          conflicts.push(error);
+        }
     }
+    if (conflicts.length > 0) throw new CleaveError("SHARED_ROW_CONFLICT", inWords(conflicts));
     return copied;
+  }
+
+  /** All at once, or in ever smaller parts when one of them cannot be copied: so the others are. */
+  async #copy(
+    sides: ReferenceSides,
+    reference: SharedReference,
+    values: readonly string[][],
+  ): Promise<{ readonly copied: number; readonly refused: readonly CleaveError[] }> {
+    const wanted = {
+      to: reference.to,
+      columns: reference.parentKey,
+      types: typesOf(sides.moving, reference),
+    };
+    try {
+      return { copied: await copyShared(sides, wanted, values), refused: [] };
+    } catch (error) {
+      if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+      if (values.length === 1) return { copied: 0, refused: [error] };
+      const half = Math.ceil(values.length / 2);
+      const first = await this.#copy(sides, reference, values.slice(0, half));
+      const rest = await this.#copy(sides, reference, values.slice(half));
+      return { copied: first.copied + rest.copied, refused: [...first.refused, ...rest.refused] };
+    }
   }
 
   async #settle(
@@ -71,23 +102,30 @@ export class SharedRows {
     const others = batch.flatMap(({ value, content }, at) =>
       content !== null && theirs[at] != null && theirs[at] !== content ? [{ value, content }] : [],
     );
-    if (others.length > 0) throw conflict(reference, others);
     // What the source does not have either is on its way, or never was: a name is no constraint.
     const absent = batch.filter(({ content }, at) => content === null && theirs[at] != null);
-    const copied = await copyShared(
+    const { copied, refused } = await this.#copy(
       sides,
-      { to: reference.to, columns: reference.parentKey, types: typesOf(moving, reference) },
+      reference,
       absent.map(({ value }) => value),
     );
     const after = await contentsOf(sides.target, moving, reference, absent);
-    const left = absent.filter((_, at) => after[at] === null);
-    if (left.length > 0) throw uncopied(reference, left);
+    const left = refused.length > 0 ? [] : absent.filter((_, at) => after[at] === null);
+    const failed = [
+      ...refused,
+      ...(others.length > 0 ? [conflict(reference, others)] : []),
+      ...(left.length > 0 ? [uncopied(reference, left)] : []),
+    ];
+    if (failed.length > 0) throw new CleaveError("SHARED_ROW_CONFLICT", inWords(failed));
     if (this.#same.size > REMEMBERED) this.#same.clear();
     if (!isWhole(reference))
       for (const [at, one] of batch.entries()) if (theirs[at] != null) this.#same.add(idOf(reference, one));
     return copied;
   }
 }
+
+const inWords = (conflicts: readonly CleaveError[]) =>
+  [...new Set(conflicts.map(({ message }) => message))].slice(0, NAMED).join("; ");
 
 const idOf = ({ to, parentKey }: SharedReference, { value }: Referred) =>
   JSON.stringify([to.name, parentKey, value]);

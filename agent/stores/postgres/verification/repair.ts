@@ -6,7 +6,7 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
 import { keyTypes, type MovedTable, type Moving } from "../replication/moved-tables.ts";
-import { type ApplySession, beginApplying, settingsSql } from "../replication/session.ts";
+import { type ApplySession, beginApplying } from "../replication/session.ts";
 import type { Database } from "../server/connection.ts";
 import type { Difference } from "./comparison.ts";
 import { asTexts, columnsOf, given, isGiven, parameters, type RowKey } from "./keys.ts";
@@ -68,9 +68,7 @@ async function replaceRows(
     parameters(keys, table.key.length),
   );
   await writer.query(beginApplying(session));
-  await writer.query(
-    settingsSql({ session_replication_role: "replica", synchronous_commit: "on" }, "SET LOCAL"),
-  );
+  await writer.query("SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on");
   await writer.query(
     `DELETE FROM ${table.quoted} AS "row" WHERE ${isGiven(table.key, keyTypes(table), '"row"')} AND ${table.owner} = ANY (${moving.texts})`,
     parameters(keys, table.key.length),

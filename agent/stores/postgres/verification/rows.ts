@@ -1,7 +1,6 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
 import { createHash } from "node:crypto";
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
-import { CANONICAL_SETTINGS } from "../replication/wal-stream.ts";
 import type { Database } from "../server/connection.ts";
 import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
 
@@ -12,9 +11,6 @@ export interface TouchedRow {
 
 /** Rows of a bucket, about: few enough to be compared one by one when a bucket differs. */
 const BUCKET_ROWS = 2_000;
-
-/** To be run once on every connection that hashes: the text of a value must not depend on who asks. */
-export const HASHING = { ...CANONICAL_SETTINGS, search_path: "pg_catalog" } as const;
 
 const contentOf = (table: MovedTable) =>
   // A row as text quotes its values, so that no value can pretend to be two, and NULL is told from an empty text.

@@ -5,7 +5,7 @@ import { quoteIdentifier } from "../fence/queryable.ts";
 import type { Column, Schema, Table } from "../inventory/schema.ts";
 import { type Moving, whole } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
-import { asTexts, columnsOf, given, isGiven, parameters } from "./keys.ts";
+import { columnsOf, given, isGiven, parameters } from "./keys.ts";
 
 interface Sides {
   readonly source: Database;
@@ -29,7 +29,8 @@ interface Read {
   readonly rows: (string | null)[][];
 }
 
-const BATCH = 1_000;
+/** Their values may be large, and so many are in memory at once. */
+const BATCH = 100;
 const NAMED = 5;
 
 /**
@@ -99,11 +100,13 @@ async function readRows(
   const rows: (string | null)[][] = [];
   const names = columns.map(({ name }) => name);
   for (let from = 0; from < values.length; from += BATCH) {
-    const result = await source.query<{ content: (string | null)[] }>(
-      `SELECT ${asTexts(names, '"to"')} AS content FROM ${to.quoted} AS "to" WHERE ${isGiven(by, types, '"to"')}`,
+    // Each column by itself: an array of texts would have to be read character by character.
+    const texts = columnsOf(names, '"to"').map((column, at) => `${column}::pg_catalog.text AS "${at}"`);
+    const result = await source.query<Record<number, string | null>>(
+      `SELECT ${texts.join(", ")} FROM ${to.quoted} AS "to" WHERE ${isGiven(by, types, '"to"')}`,
       parameters(values.slice(from, from + BATCH), by.length),
     );
-    rows.push(...result.rows.map(({ content }) => content));
+    rows.push(...result.rows.map((row) => names.map((_, at) => row[at] ?? null)));
   }
   return { to, columns, rows };
 }
@@ -151,6 +154,19 @@ async function insertAll(writer: Database, reads: readonly Read[]): Promise<numb
     return inserted;
   } catch (error) {
     await writer.query("ROLLBACK").catch(() => undefined);
-    throw error;
+    throw refused(error);
   }
+}
+
+/** What constraints and types of the target do not take is there for an operator to see. */
+function refused(error: unknown): unknown {
+  const { code, table, message } = error as { code?: string; table?: string; message?: string };
+  if (code === undefined || !/^2[23]/.test(code)) return error;
+  return new CleaveError(
+    "SHARED_ROW_CONFLICT",
+    `a row of ${table ?? "nobody alone"} cannot be copied: ${message}`,
+    {
+      cause: error,
+    },
+  );
 }

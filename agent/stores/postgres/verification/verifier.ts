@@ -4,7 +4,7 @@
  * are left (`readTouched`, `digestOfTouched`).
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
@@ -12,21 +12,23 @@ import type { Endpoint } from "../config.ts";
 import { sqlStateOf } from "../fence/queryable.ts";
 import type { Schema } from "../inventory/schema.ts";
 import type { MovedTable, Moving } from "../replication/moved-tables.ts";
-import { type ApplySession, settingsSql } from "../replication/session.ts";
+import type { ApplySession } from "../replication/session.ts";
 import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
-import { connect, type Database, discard } from "../server/connection.ts";
+import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import { crossingRows } from "./crossings.ts";
 import { doubledRows } from "./doubled.ts";
 import type { RowKey } from "./keys.ts";
 import type { SharedRows } from "./references.ts";
-import { byTable, HASHING } from "./rows.ts";
+import { byTable } from "./rows.ts";
 import { SchemaComparison } from "./schema-comparison.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
 const LOOK_EVERY_MS = 50;
 const RETRY_MS = 500;
+/** What an operator corrects is seen soon. */
+const CONFLICT_RETRY_MS = 5_000;
 /** A full pass begins again after this, or after nine times what the last one took. */
 const PASS_EVERY_MS = 30_000;
 const PASS_SHARE = 9;
@@ -61,6 +63,7 @@ interface Connections {
   readonly writer: Database;
 }
 
+type Loop = "pass" | "look";
 type PlannedSides = Sides & Connections & ReturnType<VerifierOptions["plan"]>;
 
 /** A name or a type that is no more: the schema was changed, and the next look goes by the new one. */
@@ -77,7 +80,10 @@ export class Verifier {
   readonly #open = new Set<Database>();
   #running: Promise<unknown> | null = null;
   #passes = 0;
-  #problem: OwnProblem | null = null;
+  /** What keeps a loop from going on, until that loop has succeeded: the other one says nothing of it. */
+  readonly #reasons = new Map<Loop, OwnProblem>();
+  /** Rows of nobody alone that are others on the target, by who saw them last; nothing else waits for them. */
+  readonly #conflicts = new Map<Loop, OwnProblem>();
   /** The snapshot up to which touched rows are compared; null before the first pass. */
   #since: string | null = null;
   #prunedAt = 0;
@@ -91,8 +97,8 @@ export class Verifier {
 
   start(): void {
     this.#running ??= Promise.all([
-      this.#forever((sides) => this.#pass(sides)),
-      this.#forever((sides) => this.#look(sides)),
+      this.#forever("pass", (sides) => this.#pass(sides)),
+      this.#forever("look", (sides) => this.#look(sides)),
     ]);
   }
 
@@ -109,7 +115,8 @@ export class Verifier {
   /** Every row was compared at least once, and none is known to differ. */
   get verified(): boolean {
     const compared = this.#passes > 0 && this.#since !== null;
-    return compared && this.#differences.size === 0 && this.#schema.isSettled;
+    const different = this.#differences.size + this.#conflicts.size;
+    return compared && different === 0 && this.#schema.isSettled;
   }
 
   problems(): OwnProblem[] {
@@ -119,7 +126,8 @@ export class Verifier {
         message: describe(difference).slice(0, 2_000),
       }),
     );
-    return this.#problem === null ? differences : [this.#problem, ...differences];
+    const reasons = [...this.#reasons.values(), ...this.#conflicts.values()];
+    return [...new Map(reasons.map((reason) => [reason.message, reason])).values(), ...differences];
   }
 
   /** For the board. `problem` is what keeps the stream that it compares behind from going on. */
@@ -132,7 +140,7 @@ export class Verifier {
     };
   }
 
-  async #forever(work: (sides: PlannedSides) => Promise<number>): Promise<void> {
+  async #forever(loop: Loop, work: (sides: PlannedSides) => Promise<number>): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       let made: Connections | null = null;
@@ -144,13 +152,13 @@ export class Verifier {
         const sides = { ...made, signal, applied: (lsn: string) => applied(lsn, signal) };
         for (;;) {
           const pauseMs = await work({ ...sides, ...plan() });
-          this.#tell(null);
+          this.#tell(loop, null);
           await sleep(pauseMs, undefined, { signal });
         }
       } catch (error) {
         if (signal.aborted) return;
-        const known = byOldSchema(error) ?? toCleaveError(error);
-        this.#tell({ code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
+        const known = byOldSchema(error) ?? toPostgresError(error, "PostgreSQL of either Pod");
+        this.#tell(loop, { code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       } finally {
         for (const db of Object.values(made ?? {}) as Database[]) {
@@ -161,9 +169,10 @@ export class Verifier {
     }
   }
 
-  #tell(problem: OwnProblem | null): void {
-    if (this.#problem?.message === problem?.message) return;
-    this.#problem = problem;
+  #tell(loop: Loop, reason: OwnProblem | null): void {
+    if (this.#reasons.get(loop)?.message === reason?.message) return;
+    if (reason === null) this.#reasons.delete(loop);
+    else this.#reasons.set(loop, reason);
     this.#options.onChange();
   }
 
@@ -174,7 +183,6 @@ export class Verifier {
       for (const endpoint of [source, target, target]) {
         const db = await connect(endpoint, { applicationName: "cleave-verify" });
         opened.push(db);
-        await db.query(settingsSql(HASHING));
       }
       const [first, second, writer] = opened as [Database, Database, Database];
       await writer.query(setup);
@@ -189,7 +197,8 @@ export class Verifier {
   async #pass(sides: PlannedSides): Promise<number> {
     const startedAt = performance.now();
     const snapshot = await snapshotOf(sides.source);
-    await this.#options.shared.ensure(sides);
+    const conflict = await this.#references(sides, null);
+    this.#note("pass", conflict);
     for (const table of sides.moving.tables) {
       sides.signal.throwIfAborted();
       await this.#compareWhole(sides, table);
@@ -199,7 +208,8 @@ export class Verifier {
     this.#since ??= snapshot;
     this.#passes += 1;
     this.#options.onChange();
-    return Math.max(PASS_EVERY_MS, PASS_SHARE * (performance.now() - startedAt));
+    const pauseMs = PASS_SHARE * (performance.now() - startedAt);
+    return Math.max(conflict === null ? PASS_EVERY_MS : CONFLICT_RETRY_MS, pauseMs);
   }
 
   /** @returns the rows that differ on the two Pods. */
@@ -222,20 +232,43 @@ export class Verifier {
     const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
     const compareWhole = (table: MovedTable) => this.#compareWhole(sides, table);
     await this.#schema.settle({ ...sides, compareWhole }, this.#since, snapshot);
+    let conflict: OwnProblem | null = null;
     for (const [name, keys] of byTable(rows)) {
       const table = sides.moving.tables.find((one) => one.name === name);
       if (table === undefined) continue;
       this.#replace(name, keys, await this.#differing(sides, table, keys));
-      await this.#options.shared.ensure(sides, { table, keys });
+      conflict = (await this.#references(sides, { table, keys })) ?? conflict;
     }
+    this.#note("look", conflict);
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
-    if (this.#differences.size > 0 || !this.#schema.isSettled) return lookEveryMs;
+    if (this.#differences.size > 0 || conflict !== null || !this.#schema.isSettled) return lookEveryMs;
     if (await saveVerified(sides.source, migrationId, snapshot)) {
       this.#since = snapshot;
       await this.#prune(sides.source, snapshot);
     }
     return lookEveryMs;
+  }
+
+  /** Copies what rows refer to. @returns what could not be: the rest is there, and the comparison goes on. */
+  async #references(
+    sides: PlannedSides,
+    only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null,
+  ): Promise<OwnProblem | null> {
+    try {
+      await this.#options.shared.ensure(sides, only);
+      return null;
+    } catch (error) {
+      if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
+      return { code: error.code, message: error.message.slice(0, 2_000) };
+    }
+  }
+
+  #note(loop: Loop, conflict: OwnProblem | null): void {
+    const before = this.#conflicts.get(loop)?.message;
+    if (conflict === null) this.#conflicts.delete(loop);
+    else this.#conflicts.set(loop, conflict);
+    if (before !== conflict?.message) this.#options.onChange();
   }
 
   /** What was repaired, or changed since, is no difference any more. */

@@ -204,7 +204,7 @@ async function silentReplica(cluster: Cluster): Promise<Database> {
     "SELECT lsn::text AS lsn, (lsn - '0/0'::pg_lsn)::text AS bytes FROM pg_current_wal_flush_lsn() AS lsn",
   );
   const { lsn, bytes } = row as { lsn: string; bytes: string };
-  const replica = await connect(cluster.connection, { applicationName: "slow", replication: true });
+  const replica = await connect(cluster.connection, { applicationName: "slow", replication: "server" });
   const { connection } = replica as unknown as {
     connection: { once(event: string, then: () => void): void; sendCopyFromChunk(chunk: Buffer): void };
   };

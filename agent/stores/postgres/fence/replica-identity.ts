@@ -1,0 +1,106 @@
+/**
+ * What a publication needs of the tables in it: without a replica identity every UPDATE and DELETE fails (55000). Of a
+ * partitioned table each partition has its own, and PostgreSQL hands none down: not the root's to a partition that is there,
+ * and not to one that is made or attached later.
+ */
+import type { Queryable } from "./queryable.ts";
+
+/** Fires after the guard's and before the journal's, by its name. */
+export const IDENTITY_TRIGGERS = [
+  { name: "cleave_identity", event: "ddl_command_end", procedure: "keep_identities" },
+] as const;
+
+/**
+ * SQL for the tables, and partitions of tables, that a stream could not tell the rows of as it does its root's: each with
+ * what its REPLICA IDENTITY has to be. `roots` is SQL for a set of oids.
+ */
+const faults = (roots: string) => `
+WITH RECURSIVE member (root, oid) AS (
+  SELECT root, root FROM (${roots}) AS given (root)
+  UNION ALL
+  SELECT member.root, i.inhrelid FROM member JOIN pg_catalog.pg_inherits AS i ON i.inhparent = member.oid
+    JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid AND c.relispartition
+), known AS (
+  SELECT member.root, member.oid, c.relkind, c.relreplident AS kind, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+    (SELECT x.indexrelid FROM pg_catalog.pg_index AS x WHERE x.indrelid = member.oid
+      AND x.indisvalid AND x.indislive AND x.indimmediate
+      AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END LIMIT 1) AS index
+  FROM member JOIN pg_catalog.pg_class AS c ON c.oid = member.oid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+), part (root, index) AS (
+  SELECT known.root, known.index FROM known WHERE known.root = known.oid AND known.index IS NOT NULL
+  UNION ALL
+  SELECT part.root, i.inhrelid FROM part JOIN pg_catalog.pg_inherits AS i ON i.inhparent = part.index
+), of_root AS (
+  SELECT part.root, x.indrelid AS oid, x.indexrelid AS index, x.indisprimary AS primary, i.relname AS name
+  FROM part JOIN pg_catalog.pg_index AS x ON x.indexrelid = part.index AND x.indisvalid
+    JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+)
+SELECT known.name, known.oid = known.root AS is_root,
+  CASE WHEN of_root.index IS NULL OR known.oid = known.root THEN 'FULL'
+    WHEN of_root.primary THEN 'DEFAULT' ELSE pg_catalog.format('USING INDEX %I', of_root.name) END AS identity
+FROM known LEFT JOIN of_root ON of_root.root = known.root AND of_root.oid = known.oid
+WHERE known.kind <> 'f' AND CASE known.relkind WHEN 'r' THEN known.index IS NULL OR known.index IS DISTINCT FROM of_root.index
+  WHEN 'p' THEN known.oid = known.root AND known.index IS NULL ELSE false END
+ORDER BY 1`;
+
+/** Those of Cleave have the marker in them. */
+const PUBLISHED = `SELECT DISTINCT other.prrelid FROM pg_catalog.pg_publication_rel AS own
+  JOIN pg_catalog.pg_publication_rel AS other ON other.prpubid = own.prpubid
+  WHERE own.prrelid = pg_catalog.to_regclass('cleave.marker')`;
+
+/** On behalf of whoever changes the schema, in his own transaction, whose locks are there; what cannot be done fails nothing. */
+export const IDENTITY_FUNCTIONS = [
+  {
+    signature: "cleave.keep_identities()",
+    returns: "event_trigger",
+    definer: true,
+    // What the statement has not locked itself is not worth a wait of others.
+    settings: ["search_path=pg_catalog, pg_temp", "lock_timeout=50ms"],
+    body: `
+DECLARE
+  relation record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS own WHERE own.prrelid = 'cleave.marker'::pg_catalog.regclass) THEN
+    RETURN;
+  END IF;
+  FOR relation IN ${faults(PUBLISHED)} LOOP
+    BEGIN
+      EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', relation.name, relation.identity);
+    EXCEPTION WHEN OTHERS THEN
+      RAISE LOG 'cleave: % has no replica identity: %', relation.name, SQLERRM;
+    END;
+  END LOOP;
+END`,
+  },
+] as const;
+
+export interface IdentityFault {
+  /** Quoted, with its schema. */
+  readonly name: string;
+  /** No partition: what it should be is its owner's to say. */
+  readonly is_root: boolean;
+  /** As ALTER TABLE … REPLICA IDENTITY has it. */
+  readonly identity: string;
+}
+
+/** Of these tables (quoted) and their partitions, the ones whose replica identity is none, or another than the root's. */
+export async function findIdentityFaults(
+  db: Queryable,
+  tables: readonly string[],
+): Promise<readonly IdentityFault[]> {
+  const roots =
+    "SELECT pg_catalog.to_regclass(name)::pg_catalog.oid FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name";
+  const { rows } = await db.query<IdentityFault & Record<string, unknown>>(faults(roots), [tables]);
+  return rows;
+}
+
+/** Of each table that has no replica identity, what to do about it. */
+export function describeIdentityFaults(found: readonly IdentityFault[]): string[] {
+  return found
+    .filter(({ is_root }) => is_root)
+    .map(
+      ({ name }) =>
+        `${name} has no replica identity: add a primary key, or ALTER TABLE ${name} REPLICA IDENTITY USING INDEX (of a unique key that is NOT NULL)`,
+    );
+}
