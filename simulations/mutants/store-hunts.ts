@@ -25,6 +25,10 @@ const schema = (name: string) => ({
   name,
 });
 const shapes = (name: string) => ({ file: "test/agent/stores/postgres/move/shapes.test.ts", name });
+const references = (name: string) => ({
+  file: "test/agent/stores/postgres/move/references.test.ts",
+  name,
+});
 const bounds = (name: string) => ({ file: "test/agent/stores/postgres/move/bounds.test.ts", name });
 
 export const STORE_HUNTS: readonly StoreMutant[] = [
@@ -234,6 +238,50 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
       },
     ],
     tests: shapes("the same names, and something else attributes in another order$"),
+  },
+  {
+    name: "the-user-stays-behind",
+    says: "Under the fence the rows of nobody alone are neither copied nor part of the evidence.",
+    edits: [
+      {
+        file: `${MOVE}/match.ts`,
+        find: "          shared.ensure({ source, target, writer, moving, schema }, { table, keys }),\n",
+        replace: "          writer.query('SELECT 1'),\n",
+      },
+      {
+        file: "agent/stores/postgres/verification/evidence.ts",
+        find: "    await referenceLines(db, moving, touched, known),\n",
+        replace: "",
+      },
+    ],
+    tests: references("rows of nobody alone.* by a constraint"),
+  },
+  {
+    name: "a-neighbour-is-referred-to",
+    says: "Under the fence a touched row may refer to one that stays.",
+    edits: [
+      {
+        file: `${MOVE}/match.ts`,
+        find: "if (crossing.length > 0)",
+        replace: "if (crossing.length > 1_000)",
+      },
+    ],
+    tests: references("while a move follows a reference to a row that stays, made in the last moment"),
+  },
+  {
+    name: "two-spellings",
+    says: "An organization's key may be of a type whose equal values have different texts.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/install.ts",
+        find: "  if (ambiguous.length > 0) throw",
+        replace: "  if (ambiguous.length > 1_000) throw",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/postgres/fence/owner-types.test.ts",
+      name: "is refused before anything begins, by name",
+    },
   },
 ];
 

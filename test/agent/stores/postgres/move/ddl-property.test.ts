@@ -9,7 +9,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { backName, slotName } from "../../../../../agent/stores/postgres/split/slots.ts";
 import { SeededRandom } from "../../../../../examples/quickstart/traffic/random.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
-import { History, type Step } from "../../../../support/postgres/histories.ts";
+import { History } from "../../../../support/postgres/histories.ts";
+import type { Step } from "../../../../support/postgres/history-steps.ts";
 import { FROM, MovePods, TO } from "../../../../support/postgres/move-pods.ts";
 import { Cluster } from "../../../../support/postgres/postgres.ts";
 
