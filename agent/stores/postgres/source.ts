@@ -7,7 +7,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { raiseFence } from "./fence/fence.ts";
-import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { installGuard, inTheWay, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
 import {
   isStaged,
   releaseRoutes,
@@ -135,7 +135,9 @@ export class SourcePart implements SourceSteps {
       // Installing locks every owned table for a moment, so it is done only when something is missing.
       const findings = (await isGuarded(db)) ? await verifyGuard(db, ownership) : null;
       signal.throwIfAborted();
-      if (isIncomplete(findings)) await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+      const { onWaiting } = this;
+      if (isIncomplete(findings))
+        await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting });
       signal.throwIfAborted();
       // Before the routes, which wait for long transactions: the copies can be made meanwhile.
       await this.#replication.prepare(db, duty);
@@ -155,6 +157,10 @@ export class SourcePart implements SourceSteps {
     this.#watch.start();
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: true, problems: [] });
   }
+
+  /** For whom the guard waits; nobody else waits for it. */
+  readonly onWaiting = (what: string, who: readonly string[]): void =>
+    this.#board.problem(inTheWay(what, who));
 
   #sayWaiting(transactions: readonly string[]): void {
     const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
@@ -272,7 +278,7 @@ export class SourcePart implements SourceSteps {
       if (duty.of !== null) return await returnRoutes(db, migrationId, duty.of);
       // Organizations that an earlier migration moved away stay guarded.
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
-        await removeGuard(db, { signal });
+        await removeGuard(db, { signal, onWaiting: this.onWaiting });
     });
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }

@@ -11,12 +11,12 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
 import { APPLY_ROLE, CREATE_SCHEMA, EVENT_TRIGGERS, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
-import { type Patience, patiently } from "./patience.ts";
+import { inTheWay, type Patience, patiently } from "./patience.ts";
 import { onOneConnection, type Queryable, quoteIdentifier } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";
 
-export { verifyGuard };
+export { inTheWay, verifyGuard };
 
 export interface InstallOptions {
   readonly ownership: Ownership;

@@ -31,6 +31,14 @@ export interface Patience {
   readonly onWaiting?: ((what: string, who: readonly string[]) => void) | undefined;
 }
 
+/** What is said while it is waited. */
+export function inTheWay(what: string, who: readonly string[]): CleaveError {
+  return new CleaveError(
+    "POSTGRES_GUARD_MISSING",
+    `waiting for a moment when nobody uses ${what}, because of ${who.join("; ")}`,
+  );
+}
+
 interface Blocker {
   readonly pid: number | null;
   readonly vacuum: boolean;

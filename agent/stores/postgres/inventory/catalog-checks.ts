@@ -8,6 +8,7 @@ import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
 import { isOwned, ownerColumns, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { type Queryable, quoteIdentifier, quoteTable } from "../fence/queryable.ts";
+import { checkPublications } from "./publications.ts";
 
 const LISTED = 20;
 
@@ -40,6 +41,7 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
     ...bounded(invalid),
     ...bounded(checkFenceable(ownership, catalog)),
     ...(await checkSurroundings(db)),
+    ...bounded(await checkPublications(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
     // An owner can only be looked for by rules that fit.
     ...(invalid.length === 0 ? bounded(await checkOwners(db, ownership, catalog)) : []),

@@ -3,7 +3,7 @@ import { type CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
-import { installGuard, removeGuard } from "../fence/install.ts";
+import { installGuard, inTheWay, removeGuard } from "../fence/install.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
@@ -85,7 +85,8 @@ export class MoveTarget implements RemovingTarget {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
     await this.#connections.own.use(async (db) => {
-      await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+      const onWaiting = (what: string, who: readonly string[]) => this.#board.problem(inTheWay(what, who));
+      await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
       const staging = {

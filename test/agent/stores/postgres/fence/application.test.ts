@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard, verifyGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
 import { setShares, stageRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
+import { checkCatalog } from "../../../../../agent/stores/postgres/inventory/catalog-checks.ts";
 import { ensurePublication } from "../../../../../agent/stores/postgres/move/publication.ts";
 import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
@@ -436,6 +437,19 @@ describe("partitions of tables that are published", () => {
 });
 
 describe("a publication of all tables", () => {
+  it("is said to carry Cleave's own", async () => {
+    expect((await checkCatalog(db, RULES)).filter(({ code }) => code === "POSTGRES_SETTING")).toMatchObject([
+      { severity: "warning", message: expect.stringMatching(/^the publication capture is of all tables/) },
+    ]);
+  });
+
+  it("does not keep an abort from removing everything", async () => {
+    const tables = ["moved", "touched", "schema_change", "departed", "verified"];
+    expect(
+      await Promise.all(tables.map((table) => outcome(cluster.query(`DELETE FROM cleave.${table}`)))),
+    ).toEqual(tables.map(() => "ok"));
+  });
+
   it("leaves none of Cleave's own without a key", async () => {
     expect(
       await cluster.query(
