@@ -2,9 +2,7 @@
  * Defects in the SQL of moves, which no model runs: real servers have to find them. Each is a change of source text,
  * made while a test file that moves organizations is loaded (vitest.config.ts beside this); the tests have to fail.
  */
-import { spawn } from "node:child_process";
-import { join } from "node:path";
-import { checkMutant, type Mutant, ROOT, UNHARMED } from "./mutant.ts";
+import type { Mutant } from "./mutant.ts";
 
 export interface StoreMutant extends Mutant {
   /** One of these tests has to find it, by file and the beginning of a name. */
@@ -30,6 +28,12 @@ const references = (name: string) => ({
   name,
 });
 const bounds = (name: string) => ({ file: "test/agent/stores/postgres/move/bounds.test.ts", name });
+
+const FENCE = "agent/stores/postgres/fence";
+const application = (file: string, name: string) => ({
+  file: `test/agent/stores/postgres/fence/${file}.test.ts`,
+  name,
+});
 
 export const STORE_HUNTS: readonly StoreMutant[] = [
   {
@@ -283,62 +287,83 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
       name: "is refused before anything begins, by name",
     },
   },
+  {
+    name: "partitions-without-an-identity",
+    says: "A partition that is made while its table is published gets no replica identity.",
+    edits: [
+      {
+        file: `${FENCE}/replica-identity.ts`,
+        find: "      EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', relation.name, relation.identity);\n",
+        replace: "      PERFORM 1;\n",
+      },
+    ],
+    tests: application("application-schema", "partitions of tables that are published are updated"),
+  },
+  {
+    name: "owners-may-not-add-partitions",
+    says: "Nobody but a superuser may execute what the trigger of a new partition calls.",
+    edits: [
+      { file: `${FENCE}/guard-functions.ts`, find: 'guard.returns === "trigger"\n', replace: "false\n" },
+    ],
+    tests: application("application-schema", "a role that is no superuser may alter its tables"),
+  },
+  {
+    name: "every-type-is-postgresqls-own",
+    says: "Keys of extensions' types are compared by an operator of pg_catalog.",
+    edits: [
+      {
+        file: `${FENCE}/equality.ts`,
+        find: "if (derived) return OWN_EQUALITY;",
+        replace: "return OWN_EQUALITY;",
+      },
+    ],
+    tests: application("application", "keys of other types and collations"),
+  },
+  {
+    name: "nobody-is-unknown",
+    says: "A row that names no parent counts as one whose owner is not known.",
+    edits: [
+      {
+        file: `${FENCE}/owner-sql.ts`,
+        find: ", CASE WHEN ${none} THEN ${literal(NOBODY)} END)",
+        replace: ", CASE WHEN ${none} THEN NULL END)",
+      },
+    ],
+    tests: application("application", "after a first move, on the default Pod rows of nobody are written"),
+  },
+  {
+    name: "dormant-rows-are-in-the-way",
+    says: "A user cannot be deleted because a dormant row refers to it.",
+    edits: [
+      { file: `${FENCE}/cascades.ts`, find: "IF cleave.is_dormant(${owner}) THEN", replace: "IF false THEN" },
+    ],
+    tests: application("application", "rows of nobody alone that dormant rows refer to are deleted"),
+  },
+  {
+    name: "locks-behind-anybody",
+    says: "A table's lock is tried for although a transaction is in the way that will not be over by then.",
+    edits: [
+      {
+        file: `${FENCE}/patience.ts`,
+        find: "blockers.some(({ long }) => long) ? null : ",
+        replace: "",
+      },
+    ],
+    tests: application("install", "installing waits for a writer in flight"),
+  },
+  {
+    name: "keys-beyond-their-columns",
+    says: "A split's Pods are given keys that the columns cannot hold.",
+    edits: [
+      {
+        file: "agent/stores/postgres/split/numbering.ts",
+        find: "least(reach.highest, CASE",
+        replace: "least(NULL::numeric, CASE",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/postgres/move/sequences.test.ts",
+      name: "keys of a split's Pods fit an integer column",
+    },
+  },
 ];
-
-export interface StoreHunted {
-  readonly mutant: StoreMutant;
-  /** Its tests pass without it. */
-  readonly sound: boolean;
-  readonly caught: boolean;
-  readonly ms: number;
-}
-
-/** One after the other: each starts servers. */
-export async function huntInStores(onHunted: (hunted: StoreHunted) => void): Promise<boolean> {
-  const sound = new Map<string, boolean>();
-  let good = true;
-  for (const mutant of STORE_HUNTS) {
-    // A test that fails because its mutant does not fit has found nothing.
-    checkMutant(mutant);
-    const key = `${mutant.tests.file} ${mutant.tests.name}`;
-    const startedAt = performance.now();
-    if (!sound.has(key)) sound.set(key, await passes(UNHARMED, mutant));
-    const hunted = {
-      mutant,
-      sound: sound.get(key) === true,
-      caught: !(await passes(mutant.name, mutant)),
-      ms: performance.now() - startedAt,
-    };
-    good &&= hunted.sound && hunted.caught;
-    onHunted(hunted);
-  }
-  return good;
-}
-
-/** A test that would wait for ever counts as one that fails: vitest itself ends it. */
-const TEST_MS = 90_000;
-
-function passes(name: string, { tests }: StoreMutant): Promise<boolean> {
-  const config = join(import.meta.dirname, "vitest.config.ts");
-  const vitest = join(ROOT, "node_modules/vitest/vitest.mjs");
-  const args = [
-    "run",
-    "--config",
-    config,
-    "--bail",
-    "1",
-    `--testTimeout=${TEST_MS}`,
-    tests.file,
-    "-t",
-    tests.name,
-  ];
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [vitest, ...args], {
-      cwd: ROOT,
-      stdio: "ignore",
-      env: { ...process.env, CLEAVE_MUTANT: name },
-    });
-    child.on("error", reject);
-    child.on("close", (code) => resolve(code === 0));
-  });
-}

@@ -10,6 +10,7 @@ import { isOwned, ownerColumns, ownerExpression, rulesOf } from "../fence/owner-
 import { ambiguousOwners } from "../fence/owner-types.ts";
 import { type Queryable, quoteIdentifier, quoteTable } from "../fence/queryable.ts";
 import { verifyGuard } from "../fence/verify.ts";
+import { checkPublications } from "./publications.ts";
 
 const LISTED = 20;
 
@@ -43,6 +44,7 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
     ...bounded((await ambiguousOwners(db, ownership)).map((one) => error("OWNERSHIP_RULE_INVALID", one))),
     ...bounded(checkRelations(ownership, catalog)),
     ...(await checkSurroundings(db)),
+    ...bounded(await checkPublications(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
     // An owner can only be looked for by rules that fit.
     ...(invalid.length === 0 ? bounded(await checkOwners(db, ownership, catalog)) : []),

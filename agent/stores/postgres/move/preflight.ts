@@ -3,6 +3,7 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { isGuarded, verifyGuard } from "../fence/install.ts";
+import { isOwned, rulesOf } from "../fence/owner-sql.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
 import { checkCatalog } from "../inventory/catalog-checks.ts";
@@ -139,7 +140,7 @@ async function checkContents(
   say("TARGET_HOLDS_ORGANIZATION", await findRows(target, moving));
   say("SCHEMA_DIFFERS", await narrowerTypes(source, target, moving, { source: theirs, target: ours }));
   say("KEY_COLLISION", await takenValues(source, target, moving));
-  say("SEQUENCES_OVERLAP", await overlappingSequences(source, target, moving, duty));
+  say("SEQUENCES_OVERLAP", await overlappingSequences(source, target, ownedTables(options), duty));
   say("CROSS_ORGANIZATION_ROWS", await findCrossings(source, moving, theirs));
   say("SHARED_ROW_CONFLICT", await conflictingReferences(source, target, moving));
   findings.push(
@@ -151,6 +152,8 @@ async function checkContents(
 }
 
 const quotedOf = (moving: Moving) => moving.tables.map(({ quoted }) => quoted);
+const ownedTables = ({ ownership }: PostgresStoreOptions): string[] =>
+  [...rulesOf(ownership)].filter(([, rule]) => isOwned(rule)).map(([table]) => table);
 
 export function checkMoveTargetFence(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
   return withDatabase(options.config, async (own) => {
@@ -165,6 +168,22 @@ export function checkMoveTargetFence(options: PostgresStoreOptions, duty: Duty):
       ...identity,
       ...(await verifyGuard(own, options.ownership)),
       ...(await checkInterference(own, quotedOf(moving))),
+      ...(await checkSequences(options, duty, own)),
     ];
+  });
+}
+
+/** Anybody may have set a sequence since the move began. */
+async function checkSequences(
+  options: PostgresStoreOptions,
+  duty: Duty,
+  target: Database,
+): Promise<Finding[]> {
+  if (duty.kind !== "move") return [];
+  return withDatabase(peerOf(options, duty), async (source) => {
+    const found = await overlappingSequences(source, target, ownedTables(options), duty);
+    return found.length === 0
+      ? []
+      : [finding("error", "SEQUENCES_OVERLAP", found.slice(0, NAMED).join("; "))];
   });
 }

@@ -6,29 +6,30 @@
  */
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { SAFE_MAX, SEQUENCE_REACH } from "../inventory/sequences.ts";
 import type { Database } from "../server/connection.ts";
 
-/** Beyond it JSON readers in JavaScript round a key. Sequences that are there already keep what they have. */
-const SAFE_MAX = String(Number.MAX_SAFE_INTEGER);
-
 /**
- * What each sequence can still give, in equal parts: the first is the source's, which goes on where it is. Sequences that
- * count down or begin anew are left alone: nothing is known of what they gave already.
+ * What each sequence can still give to its columns, in equal parts: the first is the source's, which goes on where it is.
+ * Sequences that count down or begin anew are left alone: nothing is known of what they gave already.
  */
-const LAY_OUT = `
-WITH pod AS (SELECT pod_id, ordinality - 1 AS place FROM unnest($2::text[]) WITH ORDINALITY AS t (pod_id, ordinality)),
+const PARTS = `
+WITH RECURSIVE ${SEQUENCE_REACH},
+pod AS (SELECT pod_id, ordinality - 1 AS place FROM unnest($2::text[]) WITH ORDINALITY AS t (pod_id, ordinality)),
 known AS (
   SELECT format('%I.%I', n.nspname, c.relname) AS name, q.seqmin, q.seqstart,
     greatest(pg_catalog.pg_sequence_last_value(c.oid), q.seqmin - 1)::numeric AS last,
-    (CASE WHEN q.seqmax > ${SAFE_MAX} AND coalesce(pg_catalog.pg_sequence_last_value(c.oid), 0) < ${SAFE_MAX} / 2
-          THEN ${SAFE_MAX} ELSE q.seqmax END)::numeric AS max
+    least(reach.highest, CASE WHEN coalesce(pg_catalog.pg_sequence_last_value(c.oid), q.seqstart) < ${SAFE_MAX} - 10::int8 ^ 12
+          THEN least(q.seqmax, ${SAFE_MAX}) ELSE q.seqmax END)::numeric AS max
     FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class c ON c.oid = q.seqrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN reach ON reach.sequence = c.oid
    WHERE q.seqincrement > 0 AND NOT q.seqcycle AND c.relpersistence = 'p'
      AND n.nspname <> 'cleave' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ), part AS (
   SELECT name, greatest(last, seqstart - 1) AS last, trunc((max - greatest(last, seqstart - 1)) / (SELECT count(*) FROM pod)) AS width FROM known
-)
+)`;
+
+const LAY_OUT = `${PARTS}
 INSERT INTO cleave.numbering (migration_id, sequence, pod_id, first, last)
 SELECT $1, name, pod_id, (last + place * width + 1)::int8, (last + (place + 1) * width)::int8
   FROM part CROSS JOIN pod WHERE width >= 1
@@ -42,6 +43,23 @@ export async function layOutNumbers(
   targetPodIds: readonly PodId[],
 ): Promise<void> {
   await db.query(LAY_OUT, [migrationId, [sourcePodId, ...[...targetPodIds].sort()]]);
+}
+
+/** Fewer keys than this for each Pod are soon given out. */
+const FEW = 1_000_000;
+
+/** Sequences, in words, of which little would be left for each of so many Pods. Changes nothing. */
+export async function scarceNumbers(db: Database, pods: readonly PodId[]): Promise<string[]> {
+  // The first parameter is the migration's, which nothing is laid out for here.
+  const { rows } = await db.query<{ name: string; width: string }>(
+    `${PARTS} SELECT name, greatest(width, 0)::text AS width FROM part WHERE width < ${FEW} AND $1::text IS NOT NULL ORDER BY 1`,
+    ["", [...pods]],
+  );
+  return rows.map(({ name, width }) =>
+    width === "0"
+      ? `the sequence ${name} has too few keys left to be divided among ${pods.length} Pods, which will give out the same ones`
+      : `the sequence ${name} has ${width} keys left for each of ${pods.length} Pods, as far as its columns go`,
+  );
 }
 
 /** On a new Pod, promoted and still closed. Costs some microseconds for each sequence; a sequence never goes back. */

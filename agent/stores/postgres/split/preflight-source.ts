@@ -12,6 +12,7 @@ import { checkReverseReplicationHere } from "../reverse/preflight.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "../server/binaries.ts";
 import type { Database } from "../server/connection.ts";
 import { checkActiveObjects } from "./active-objects.ts";
+import { scarceNumbers } from "./numbering.ts";
 import { backName, readSlots, slotName } from "./slots.ts";
 
 /** Of missing organizations, how many a message names. */
@@ -142,6 +143,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
     if (!catalog.some((one) => one.severity === "error"))
       findings.push(
         ...(await checkPlan(db, options, duty)),
+        ...(await checkNumbers(db, duty)),
         ...(await checkReverseReplicationHere(db, options, duty)),
       );
     return findings;
@@ -154,6 +156,20 @@ async function checkPlan(db: Database, options: PostgresStoreOptions, duty: Duty
   const named = missing.slice(0, NAMED).join(", ");
   const more = missing.length > NAMED ? ` and ${missing.length - NAMED} more` : "";
   return [finding("error", "PLAN_UNKNOWN_ORGANIZATION", `not on the source: ${named}${more}`)];
+}
+
+async function checkNumbers(db: Database, duty: Duty): Promise<Finding[]> {
+  if (duty.kind !== "split" || duty.settings.numbering !== "apart") return [];
+  const scarce = await scarceNumbers(db, [duty.sourcePodId, ...duty.targetPodIds]);
+  return scarce
+    .slice(0, NAMED)
+    .map((one) =>
+      finding(
+        "warning",
+        "SEQUENCES_OVERLAP",
+        `${one}: give its columns (and those that refer to them) the type bigint, or plan with another numbering`,
+      ),
+    );
 }
 
 export function checkSourceFence(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {

@@ -126,7 +126,7 @@ describe("a catalog", () => {
     [
       "types that do not compare",
       { "public.issues": { parent: "public.projects", column: "title" } },
-      /operator does not exist: bigint pg_catalog.= text/,
+      /operator does not exist: bigint = text/,
     ],
   ])("with a rule that names %s", async (_, tables, message) => {
     const rules = Ownership.parse({ ...RULES, tables: { ...RULES.tables, ...tables } });
