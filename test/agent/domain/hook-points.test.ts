@@ -76,6 +76,8 @@ it("a coordinator lowers the fence of which a hook failed, and no other", () => 
     epoch: epoch(1),
     reason: "pod-0: hook pause: 500",
   });
+  // And of one whose checks have looked at another schema than the fence found.
+  expect(heard(raisedSequence, "CHECKS_OUTDATED")).toMatchObject({ type: "FenceLowered" });
   expect(heard(raisedSequence - 1, "HOOK_FAILED")).toBeNull();
   expect(heard(raisedSequence, "HOOK_RETRIED")).toBeNull();
   expect(heard(raisedSequence, "HOOK_FAILED", "yield")).toBeNull();

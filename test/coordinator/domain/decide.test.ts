@@ -3,6 +3,7 @@ import { type Command, decideCommand, decidePlan } from "../../../coordinator/do
 import { BEHIND_GRACE_MS, decideNext, nextDeadlineAt, observe } from "../../../coordinator/domain/decide.ts";
 import { accept, noObservations, type Observations } from "../../../coordinator/domain/observations.ts";
 import type { ClusterState } from "../../../protocol/cluster.ts";
+import { decodeRecord, encodeRecord } from "../../../protocol/codec.ts";
 import type { ClusterEvent } from "../../../protocol/events.ts";
 import type { Digest, MigrationId } from "../../../protocol/ids.ts";
 import type { Report } from "../../../protocol/messages.ts";
@@ -259,6 +260,18 @@ describe("a plan", () => {
     const events = decide(configured);
     expect(types(events)).toEqual(["MigrationPlanned"]);
     expect(decide(fold(events, configured))).toEqual([]);
+  });
+  it("that accepts further databases is of a version of its own, so that an older process stands still; a move has none", () => {
+    const settings = { ...plan.settings, acceptedDatabases: ["reports"] };
+    expect(decide(configured)).toMatchObject([{ v: 2 }]);
+    const events = decide(configured, { settings });
+    expect(events).toMatchObject([{ v: 3, settings: { acceptedDatabases: ["reports"] } }]);
+    expect(
+      decodeRecord(encodeRecord({ v: 1, at: 1, by: "operator:alice", events: [...events] })).events,
+    ).toEqual(events);
+    expect(() => decide(configured, { settings, kind: "move" })).toThrow(
+      expect.objectContaining({ code: "PLAN_INVALID" }),
+    );
   });
   it("is refused for an unknown Pod, a claimed organization, a busy Pod, a Pod that is its own target", () => {
     const to = (podId: string, id = "9") => new Map([[org(id), pod(podId)]]);

@@ -5,7 +5,7 @@ import { admissionFunctions } from "./admission.ts";
 import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
 import { type Cascade, keepDormant } from "./cascades.ts";
 import { changed as changedColumns, type Equalities } from "./equality.ts";
-import { APPLY_ROLE, guardFunctionName, literal, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import { APPLY_ROLE, guardFunctionName, literal, ROW_TRIGGER, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
   isOwned,
   ownerColumns,
@@ -113,7 +113,22 @@ END`;
 const rowResult = "  IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;\n  RETURN NEW;";
 const tableName = "TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME";
 
+const OWN_TRIGGERS = `${literal(ROW_TRIGGER)}, ${literal(TRUNCATE_TRIGGER)}`;
+/** SQL: whoever is connected is no superuser. Owners of tables may drop and replace all triggers of theirs, otherwise. */
+const BY_ANYBODY =
+  "NOT COALESCE((SELECT session.rolsuper FROM pg_catalog.pg_roles AS session WHERE session.rolname = SESSION_USER), false)";
+
 const FIXED: readonly GuardFunction[] = [
+  {
+    signature: "cleave.refuse_own_trigger()",
+    returns: "void",
+    definer: false,
+    body: `
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the triggers of the write guard are Cleave''s own',
+    HINT = 'They go when the last migration is over.';
+END`,
+  },
   {
     signature: "cleave.guard_cluster_wide()",
     returns: "trigger",
@@ -179,6 +194,24 @@ BEGIN
       ${literal(TRUNCATE_TRIGGER)}, relation.relid, relation.tgfoid::pg_catalog.regproc);
     EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation.relid, ${literal(TRUNCATE_TRIGGER)});
   END LOOP;
+  IF ${BY_ANYBODY} AND EXISTS (
+    SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() AS changed
+      JOIN pg_catalog.pg_trigger AS guarded ON guarded.oid = changed.objid AND changed.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+      JOIN pg_catalog.pg_proc AS called ON called.oid = guarded.tgfoid
+     WHERE (guarded.tgname IN (${OWN_TRIGGERS})) <> (called.pronamespace = 'cleave'::pg_catalog.regnamespace)
+  ) THEN
+    PERFORM cleave.refuse_own_trigger();
+  END IF;
+  -- An owner may disable all of a table's triggers, to load rows say: the guard's stay.
+  FOR relation IN
+    SELECT guarded.tgrelid::pg_catalog.regclass AS relid, guarded.tgname FROM pg_catalog.pg_trigger AS guarded
+     WHERE guarded.tgname IN (${OWN_TRIGGERS}) AND guarded.tgenabled <> 'A'
+       AND TG_TAG = 'ALTER TABLE'
+  LOOP
+    CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger AS present
+      WHERE present.tgrelid = relation.relid AND present.tgname = relation.tgname AND present.tgenabled = 'A');
+    EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation.relid, relation.tgname);
+  END LOOP;
 END`,
   },
   {
@@ -193,6 +226,11 @@ END`,
     definer: true,
     body: `
 BEGIN
+  -- With its table it goes without a word.
+  IF ${BY_ANYBODY} AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS dropped
+      WHERE dropped.original AND dropped.object_type = 'trigger' AND dropped.address_names[pg_catalog.array_upper(dropped.address_names, 1)] IN (${OWN_TRIGGERS})) THEN
+    PERFORM cleave.refuse_own_trigger();
+  END IF;
   IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS dropped WHERE NOT dropped.is_temporary) THEN
     PERFORM cleave.admit_ddl(TG_TAG);
   END IF;

@@ -39,7 +39,7 @@ async function readServer(db: Database): Promise<ServerRow> {
       (SELECT count(*)::int FROM pg_stat_replication) AS senders_used,
       (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name IN ('wal_level', 'max_wal_senders',
         'max_replication_slots', 'max_slot_wal_keep_size', 'cluster_name', 'full_page_writes', 'fsync',
-        'synchronous_commit', 'archive_mode', 'wal_sender_timeout')) AS settings`,
+        'synchronous_commit', 'wal_sender_timeout')) AS settings`,
   );
   return rows[0] as ServerRow;
 }
@@ -114,8 +114,6 @@ export function checkSettings(
       setting("warning", `${name} is ${settings[name]}: a crash of the source can damage it`);
   if (settings["synchronous_commit"] === "off")
     setting("warning", "synchronous_commit is off: a crash of the source loses writes that it acknowledged");
-  if (settings["archive_mode"] !== "off")
-    setting("info", "the source archives its WAL; new Pods start with archive_mode off");
   return findings;
 }
 

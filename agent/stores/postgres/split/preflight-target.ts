@@ -14,6 +14,7 @@ import { contentOf, freeBytes, isOurs } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
+import { plannedDifferences, unplannedDifferences } from "./server-settings.ts";
 import { PAUSED } from "./standby-watch.ts";
 
 const SKEW_WARNING_MS = 1_000;
@@ -160,6 +161,7 @@ export async function checkTargetStart(options: PostgresStoreOptions, duty: Duty
         ...(await guarded(() => checkPrograms(options, server.version))),
         ...(await checkClock(db, options)),
         ...(await checkSpace(db, config)),
+        ...(await plannedDifferences(config, options.podId, peer)),
       ];
     });
     // One cause, one finding.
@@ -195,6 +197,7 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
       return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
     });
+    findings.push(...(await guarded(() => unplannedDifferences(config, peerOf(options, duty)))));
     return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, options, duty))];
   });
 }

@@ -20,6 +20,7 @@ import type { StatusBoard } from "../status-board.ts";
 import { endLeftCopier, runBaseBackup } from "./base-backup.ts";
 import type { CopyRecord, CopyRecords } from "./copy-record.ts";
 import { readPosition } from "./lineage.ts";
+import { readCarried } from "./server-settings.ts";
 import { freeSlot, readSlots, slotName } from "./slots.ts";
 import { readSourceFacts } from "./source-facts.ts";
 import { configureStandby } from "./standby.ts";
@@ -119,7 +120,7 @@ async function copy(
       board.set({ progress: { done, total, unit: "bytes" } });
     },
   });
-  const facts = await sourceConnection.use(readSourceFacts);
+  const facts = { ...(await sourceConnection.use(readSourceFacts)), carried: await readCarried(source) };
   const { systemIdentifier } = await readPosition((text) => sourceConnection.query(text));
   await configureStandby({ config: options.config, podId: options.podId, source, slot, facts, runAs });
   await writeOrigin(record, runAs);

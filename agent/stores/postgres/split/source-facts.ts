@@ -11,10 +11,11 @@ export async function readInherited(db: Database): Promise<Readonly<Record<strin
   return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
 }
 
-export async function readSourceFacts(db: Database): Promise<SourceFacts> {
+export async function readSourceFacts(db: Database): Promise<Omit<SourceFacts, "carried">> {
   const { rows } = await db.query<{ hba: string; ident: string }>(
-    `SELECT pg_read_file(current_setting('hba_file')) AS hba, pg_read_file(current_setting('ident_file')) AS ident`,
+    `SELECT pg_read_file(current_setting('hba_file')) AS hba, pg_read_file(current_setting('ident_file')) AS ident,
+       current_setting('config_file') = current_setting('data_directory') || '/postgresql.conf' AS "usesCopiedFile"`,
   );
   const [files] = rows as [SourceFacts];
-  return { inherited: await readInherited(db), hba: files.hba, ident: files.ident };
+  return { ...files, inherited: await readInherited(db) };
 }

@@ -14,6 +14,11 @@ import { readTextOrNull } from "../server/server.ts";
 const BEGIN = "# Begin of Cleave's settings; replaced as a whole.";
 const END = "# End of Cleave's settings.";
 const PASSFILE = "cleave.passfile";
+/** In the data directory, included by postgresql.conf, and so weaker than `serverOptions` and ALTER SYSTEM. */
+export const CARRIED_FILE = "cleave.carried.conf";
+const INCLUDE_CARRIED = `include_if_exists '${CARRIED_FILE}'`;
+const CARRIED =
+  "# In force on the source when this Pod was copied, from its command line or from files outside of its data directory.";
 
 /** Lists of the source that a standby may not have smaller (hot standby refuses to start otherwise). */
 export const INHERITED_SETTINGS = [
@@ -31,6 +36,10 @@ export interface SourceFacts {
   /** The source's pg_hba.conf and pg_ident.conf, which need not be in its data directory. */
   readonly hba: string;
   readonly ident: string;
+  /** Settings that are in force there and come with no file of the data directory: see server-settings.ts. */
+  readonly carried: Readonly<Record<string, string>>;
+  /** Its postgresql.conf is the one of the data directory. */
+  readonly usesCopiedFile: boolean;
 }
 
 /** One value in a configuration file. @throws CleaveError CONFIG_INVALID for control characters. */
@@ -141,6 +150,11 @@ function ownSettings(
   };
 }
 
+/** What a new Pod's server has whatever its source has, while it follows and afterwards. */
+export function plannedSettings(config: PostgresConfig, podId: PodId): Readonly<Record<string, string>> {
+  return { ...NEUTRALISED, ...commandLineSettings(config, podId) };
+}
+
 /** Turns a fresh copy into a standby. Everything is synced when it resolves; nothing was started. */
 export async function configureStandby(options: {
   readonly config: PostgresConfig;
@@ -159,8 +173,12 @@ export async function configureStandby(options: {
   }
   await writeOwnedFile(at("pg_hba.conf"), facts.hba, runAs);
   await writeOwnedFile(at("pg_ident.conf"), facts.ident, runAs);
-  if ((await readTextOrNull(at("postgresql.conf"))) === null)
-    await writeOwnedFile(at("postgresql.conf"), "", runAs);
+  const settings = Object.entries(facts.carried).map(([name, value]) => `${name} = ${quoteSetting(value)}`);
+  await writeOwnedFile(at(CARRIED_FILE), [CARRIED, ...settings, ""].join("\n"), runAs);
+  // One that the source does not use says nothing of it.
+  const conf = facts.usesCopiedFile ? ((await readTextOrNull(at("postgresql.conf"))) ?? "") : "";
+  if (!conf.includes(INCLUDE_CARRIED))
+    await writeOwnedFile(at("postgresql.conf"), `${conf}\n${INCLUDE_CARRIED}\n`, runAs);
   const primary = connectionString({
     host: source.host,
     port: String(source.port),
@@ -228,7 +246,13 @@ export async function forgetSource(
         return value === undefined ? [] : [[name, value]];
       }),
     );
-    const own = ownSettings(config, podId, { inherited, hba: "", ident: "" });
+    const own = ownSettings(config, podId, {
+      inherited,
+      hba: "",
+      ident: "",
+      carried: {},
+      usesCopiedFile: true,
+    });
     // Said in so many words, for ALTER SYSTEM rewrites the file without the comments that mark Cleave's block.
     await writeSettings(config, { ...own, primary_conninfo: "", primary_slot_name: "" }, runAs);
   }

@@ -57,6 +57,10 @@ SELECT 'function ' || oid::regprocedure FROM pg_proc WHERE oid > 16383 UNION ALL
 SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal UNION ALL
 SELECT 'event trigger ' || evtname FROM pg_event_trigger ORDER BY 1`;
 
+/** A statement past the guard of the schema, as a superuser may do it. */
+const unseen = (sql: string) =>
+  `ALTER EVENT TRIGGER cleave_guard_ddl DISABLE; ${sql}; ALTER EVENT TRIGGER cleave_guard_ddl ENABLE ALWAYS`;
+
 describe("installing", () => {
   it("is whole, is idempotent, and removing leaves no trace", async () => {
     const { cluster, db } = await pod();
@@ -170,12 +174,12 @@ describe("installing", () => {
   it.each([
     [
       "a disabled trigger",
-      `ALTER TABLE issues DISABLE TRIGGER "~cleave_guard"`,
+      unseen(`ALTER TABLE issues DISABLE TRIGGER "~cleave_guard"`),
       /public\.issues: its row guard is disabled/,
     ],
     [
       "a trigger that fires for some only",
-      `ALTER TABLE issues ENABLE TRIGGER "~cleave_guard"`,
+      unseen(`ALTER TABLE issues ENABLE TRIGGER "~cleave_guard"`),
       /public\.issues: its row guard is disabled/,
     ],
     [
@@ -185,7 +189,7 @@ describe("installing", () => {
     ],
     [
       "a partition's disabled trigger",
-      `ALTER TABLE builds_1 DISABLE TRIGGER "~cleave_guard"`,
+      unseen(`ALTER TABLE builds_1 DISABLE TRIGGER "~cleave_guard"`),
       /public\.builds_1: its row guard is disabled/,
     ],
     [
@@ -212,6 +216,35 @@ describe("installing", () => {
     expect(new Set(findings.map((finding) => finding.code))).toEqual(new Set(["POSTGRES_GUARD_MISSING"]));
     await installGuard(db, INSTALL);
     expect(await verifyGuard(db, RULES)).toEqual([]);
+  });
+
+  it("stays whole when a table's owner disables all triggers, and lets nobody but superusers replace its own", async () => {
+    const { cluster, db } = await pod();
+    await installGuard(db, INSTALL);
+    await cluster.query(
+      "ALTER TABLE issues OWNER TO app; ALTER TABLE builds OWNER TO app; ALTER TABLE builds_1 OWNER TO app; ALTER TABLE comments OWNER TO app",
+    );
+    const owner = await writer(cluster);
+    for (const table of ["issues", "builds", "builds_1"])
+      for (const way of [
+        "DISABLE TRIGGER USER",
+        'ENABLE REPLICA TRIGGER "~cleave_guard"',
+        "ENABLE TRIGGER USER",
+      ])
+        await owner.query(`ALTER TABLE ${table} ${way}`);
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+    const OTHER = "FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()";
+    for (const sql of [
+      `DROP TRIGGER "~cleave_guard" ON issues`,
+      `ALTER TRIGGER "~cleave_guard" ON issues RENAME TO a`,
+      `CREATE OR REPLACE TRIGGER "~cleave_guard" BEFORE INSERT ON issues ${OTHER}`,
+    ])
+      await expect(owner.query(sql)).rejects.toMatchObject({ code: "42501" });
+    expect(await verifyGuard(db, RULES)).toEqual([]);
+    // What is the owner's is the owner's.
+    await owner.query(`CREATE TRIGGER mine BEFORE UPDATE ON issues ${OTHER}; DROP TRIGGER mine ON issues`);
+    await owner.query("DROP TABLE comments");
+    await owner.end();
   });
 
   it("covers partitions that are made or attached later", async () => {
