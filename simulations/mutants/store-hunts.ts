@@ -181,8 +181,8 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/postgres/fence/canonical-text.ts",
-        find: "return cleave.as_text_by_settings(value);",
-        replace: "return value::pg_catalog.text;",
+        find: "RETURN cleave.as_text_by_settings(value);",
+        replace: "RETURN value::pg_catalog.text;",
       },
     ],
     tests: settings("a move between databases with hostile settings of the database"),
