@@ -5,11 +5,11 @@
  */
 
 /** Of settings, events and store statuses. */
-const FIELDS: Readonly<Record<string, string>> = {
-  wayBack: "reverseReplication",
-  despiteWayBack: "despiteReverseReplication",
-};
-const EVENT_TYPES: Readonly<Record<string, string>> = { WayBackGivenUp: "ReverseReplicationGivenUp" };
+const FIELDS: ReadonlyMap<string, string> = new Map([
+  ["wayBack", "reverseReplication"],
+  ["despiteWayBack", "despiteReverseReplication"],
+]);
+const EVENT_TYPES: ReadonlyMap<string, string> = new Map([["WayBackGivenUp", "ReverseReplicationGivenUp"]]);
 /** Events whose fields were renamed, and so are of version 2 now. */
 const RENAMED_INSIDE = new Set(["MigrationPlanned", "MovePlanned", "RollbackPlanned", "RemovalCheckStarted"]);
 
@@ -17,9 +17,14 @@ type Fields = Record<string, unknown>;
 const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+/** What is said by both names keeps both, so that neither is taken for the other: the schema knows the new one alone. */
 function renameIn(value: unknown): unknown {
   if (!isFields(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [FIELDS[name] ?? name, inner]));
+  const nameOf = (name: string) => {
+    const renamed = FIELDS.get(name);
+    return renamed === undefined || Object.hasOwn(value, renamed) ? name : renamed;
+  };
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [nameOf(name), inner]));
 }
 
 /** Settings as they are named now; whatever else it is comes back as it was, for the schema to refuse. */
@@ -31,7 +36,7 @@ export function renamedSettings(settings: unknown): unknown {
 /** An event of any version → the newest version that says the same. */
 export function renamedEvent<T extends { readonly type: string; readonly v: number }>(event: T): T {
   if (event.v !== 1) return event;
-  const type = EVENT_TYPES[event.type];
+  const type = EVENT_TYPES.get(event.type);
   if (type !== undefined) return { ...event, type };
   if (!RENAMED_INSIDE.has(event.type)) return event;
   const renamed = renameIn(event) as T & Fields;

@@ -1,5 +1,6 @@
 /** Logs and reports that were written with older words are read with today's; the files of `replay/` are of then. */
 import { readFileSync } from "node:fs";
+import { encode } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
 import { decodeRecord, decodeReport, encodeRecord } from "../../protocol/codec.ts";
 import type { ClusterEvent } from "../../protocol/events.ts";
@@ -59,4 +60,22 @@ it("an event that is of neither time is not understood, and stops its migration 
   const [planned] = records[1]?.events ?? [];
   const future = { ...planned, v: 4 } as unknown as ClusterEvent;
   expect(() => encodeRecord({ v: 1, at: 1, by: "operator:alice", events: [future] })).toThrow();
+});
+
+// What every object has by birth is no older name of anything.
+it.each(["constructor", "toString", "__proto__"])(
+  "an unknown event of version 1 called %s stays as it was written",
+  (type) => {
+    const event = { type, v: 1, migrationId: "split-1" };
+    const record = decodeRecord(encode({ v: 1, at: 1, by: "operator:alice", events: [event] }));
+    expect(record.events).toEqual([{ type: "Unknown", event }]);
+  },
+);
+
+it("settings that are named by both words are refused: nobody can say which was meant", () => {
+  const [planned] = records[1]?.events ?? [];
+  const retention = { forMs: null, wayBack: "none", reverseReplication: "replicated" };
+  const event = { ...planned, v: 1, settings: { retention } };
+  const bytesOf = encode({ v: 1, at: 1, by: "operator:alice", events: [event] });
+  expect(() => decodeRecord(bytesOf)).toThrow("wayBack");
 });

@@ -41,6 +41,16 @@ it("a plan that was written when settings had other names is the same plan", () 
   const retaining = (name: string) => parsePlan(`${plan("[a]")}settings: {retention: {${name}: none}}`);
   expect(retaining("wayBack")).toEqual(retaining("reverseReplication"));
   expect(refusal(() => retaining("wayForth")).message).toContain("wayForth");
+  expect(refusal(() => retaining("constructor")).message).toContain('"constructor"');
+});
+
+it("a plan that says a setting by its old and its new name is refused, in either order", () => {
+  const both = (retention: string) => parsePlan(`${plan("[a]")}settings: {retention: ${retention}}`);
+  for (const retention of [
+    "{wayBack: none, reverseReplication: replicated}",
+    "{reverseReplication: replicated, wayBack: none}",
+  ])
+    expect(refusal(() => both(retention)).message).toContain('"wayBack"');
 });
 
 it("organizations are what was written, not what YAML makes of it", () => {

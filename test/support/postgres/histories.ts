@@ -1,7 +1,7 @@
 /** Histories that nobody wrote: a schema with rows, and what an application and its deployments then do to it, by a seed. */
 import { SeededRandom } from "../../../examples/quickstart/traffic/random.ts";
 import { Ownership } from "../../../protocol/ownership.ts";
-import { type Model, oneStep } from "./history-steps.ts";
+import { type Model, oneStep, type Step } from "./history-steps.ts";
 
 type KeyType = "bigint" | "uuid" | "text" | "char(12)" | "varchar";
 const KEY_TYPES: readonly KeyType[] = ["bigint", "uuid", "text", "char(12)", "varchar"];
@@ -16,17 +16,6 @@ const SPELLINGS: Readonly<Record<KeyType, (n: number) => readonly string[]>> = {
   "char(12)": (n) => [`org ${n}`, `org ${n}   `],
   varchar: (n) => [`org-${n}`],
 };
-
-/** One transaction of the application, or one deployment. */
-export interface Step {
-  /** What it does, in a word: a kind may be excluded by it. */
-  readonly kind: string;
-  readonly sql: readonly string[];
-  /** What the operator runs on the target for it; nothing for what the stream carries. */
-  readonly operator: readonly string[];
-  /** Each statement by itself, for it refuses to be in a transaction. */
-  readonly alone: boolean;
-}
 
 /** Which organization moves. */
 export const MOVED = 2;

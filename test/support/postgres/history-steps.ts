@@ -1,6 +1,16 @@
 /** The grammar of histories: each production draws one step and says what the schema is afterwards. */
 import type { SeededRandom } from "../../../examples/quickstart/traffic/random.ts";
-import type { Step } from "./histories.ts";
+
+/** One transaction of the application, or one deployment. */
+export interface Step {
+  /** What it does, in a word: a kind may be excluded by it. */
+  readonly kind: string;
+  readonly sql: readonly string[];
+  /** What the operator runs on the target for it; nothing for what the stream carries. */
+  readonly operator: readonly string[];
+  /** Each statement by itself, for it refuses to be in a transaction. */
+  readonly alone: boolean;
+}
 
 export interface Model {
   readonly random: SeededRandom;

@@ -131,7 +131,7 @@ interface Environment {
 let environment: Promise<Environment> | null = null;
 
 /** Where an initialised data directory is kept from one run to the next. */
-const CACHE = join(import.meta.dirname, "../../node_modules/.cache/cleave");
+const CACHE = join(import.meta.dirname, "../../../node_modules/.cache/cleave");
 
 /** Programs, user and an initialised data directory; made once. */
 export function postgresEnvironment(): Promise<Environment> {

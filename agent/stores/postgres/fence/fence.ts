@@ -205,8 +205,10 @@ BEGIN
   IF EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
       AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', ${epoch})) THEN
     -- Of a move: rows may be others by a change of the schema that neither a writer nor the stream has told of.
-    SELECT c.tag, c.objects[1] AS object INTO changed FROM cleave.schema_change AS c, cleave.verified AS v
-      WHERE v.migration_id = migration AND NOT pg_catalog.pg_visible_in_snapshot(c.xid, v.snapshot::pg_catalog.pg_snapshot) LIMIT 1;
+    SELECT c.tag, c.objects[1] AS object INTO changed
+      FROM cleave.schema_change AS c LEFT JOIN cleave.verified AS v ON v.migration_id = migration
+      WHERE NOT COALESCE(pg_catalog.pg_visible_in_snapshot(c.xid, v.snapshot::pg_catalog.pg_snapshot), false)
+        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION USING ERRCODE = '${UNCOMPARED}', MESSAGE = pg_catalog.format('%s (%s) came after the last comparison of rows', changed.tag, changed.object);
     END IF;

@@ -107,7 +107,7 @@ BEGIN
     CASE WHEN pg_catalog.bool_or(named.unknown) THEN NULL ELSE COALESCE(pg_catalog.array_agg(DISTINCT named.relation) FILTER (WHERE named.relation IS NOT NULL), ARRAY[]::text[]) END
   FROM (
     SELECT COALESCE(command.object_type, '?') || ' ' || COALESCE(command.object_identity, '?') AS object,
-      n.nspname || '.' || c.relname AS relation,
+      CASE WHEN command.object_type <> ALL (${WITHOUT_ROWS}) THEN n.nspname || '.' || c.relname END AS relation,
       c.oid IS NULL AND command.object_type <> ALL (${WITHOUT_ROWS}) AS unknown
     FROM pg_catalog.pg_event_trigger_ddl_commands() AS command
       CROSS JOIN LATERAL (SELECT ${RELATION} AS oid) AS about

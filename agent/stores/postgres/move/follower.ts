@@ -17,8 +17,8 @@ const SCHEMA: ReadonlySet<ErrorCode> = new Set(["SCHEMA_DIFFERS", "OWNERSHIP_RUL
 const LASTING_RETRY_MS = 5_000;
 /** The one in whose hands it is to end a wait may be a deployment's script. */
 const SCHEMA_RETRY_MS = 500;
-/** A transaction is in the stream a moment before everybody sees it. */
-const SEEN_WITHIN_MS = 20;
+/** A transaction is in the stream a moment before everybody sees it; long before, when a standby has to confirm it. */
+const SEEN_AFTER_MS = { first: 10, last: 500 } as const;
 
 export type FollowerOptions = Omit<
   FollowOptions,
@@ -112,6 +112,7 @@ export class Follower {
   async #forever(): Promise<void> {
     const { log, plan, ...options } = this.#options;
     const { signal } = this.#stopping;
+    let unseen = 0;
     while (!signal.aborted) {
       try {
         await follow({
@@ -129,6 +130,7 @@ export class Follower {
               this.#markers.set(`${migration} ${epoch}`, { token, verified, schema_generation });
           },
           onApplied: (lsn) => {
+            unseen = 0;
             this.#applied = lsn;
             if (this.#refusedAt === null || parseLsn(lsn) > parseLsn(this.#refusedAt)) this.#problem = null;
             this.#notice();
@@ -141,7 +143,8 @@ export class Follower {
         if (signal.aborted) return;
         const problem = toPostgresError(error, describeEndpoint(options.target));
         if (problem.code === "SCHEMA_CHANGED") {
-          await sleep(SEEN_WITHIN_MS, undefined, { signal }).catch(() => undefined);
+          const pauseMs = Math.min(SEEN_AFTER_MS.first * 2 ** unseen++, SEEN_AFTER_MS.last);
+          await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
           continue;
         }
         if (this.#problem?.message !== problem.message)

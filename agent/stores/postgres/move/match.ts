@@ -10,6 +10,7 @@ import type { Moving } from "../replication/moved-tables.ts";
 import type { WarmConnection } from "../server/connection.ts";
 import { describe } from "../verification/comparison.ts";
 import { crossingRows } from "../verification/crossings.ts";
+import { doubledRows } from "../verification/doubled.ts";
 import { moveEvidence } from "../verification/evidence.ts";
 import { referenceLines, type SharedRows } from "../verification/references.ts";
 import { byTable, type TouchedRow } from "../verification/rows.ts";
@@ -73,6 +74,9 @@ async function settleReferences(
         const crossing = await crossingRows(source, moving, table, keys);
         if (crossing.length > 0)
           throw new CleaveError("CROSS_ORGANIZATION_ROWS", crossing.slice(0, 5).map(describe).join("; "));
+        const doubled = await doubledRows(target, moving, table, keys);
+        if (doubled.length > 0)
+          throw new CleaveError("CHANGE_NOT_APPLICABLE", doubled.slice(0, 5).map(describe).join("; "));
         await connections.own.use((writer) =>
           shared.ensure({ source, target, writer, moving, schema }, { table, keys }),
         );

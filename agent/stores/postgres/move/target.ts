@@ -43,7 +43,7 @@ export class MoveTarget implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #connections: TargetConnections;
-  #seeding: Seeding | null = null;
+  #seeding: { readonly shape: string; readonly seeding: Seeding } | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
   readonly #reverseReplication: ReverseReplicationKeeper;
@@ -155,12 +155,17 @@ export class MoveTarget implements RemovingTarget {
   }
 
   #seedingOf(seed: MoveSeed, duty: Duty, moving: Moving): Seeding {
-    this.#seeding ??= new Seeding(seed, duty, moving);
-    return this.#seeding;
+    // What was copied by another schema is copied anew.
+    const shape = JSON.stringify(moving.tables.map(({ name, columns, key }) => [name, columns, key]));
+    if (this.#seeding?.shape !== shape) {
+      this.#seeding?.seeding.close();
+      this.#seeding = { shape, seeding: new Seeding(seed, duty, moving) };
+    }
+    return this.#seeding.seeding;
   }
 
   async #stop(): Promise<void> {
-    this.#seeding?.close();
+    this.#seeding?.seeding.close();
     this.#seeding = null;
     const following = this.#following;
     this.#following = null;

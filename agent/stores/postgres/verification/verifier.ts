@@ -17,6 +17,7 @@ import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
 import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import { crossingRows } from "./crossings.ts";
+import { doubledRows } from "./doubled.ts";
 import type { RowKey } from "./keys.ts";
 import type { SharedRows } from "./references.ts";
 import { byTable } from "./rows.ts";
@@ -219,7 +220,8 @@ export class Verifier {
     );
     const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
     const crossing = await crossingRows(sides.source, sides.moving, table, null);
-    this.#replace(table.name, null, [...found, ...crossing]);
+    const doubled = await doubledRows(sides.target, sides.moving, table, null);
+    this.#replace(table.name, null, [...found, ...crossing, ...doubled]);
     return found;
   }
 
@@ -279,7 +281,8 @@ export class Verifier {
 
   async #differing(sides: Sides, table: MovedTable, keys: readonly RowKey[]): Promise<Difference[]> {
     const rows = await compareRows(sides, table, keys);
-    return [...rows, ...(await crossingRows(sides.source, sides.moving, table, keys))];
+    const crossing = await crossingRows(sides.source, sides.moving, table, keys);
+    return [...rows, ...crossing, ...(await doubledRows(sides.target, sides.moving, table, keys))];
   }
 
   /** Of these keys (or all of the table) only `found` differ. */

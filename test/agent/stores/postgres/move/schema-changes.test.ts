@@ -175,6 +175,11 @@ const changes: readonly Row[] = [
   },
 ];
 
+const named = changes.map(
+  (change) =>
+    [`${change.statement}${change.there === undefined ? "" : ` there: ${change.there}`}`, change] as const,
+);
+
 let pods: MovePods;
 let number = 0;
 
@@ -229,7 +234,7 @@ async function settled(): Promise<void> {
 }
 
 describe("while the move follows", () => {
-  it.each(changes)("$statement / there: $there", async ({ statement, there = statement, later }) => {
+  it.each(named)("%s", async (_, { statement, there = statement, later }) => {
     await pods.source.query(statement);
     if (later !== undefined) await pods.source.query(later);
     if (there !== "") await pods.target.query(there);
@@ -246,7 +251,7 @@ describe("while the move follows", () => {
 });
 
 describe("between the check and the fence", () => {
-  it.each(changes)("$statement", async ({ statement, later }) => {
+  it.each(named)("%s", async (_, { statement, later }) => {
     const epoch = number * 10;
     await pods.source.query(statement);
     if (later !== undefined) await pods.source.query(later);
@@ -331,6 +336,45 @@ describe("what the target lacks is named", () => {
     await pods.reach(TO, "follow");
     await settled();
     const evidence = await pods.fence(number * 10);
+    expect(evidence.target).toBe(evidence.source);
+    expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+  });
+});
+
+describe("what the rules do not know", () => {
+  it.each<readonly [string, string, ErrorCode, RegExp]>([
+    [
+      "CREATE TABLE public.unheard_of (id int)",
+      "DROP TABLE public.unheard_of",
+      "OWNERSHIP_RULE_MISSING",
+      /public\.unheard_of has no rule/,
+    ],
+    [
+      "ALTER TABLE public.events DETACH PARTITION public.events_1 CONCURRENTLY",
+      "DROP TABLE public.events_1",
+      "OWNERSHIP_RULE_MISSING",
+      /public\.events_1 has no rule/,
+    ],
+    [
+      "DROP TABLE public.later",
+      "CREATE TABLE public.later (id bigint PRIMARY KEY, org_id bigint, body text)",
+      "OWNERSHIP_RULE_INVALID",
+      /there is no table public\.later/,
+    ],
+  ])("%s ends in no fence, until it is settled", async (statement, remedy, code, message) => {
+    await pods.source.query(statement);
+    await eventually(() => {
+      const problem = pods.status(TO).problems.find((one) => one.code === code);
+      expect(problem?.message, JSON.stringify(pods.status(TO).problems)).toMatch(message);
+    });
+    await expect(pods.reach(FROM, "fence", { epoch: number * 10, phase: "fenced" })).rejects.toMatchObject({
+      code: "SCHEMA_CHANGED",
+    });
+    await pods.source.query("UPDATE public.projects SET name = 'goes on' WHERE id = 1");
+    await pods.source.query(remedy);
+    await pods.reach(FROM, "serve", { epoch: number * 10 });
+    await settled();
+    const evidence = await pods.fence(number * 10 + 1);
     expect(evidence.target).toBe(evidence.source);
     expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
   });
