@@ -11,6 +11,7 @@ export interface StoreMutant extends Mutant {
 
 const REPLICATION = "agent/stores/postgres/replication";
 const MOVE = "agent/stores/postgres/move";
+const VERIFICATION = "agent/stores/postgres/verification";
 const PROPERTY = {
   file: "test/agent/stores/postgres/move/property.test.ts",
   name: "schema and workload of seed [12]$",
@@ -28,6 +29,9 @@ const references = (name: string) => ({
   name,
 });
 const bounds = (name: string) => ({ file: "test/agent/stores/postgres/move/bounds.test.ts", name });
+const waiting = (name: string) => ({ file: "test/agent/stores/postgres/move/waiting.test.ts", name });
+const settings = (name: string) => ({ file: "test/agent/stores/postgres/server/settings.test.ts", name });
+const refusals = (name: string) => ({ file: "test/agent/stores/postgres/move/refusals.test.ts", name });
 
 const FENCE = "agent/stores/postgres/fence";
 const application = (file: string, name: string) => ({
@@ -247,6 +251,67 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
       file: "test/agent/stores/postgres/reverse/move.test.ts",
       name: "reverse replication of a move carries what the target wrote",
     },
+  },
+  {
+    name: "one-reason-for-all-loops",
+    says: "What one loop of the comparison says is forgotten when the other one succeeds.",
+    edits: [
+      {
+        file: `${VERIFICATION}/verifier.ts`,
+        find: "    else this.#conflicts.set(loop, conflict);",
+        replace:
+          "    else this.#conflicts.set(loop, conflict);\n    if (conflict === null) this.#conflicts.clear();",
+      },
+    ],
+    tests: waiting("a reason of one loop is held"),
+  },
+  {
+    name: "keys-are-noted-as-the-writer-has-it",
+    says: "Writers note the keys of changed rows in their own DateStyle.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/canonical-text.ts",
+        find: "RETURN cleave.as_text_by_settings(value);",
+        replace: "RETURN value::pg_catalog.text;",
+      },
+    ],
+    tests: settings("a move between databases with hostile settings of the database"),
+  },
+  {
+    name: "sessions-as-the-database-has-it",
+    says: "Cleave's sessions take over what the database was given.",
+    edits: [
+      {
+        file: "agent/stores/postgres/server/connection.ts",
+        find: "...(options.asConfigured ? {} : { options: SESSION_OPTIONS }),",
+        replace: "",
+      },
+    ],
+    tests: settings("a connection of Cleave's has every setting"),
+  },
+  {
+    name: "taken-by-the-key-alone",
+    says: "Unique values of rows that come are looked for under the primary key alone.",
+    edits: [
+      {
+        file: `${MOVE}/taken-values.ts`,
+        find: "i.indisunique AND i.indisready",
+        replace: "i.indisprimary AND i.indisready",
+      },
+    ],
+    tests: refusals("preflight finds a unique"),
+  },
+  {
+    name: "the-role-of-others-is-dropped",
+    says: "A database does not say that it needs the copy's role.",
+    edits: [
+      {
+        file: `${MOVE}/apply-role.ts`,
+        find: "if (schemas[0]?.granted === false) await grant(db, role);",
+        replace: "void grant;",
+      },
+    ],
+    tests: refusals("an abort in one database"),
   },
   {
     name: "fences-pass-over-schema-changes",
