@@ -25,12 +25,14 @@ const SAID_FOR_MS = 3_000;
 /** Fences in turn: each that is not matched is lowered. */
 const ATTEMPTS = 3;
 /** As the coordinator, which lowers a fence that is not matched. */
-const FENCED_AT_MOST_MS = 5_000;
+const FENCED_AT_MOST_MS = 10_000;
 
 /** Kinds of steps that are left out, with the reason. */
 const EXCLUDED: Readonly<Record<string, string>> = {};
 /** Kinds that a move may refuse to follow, with the reason; any other is followed. */
-const MAY_BE_REFUSED: Readonly<Record<string, string>> = {};
+const MAY_BE_REFUSED: Readonly<Record<string, string>> = {
+  swap: "both tables have the same columns, so nothing says on which side of the swap the target is, and rows of one meet the other",
+};
 /** Done on the target first, they take a table away from rows that are still on their way. */
 const NEVER_BEFORE: ReadonlySet<string> = new Set([
   "swap",
@@ -141,7 +143,7 @@ async function settle(pods: MovePods): Promise<string[]> {
     const now = performance.now();
     if (found.join() !== said) since = now;
     said = found.join();
-    if (said !== "" && now - since > SAID_FOR_MS) return found;
+    if (said !== "" && !ON_ITS_WAY.test(said) && now - since > SAID_FOR_MS) return found;
     if (now - begun > SETTLES_WITHIN_MS) return found;
     await sleep(50);
   }
