@@ -19,9 +19,10 @@ const FIRST = Number(process.env["CLEAVE_HISTORY_SEED"] ?? "1");
 /** Each waits a lot, so several go on side by side. */
 const LANES = 3;
 /** After the last step: for how long a move may be on its way before it has to have said why not. */
-const SETTLES_WITHIN_MS = 10_000;
-/** The same reasons for so long are an answer. */
-const SAID_FOR_MS = 3_000;
+const SETTLES_WITHIN_MS = 45_000;
+/** The same reasons for so long are an answer, unless they are that it is on its way. */
+const SAID_FOR_MS = 5_000;
+const ON_ITS_WAY = /not followed yet/;
 /** Fences in turn: each that is not matched is lowered. */
 const ATTEMPTS = 3;
 /** As the coordinator, which lowers a fence that is not matched. */
