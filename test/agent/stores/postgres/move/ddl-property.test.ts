@@ -19,18 +19,21 @@ const FIRST = Number(process.env["CLEAVE_HISTORY_SEED"] ?? "1");
 /** Each waits a lot, so several go on side by side. */
 const LANES = 3;
 /** After the last step: for how long a move may be on its way before it has to have said why not. */
-const SETTLES_WITHIN_MS = 10_000;
-/** The same reasons for so long are an answer. */
-const SAID_FOR_MS = 3_000;
+const SETTLES_WITHIN_MS = 45_000;
+/** The same reasons for so long are an answer, unless they are that it is on its way. */
+const SAID_FOR_MS = 5_000;
+const ON_ITS_WAY = /not followed yet/;
 /** Fences in turn: each that is not matched is lowered. */
 const ATTEMPTS = 3;
 /** As the coordinator, which lowers a fence that is not matched. */
-const FENCED_AT_MOST_MS = 5_000;
+const FENCED_AT_MOST_MS = 10_000;
 
 /** Kinds of steps that are left out, with the reason. */
 const EXCLUDED: Readonly<Record<string, string>> = {};
 /** Kinds that a move may refuse to follow, with the reason; any other is followed. */
-const MAY_BE_REFUSED: Readonly<Record<string, string>> = {};
+const MAY_BE_REFUSED: Readonly<Record<string, string>> = {
+  swap: "both tables have the same columns, so nothing says on which side of the swap the target is, and rows of one meet the other",
+};
 /** Done on the target first, they take a table away from rows that are still on their way. */
 const NEVER_BEFORE: ReadonlySet<string> = new Set([
   "swap",
@@ -141,7 +144,7 @@ async function settle(pods: MovePods): Promise<string[]> {
     const now = performance.now();
     if (found.join() !== said) since = now;
     said = found.join();
-    if (said !== "" && now - since > SAID_FOR_MS) return found;
+    if (said !== "" && !ON_ITS_WAY.test(said) && now - since > SAID_FOR_MS) return found;
     if (now - begun > SETTLES_WITHIN_MS) return found;
     await sleep(50);
   }
