@@ -41,7 +41,7 @@ const WITHOUT_EFFECT = `ARRAY[${[
 const sumOf = (oid: string, kept: string) =>
   `COALESCE(sum(pg_catalog.hashint8extended(${oid}::pg_catalog.int8, pg_catalog.ascii(${kept}))), 0)`;
 
-/** A few milliseconds with ten thousand tables. */
+/** Two to three milliseconds with two thousand tables: it reads catalogs and the journal, and no rows. */
 const STATE = `
 SELECT (SELECT count(*) FROM cleave.schema_change AS change WHERE change.tag <> ALL (${WITHOUT_EFFECT}))::pg_catalog.text AS changes,
   (SELECT COALESCE(max(change.id), 0) FROM cleave.schema_change AS change)::pg_catalog.text AS newest,
