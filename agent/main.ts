@@ -58,7 +58,8 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
     new FileCheckpoints(join(stateDirectory, "checkpoint")),
     systemClock,
   );
-  const { stores, peerRoutes, establishIdentity, close } = await createStores(config, systemClock, logger);
+  const made = await createStores(config, systemClock, logger);
+  const { stores, peerRoutes, establishIdentity, close } = made;
   const hooks =
     config.hooks.length + config.checks.length === 0
       ? null
@@ -85,7 +86,9 @@ export async function startAgent(config: AgentConfig, logger: Logger): Promise<R
       .map((store) => new WatchedStore(store, onReach(meters, tracing))),
     checkpoints,
     memory: new FileMemory(join(stateDirectory, "agent.json")),
+    podProblems: made.podProblems,
   });
+  made.keepServer();
   agent.onChange(() => hooks?.update(agent.state));
   // Writers of repositories and objects are let in as soon as the log says who this Pod is.
   let asked = false;

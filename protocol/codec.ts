@@ -60,7 +60,7 @@ function encodeBounded(value: unknown, what: string): Uint8Array {
 
 export function isKnownEvent(event: { type: string; v: number }): boolean {
   if (!Object.hasOwn(EVENT_SCHEMAS, event.type)) return false;
-  return event.v === EVENT_SCHEMAS[event.type as EventType].shape.v.value;
+  return (EVENT_SCHEMAS[event.type as EventType].shape.v.values as ReadonlySet<number>).has(event.v);
 }
 
 /** @throws CleaveError MESSAGE_MALFORMED or MESSAGE_OVERSIZED: a record that could not be read back is never written. */

@@ -160,6 +160,10 @@ export const ERRORS = {
     "A PostgreSQL setting does not allow replication.",
     "Change the named setting and restart PostgreSQL.",
   ],
+  POSTGRES_WAITS: [
+    "Cleave waits for a transaction or a lock of somebody else in PostgreSQL.",
+    "Nothing to do when it ends soon; else end what the message names. Cleave goes on by itself.",
+  ],
   POSTGRES_STATEMENT: [
     "PostgreSQL refused a statement of Cleave.",
     "The message is PostgreSQL's own: correct the setting, lock or object that it names; Cleave tries again by itself.",
@@ -184,9 +188,17 @@ export const ERRORS = {
     "The database has something that the write fence cannot cover.",
     "Follow the message: remove it, or exclude the table by rule.",
   ],
+  POSTGRES_ACTS_TWICE: [
+    "Something of the source acts by itself or is read from outside, and a split copies the server that it is in.",
+    "Nothing stops because of it. The message says what Cleave does about it, and what is left to you.",
+  ],
   POSTGRES_GUARD_MISSING: [
     "A write guard is missing or disabled on an owned table.",
     "Do not alter Cleave's triggers; the agent installs it again.",
+  ],
+  CHECKS_OUTDATED: [
+    "What the checks before the fence had looked at was changed before the fence was up.",
+    "Nothing was fenced, and the checks run again by themselves. If the cutover waits for an approval, approve it again; let deployments and jobs that change the schema end first.",
   ],
   POSTGRES_LINEAGE: [
     "The standby follows another history than the source's.",
@@ -212,6 +224,10 @@ export const ERRORS = {
   SCHEMA_DIFFERS: [
     "Source and target do not have the same tables and columns.",
     "Bring both Pods to the same version of the schema; the message names every difference.",
+  ],
+  SCHEMA_CHANGED: [
+    "The schema of the source was changed, and its rows were not compared since.",
+    "Wait: the tables concerned are compared again, and a fence can be raised after that. If it says that the schemas differ, run the same statements on the target.",
   ],
   REPLICA_IDENTITY_MISSING: [
     "A table's rows cannot be told apart in a change stream.",

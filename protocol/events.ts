@@ -31,6 +31,8 @@ export const EVENT_SCHEMAS = {
   MigrationPlanned: z.object({
     type: z.literal("MigrationPlanned"),
     ...migrationV2,
+    /** 3 where the plan accepts databases: a version that does not know of that must not check as if it did (rule 13). */
+    v: z.literal([2, 3]),
     kind: z.literal("split"),
     sourcePodId: PodId,
     targetPodIds: z.array(PodId).min(1).max(100),

@@ -1,6 +1,6 @@
 /** Messages over the bus (core NATS): never replayed, never truth (rule 3). */
 import { z } from "zod";
-import { CheckStage, Finding, StoreStatus, Timestamp } from "./evidence.ts";
+import { CheckStage, Finding, Problem, StoreStatus, Timestamp } from "./evidence.ts";
 import { MigrationId, PodId, StoreName } from "./ids.ts";
 
 /** What an agent says of one migration that it takes part in. */
@@ -27,5 +27,7 @@ export const Report = z.object({
   /** The agent met an event that it does not know, and says so (rule 13). */
   notUnderstood: z.string().max(500).nullable(),
   migrations: z.record(MigrationId, MigrationReport),
+  /** What is wrong with the Pod itself, whether it takes part in anything or not. Absent while nothing is. */
+  problems: z.array(Problem).max(50).optional(),
 });
 export type Report = z.infer<typeof Report>;

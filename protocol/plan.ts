@@ -57,6 +57,11 @@ export const Settings = z.strictObject({
    * Pods later. `shared` leaves them as they are: for applications whose keys come from elsewhere.
    */
   numbering: z.enum(["apart", "shared"]).default("apart"),
+  /**
+   * Of a split: further databases of the source's server, by name, that are copied although nobody fences them, so that
+   * each Pod has a writable one of its own. Absent: none, and a split of such a server is refused.
+   */
+  acceptedDatabases: z.array(z.string().min(1).max(63)).min(1).max(1_000).optional(),
   retention: z
     .strictObject({
       /** How long after the transfer what was left behind is kept for the way back; null: until an operator ends it. */

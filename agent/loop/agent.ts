@@ -11,6 +11,7 @@ import {
   routeOf,
 } from "../../protocol/cluster.ts";
 import type { ReadRecord } from "../../protocol/events.ts";
+import type { OwnProblem } from "../../protocol/evidence.ts";
 import { nextFenceDeadlineAt } from "../../protocol/fence-deadline.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId, StoreName } from "../../protocol/ids.ts";
 import { LogFollower } from "../../protocol/log-follower.ts";
@@ -56,6 +57,8 @@ export interface AgentOptions {
   readonly checkpoints: Checkpoints;
   readonly memory: AgentMemory;
   readonly logger: Logger;
+  /** What is wrong with the Pod itself, as of now; a store's `onChange` tells that it may be another. Default: nothing. */
+  readonly podProblems?: () => readonly OwnProblem[];
 }
 
 interface Participation {
@@ -354,6 +357,7 @@ export class Agent {
       reportSequence,
       at: this.#options.clock.now(),
       software: this.#options.software,
+      problems: this.#options.podProblems?.() ?? [],
       storesOf: ({ migrationId }) => {
         const part = this.#participations.get(migrationId);
         if (!part) return null;

@@ -1,6 +1,6 @@
 /** What an agent says of itself: composed from its fold, its stores' words, and what is safely on its disk. */
 import type { ClusterState, Migration } from "../../protocol/cluster.ts";
-import type { StoreStatus } from "../../protocol/evidence.ts";
+import type { OwnProblem, StoreStatus } from "../../protocol/evidence.ts";
 import type { PodId, StoreName } from "../../protocol/ids.ts";
 import type { MigrationReport, Report } from "../../protocol/messages.ts";
 import { dormantEpochOf } from "../domain/own-decisions.ts";
@@ -16,6 +16,8 @@ export interface ReportParts {
   readonly software: string;
   /** Of each store that has a duty in this migration; null when there is none. */
   readonly storesOf: (migration: Migration) => Partial<Record<StoreName, StoreStatus>> | null;
+  /** Of the Pod itself. */
+  readonly problems: readonly OwnProblem[];
   readonly preflightOf: (migration: Migration) => MigrationReport["preflight"];
 }
 
@@ -40,5 +42,6 @@ export function composeReport(parts: ReportParts): Report {
     software: parts.software,
     notUnderstood: state.notUnderstood ?? unknown ?? null,
     migrations,
+    ...(parts.problems.length === 0 ? {} : { problems: [...parts.problems] }),
   };
 }

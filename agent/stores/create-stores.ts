@@ -5,6 +5,7 @@ import pg from "pg";
 import { parse } from "yaml";
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
+import type { OwnProblem } from "../../protocol/evidence.ts";
 import type { PodId } from "../../protocol/ids.ts";
 import { Ownership } from "../../protocol/ownership.ts";
 import type { Clock } from "../../protocol/ports/clock.ts";
@@ -26,6 +27,10 @@ export interface Stores {
   readonly peerRoutes: readonly PeerRoutes[];
   /** Opens the file fence for this Pod's writers; until then every announced write is refused. */
   establishIdentity(defaultPodId: PodId): Promise<void>;
+  /** From now on this Pod's PostgreSQL is looked after, and started where that is the agent's to do. */
+  keepServer(): void;
+  /** What is wrong with the Pod itself, as far as its stores know. */
+  podProblems(): readonly OwnProblem[];
   close(): Promise<void>;
 }
 
@@ -84,6 +89,8 @@ export async function createStores(config: AgentConfig, clock: Clock, log: Logge
     stores: [postgres, afterIdentity(git, establishIdentity), afterIdentity(objects, establishIdentity)],
     peerRoutes: [git, objects],
     establishIdentity,
+    keepServer: () => postgres.keepServer(),
+    podProblems: () => postgres.podProblems,
     close: () => pool.end(),
   };
 }

@@ -4,6 +4,7 @@ import { Actor, EVENT_SCHEMAS, EvidenceTable, UnknownEvent } from "../../protoco
 import {
   Evidence,
   Finding,
+  Problem,
   ReverseReplicationStatus,
   StoreStatus,
   Timestamp,
@@ -138,6 +139,10 @@ const AgentSeen = {
   lastReportAgeMs: z.number().nullable().describe("Null: this coordinator has heard nothing of it"),
   incarnation: z.number().nullable().describe("Grows with every start of the agent"),
   software: z.string().nullable().describe("The agent's version"),
+  problems: z
+    .array(Problem)
+    .readonly()
+    .describe("What is wrong with the Pod itself, whether it takes part in anything or not"),
 };
 
 export const StatusAnswer = z

@@ -8,7 +8,7 @@ type: string;
 /** What the code means */
 title: string;
 status: number;
-code: "MESSAGE_MALFORMED" | "MESSAGE_OVERSIZED" | "MESSAGE_VERSION_UNKNOWN" | "REPORT_UNKNOWN_POD" | "REPORT_STALE" | "PLAN_INVALID" | "PLAN_ORGANIZATION_TWICE" | "PLAN_UNKNOWN_POD" | "PLAN_UNKNOWN_ORGANIZATION" | "PLAN_NOT_ON_SOURCE" | "ORGANIZATION_CLAIMED" | "MIGRATION_UNKNOWN" | "MIGRATION_EXISTS" | "POD_BUSY" | "COMMAND_NOT_POSSIBLE" | "USAGE_INVALID" | "WAIT_ENDED" | "WAIT_TIMED_OUT" | "HISTORY_INCOMPLETE" | "DORMANT_DATA" | "REMOVAL_WAITS" | "REMOVAL_NOT_ALLOWED" | "REMOVAL_REFERENCED" | "REMOVAL_DISAGREES" | "ROLLBACK_TOO_LATE" | "REVERSE_REPLICATION_GONE" | "REVERSE_REPLICATION_BEHIND" | "ABORT_AFTER_TRANSFER" | "UNAUTHORIZED" | "FORBIDDEN" | "IDEMPOTENCY_KEY_REUSED" | "NOT_FOUND" | "CONFIG_INVALID" | "COORDINATOR_UNREACHABLE" | "NATS_UNREACHABLE" | "LOG_CUT" | "LOG_APPEND_UNKNOWN" | "BLOB_CORRUPT" | "POSTGRES_UNREACHABLE" | "POSTGRES_AUTHENTICATION" | "POSTGRES_ROLE" | "POSTGRES_VERSION" | "POSTGRES_SETTING" | "POSTGRES_STATEMENT" | "POSTGRES_IDENTITY" | "POSTGRES_NOT_EMPTY" | "POSTGRES_TABLESPACE" | "POSTGRES_PREPARED_TRANSACTION" | "POSTGRES_UNFENCEABLE" | "POSTGRES_GUARD_MISSING" | "POSTGRES_LINEAGE" | "POSTGRES_TOOL_MISSING" | "DISK_FULL" | "FILE_PERMISSION" | "OWNERSHIP_RULE_MISSING" | "OWNERSHIP_RULE_INVALID" | "SCHEMA_DIFFERS" | "REPLICA_IDENTITY_MISSING" | "MEMBERSHIP_CHANGED" | "CHANGE_NOT_APPLICABLE" | "TARGET_HOLDS_ORGANIZATION" | "KEY_COLLISION" | "SEQUENCES_OVERLAP" | "SHARED_ROW_CONFLICT" | "CROSS_ORGANIZATION_ROWS" | "OWNER_UNKNOWN" | "REPOSITORY_UNREADABLE" | "REPOSITORY_HOOK_DISABLED" | "GIT_NOT_EMPTY" | "OBJECTS_NOT_EMPTY" | "OBJECT_UNREADABLE" | "OBJECT_KEY_INVALID" | "PEER_UNREACHABLE" | "PEER_UNAUTHORIZED" | "AGENT_SILENT" | "SECRET_READABLE" | "CLOCK_SKEW" | "WRITE_FENCED" | "WRONG_POD" | "POD_IDENTITY_UNKNOWN" | "DRAIN_INCOMPLETE" | "MISMATCH" | "FENCE_DEADLINE" | "REQUEST_INVALID" | "POD_OPENING" | "READ_UNCONFIRMED" | "HOOK_PENDING" | "HOOK_FAILED" | "HOOK_RETRIED" | "CHECK_FAILED" | "WEBHOOK_FAILED" | "INTERNAL";
+code: "MESSAGE_MALFORMED" | "MESSAGE_OVERSIZED" | "MESSAGE_VERSION_UNKNOWN" | "REPORT_UNKNOWN_POD" | "REPORT_STALE" | "PLAN_INVALID" | "PLAN_ORGANIZATION_TWICE" | "PLAN_UNKNOWN_POD" | "PLAN_UNKNOWN_ORGANIZATION" | "PLAN_NOT_ON_SOURCE" | "ORGANIZATION_CLAIMED" | "MIGRATION_UNKNOWN" | "MIGRATION_EXISTS" | "POD_BUSY" | "COMMAND_NOT_POSSIBLE" | "USAGE_INVALID" | "WAIT_ENDED" | "WAIT_TIMED_OUT" | "HISTORY_INCOMPLETE" | "DORMANT_DATA" | "REMOVAL_WAITS" | "REMOVAL_NOT_ALLOWED" | "REMOVAL_REFERENCED" | "REMOVAL_DISAGREES" | "ROLLBACK_TOO_LATE" | "REVERSE_REPLICATION_GONE" | "REVERSE_REPLICATION_BEHIND" | "ABORT_AFTER_TRANSFER" | "UNAUTHORIZED" | "FORBIDDEN" | "IDEMPOTENCY_KEY_REUSED" | "NOT_FOUND" | "CONFIG_INVALID" | "COORDINATOR_UNREACHABLE" | "NATS_UNREACHABLE" | "LOG_CUT" | "LOG_APPEND_UNKNOWN" | "BLOB_CORRUPT" | "POSTGRES_UNREACHABLE" | "POSTGRES_AUTHENTICATION" | "POSTGRES_ROLE" | "POSTGRES_VERSION" | "POSTGRES_SETTING" | "POSTGRES_WAITS" | "POSTGRES_STATEMENT" | "POSTGRES_IDENTITY" | "POSTGRES_NOT_EMPTY" | "POSTGRES_TABLESPACE" | "POSTGRES_PREPARED_TRANSACTION" | "POSTGRES_UNFENCEABLE" | "POSTGRES_ACTS_TWICE" | "POSTGRES_GUARD_MISSING" | "CHECKS_OUTDATED" | "POSTGRES_LINEAGE" | "POSTGRES_TOOL_MISSING" | "DISK_FULL" | "FILE_PERMISSION" | "OWNERSHIP_RULE_MISSING" | "OWNERSHIP_RULE_INVALID" | "SCHEMA_DIFFERS" | "SCHEMA_CHANGED" | "REPLICA_IDENTITY_MISSING" | "MEMBERSHIP_CHANGED" | "CHANGE_NOT_APPLICABLE" | "TARGET_HOLDS_ORGANIZATION" | "KEY_COLLISION" | "SEQUENCES_OVERLAP" | "SHARED_ROW_CONFLICT" | "CROSS_ORGANIZATION_ROWS" | "OWNER_UNKNOWN" | "REPOSITORY_UNREADABLE" | "REPOSITORY_HOOK_DISABLED" | "GIT_NOT_EMPTY" | "OBJECTS_NOT_EMPTY" | "OBJECT_UNREADABLE" | "OBJECT_KEY_INVALID" | "PEER_UNREACHABLE" | "PEER_UNAUTHORIZED" | "AGENT_SILENT" | "SECRET_READABLE" | "CLOCK_SKEW" | "WRITE_FENCED" | "WRONG_POD" | "POD_IDENTITY_UNKNOWN" | "DRAIN_INCOMPLETE" | "MISMATCH" | "FENCE_DEADLINE" | "REQUEST_INVALID" | "POD_OPENING" | "READ_UNCONFIRMED" | "HOOK_PENDING" | "HOOK_FAILED" | "HOOK_RETRIED" | "CHECK_FAILED" | "WEBHOOK_FAILED" | "INTERNAL";
 /** What happened this time */
 detail: string;
 nextStep: string;
@@ -161,6 +161,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 })[];
 migrations: (components["schemas"]["MigrationStatus"])[];
 };
@@ -198,6 +203,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 /** Serves every organization that no migration has moved */
 isDefault: boolean;
 /** That the agent reported of; none while it takes part in nothing */
@@ -223,6 +233,11 @@ lastReportAgeMs: (number) | (null);
 incarnation: (number) | (null);
 /** The agent's version */
 software: (string) | (null);
+/** What is wrong with the Pod itself, whether it takes part in anything or not */
+problems: ({
+code: string;
+message: string;
+})[];
 /** Serves every organization that no migration has moved */
 isDefault: boolean;
 /** That the agent reported of; none while it takes part in nothing */
@@ -318,7 +333,7 @@ defaultPodId: string;
 stores: ("postgres" | "git" | "objects")[];
 }) | ({
 type: "MigrationPlanned";
-v: 2;
+v: 2 | 3;
 migrationId: string;
 kind: "split";
 sourcePodId: string;
@@ -347,6 +362,7 @@ bytes: (number) | (null);
 exceeded: "abort" | "warn";
 };
 numbering: "apart" | "shared";
+acceptedDatabases?: (string)[];
 retention: {
 forMs: (number) | (null);
 reverseReplication: "replicated" | "none";
@@ -388,6 +404,7 @@ bytes: (number) | (null);
 exceeded: "abort" | "warn";
 };
 numbering: "apart" | "shared";
+acceptedDatabases?: (string)[];
 retention: {
 forMs: (number) | (null);
 reverseReplication: "replicated" | "none";
@@ -430,6 +447,7 @@ bytes: (number) | (null);
 exceeded: "abort" | "warn";
 };
 numbering: "apart" | "shared";
+acceptedDatabases?: (string)[];
 retention: {
 forMs: (number) | (null);
 reverseReplication: "replicated" | "none";
@@ -1237,6 +1255,7 @@ bytes?: (number) | (null);
 exceeded?: "abort" | "warn";
 };
 numbering?: "apart" | "shared";
+acceptedDatabases?: (string)[];
 retention?: {
 forMs?: (number) | (null);
 reverseReplication?: "replicated" | "none";
@@ -1280,6 +1299,7 @@ bytes?: (number) | (null);
 exceeded?: "abort" | "warn";
 };
 numbering?: "apart" | "shared";
+acceptedDatabases?: (string)[];
 retention?: {
 forMs?: (number) | (null);
 reverseReplication?: "replicated" | "none";

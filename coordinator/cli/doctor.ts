@@ -14,7 +14,7 @@ import { duration, plain, wrapped } from "./format.ts";
 const SILENT_MS = 5_000;
 const SKEW_WARNING_MS = 1_000;
 
-const found = (severity: Finding["severity"], code: ErrorCode, message: string): Finding => ({
+const found = (severity: Finding["severity"], code: string, message: string): Finding => ({
   store: null,
   severity,
   code,
@@ -93,6 +93,9 @@ async function checkCoordinator(context: Context): Promise<Finding[]> {
           )
         : found("info", "AGENT_SILENT", `${podId}: its agent reports, version ${software}`);
     }),
+    ...status.pods.flatMap(({ podId, problems }) =>
+      problems.map(({ code, message }) => found("error", code, `${podId}: ${message}`)),
+    ),
     ...[...others].map((version) =>
       found("warning", "MESSAGE_VERSION_UNKNOWN", `an agent runs version ${version}, this command is ${own}`),
     ),

@@ -36,8 +36,14 @@ export function clusterView(status: ClusterStatus): string {
         ? pc.red("never reported")
         : age > 5_000
           ? pc.red(`silent for ${duration(age)}`)
-          : pc.green("reporting");
-    return `  ${pod.podId.padEnd(20)} ${word}`;
+          : pod.problems.length > 0
+            ? pc.red("reporting a problem")
+            : pc.green("reporting");
+    const problems = pod.problems.map(
+      ({ code, message }) =>
+        `\n${" ".repeat(LABEL_COLUMNS)}${wrapped(plain(`${code}: ${message}`), LABEL_COLUMNS)}`,
+    );
+    return `  ${pod.podId.padEnd(20)} ${word}${problems.join("")}`;
   });
   const migrations = status.migrations.map((one) => `${migrationView(one, status.at)}\n`);
   const none = `No migrations. ${pc.dim("Begin with: cleave plan FILE")}\n`;

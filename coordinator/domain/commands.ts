@@ -205,6 +205,12 @@ export function decidePlan(
       "PLAN_INVALID",
       `a move has one target, and this plan names ${targetPodIds.join(", ")}: write a plan for each`,
     );
+  const { acceptedDatabases } = plan.settings;
+  if (plan.kind === "move" && acceptedDatabases !== undefined)
+    throw new CleaveError(
+      "PLAN_INVALID",
+      "a move copies no database, so acceptedDatabases is of splits alone",
+    );
   const live = Object.values(state.migrations).filter((migration) => !isOver(migration.lifecycle));
   for (const migration of live) requireFree(migration, plan, targetPodIds);
   const claimed = claimsOf(
@@ -228,7 +234,15 @@ export function decidePlan(
   const [targetPodId] = targetPodIds;
   return plan.kind === "move" && targetPodId !== undefined
     ? [{ type: "MovePlanned", ...planned, targetPodId }]
-    : [{ type: "MigrationPlanned", kind: "split", ...planned, targetPodIds }];
+    : [
+        {
+          type: "MigrationPlanned",
+          kind: "split",
+          ...planned,
+          v: acceptedDatabases === undefined ? 2 : 3,
+          targetPodIds,
+        },
+      ];
 }
 
 /**

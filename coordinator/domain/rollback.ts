@@ -109,8 +109,10 @@ export function decideRollback(
 
 /** The copies have followed for long and settle nothing any more; and behind a rollback there is no other way back. */
 function settingsOf(settings: Settings, approval: RollbackRequest["approval"]): Settings {
+  // Of the split alone: nothing is copied on the way back.
+  const { acceptedDatabases: _ofTheSplit, ...kept } = settings;
   return {
-    ...settings,
+    ...kept,
     settlingMs: 0,
     cutover: { ...settings.cutover, approval },
     retention: { forMs: null, reverseReplication: "none" },

@@ -1,7 +1,13 @@
 /** What a person wants to know of a migration: where it is, what it waits for, what they may do next. Pure. */
 import { type ClusterState, type Migration, reverseReplicationOf } from "../../protocol/cluster.ts";
 import { cutoverWanted } from "../../protocol/cutover.ts";
-import type { Evidence, Finding, ReverseReplicationStatus, StoreStatus } from "../../protocol/evidence.ts";
+import type {
+  Evidence,
+  Finding,
+  Problem,
+  ReverseReplicationStatus,
+  StoreStatus,
+} from "../../protocol/evidence.ts";
 import type { MigrationId, PodId, StoreName } from "../../protocol/ids.ts";
 import type {
   Fence,
@@ -93,6 +99,8 @@ export interface ClusterStatus {
     readonly lastReportAgeMs: number | null;
     readonly incarnation: number | null;
     readonly software: string | null;
+    /** Of the Pod itself, whether it takes part in anything or not. */
+    readonly problems: readonly Problem[];
   }[];
   readonly migrations: readonly MigrationStatus[];
 }
@@ -115,6 +123,7 @@ export function clusterStatus(
         lastReportAgeMs: received ? now - received.receivedAt : null,
         incarnation: received?.report.incarnation ?? null,
         software: received?.report.software ?? null,
+        problems: received?.report.problems ?? [],
       };
     }),
     migrations: Object.values(state.migrations).map((migration) =>

@@ -57,6 +57,6 @@ describe("a log of the time when reverse replication was called the way back", (
 
 it("an event that is of neither time is not understood, and stops its migration alone", () => {
   const [planned] = records[1]?.events ?? [];
-  const future = { ...planned, v: 3 } as unknown as ClusterEvent;
+  const future = { ...planned, v: 4 } as unknown as ClusterEvent;
   expect(() => encodeRecord({ v: 1, at: 1, by: "operator:alice", events: [future] })).toThrow();
 });

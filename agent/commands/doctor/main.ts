@@ -15,6 +15,7 @@ import { Settings } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
 import { createStores } from "../../stores/create-stores.ts";
+import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { contentOf } from "../../stores/postgres/server/data-directory.ts";
 import { checkAgents, checkDisks, checkSecrets, found, versions } from "./machine.ts";
 import { checkRoles } from "./roles.ts";
@@ -46,9 +47,21 @@ export async function examine(
     checkNats(config.nats),
     checkAgents(config),
     checkRoles(config.postgres),
-    options.quick ? [] : checkStores(config, options.source),
+    options.quick ? checkServer(config) : checkStores(config, options.source),
   ]);
   return parts.flat();
+}
+
+/** A Pod that has data has a server that answers. */
+async function checkServer({ postgres }: AgentConfig): Promise<Finding[]> {
+  if (((await contentOf(postgres.dataDirectory).catch(() => ["?"])) ?? []).length === 0) return [];
+  try {
+    discard(await connect(postgres, { applicationName: "cleave-doctor" }));
+    return [];
+  } catch (error) {
+    const known = toCleaveError(error);
+    return [found("error", known.code, known.message, "postgres")];
+  }
 }
 
 /**

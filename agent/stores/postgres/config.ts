@@ -31,6 +31,11 @@ export const PostgresConfig = z.strictObject({
   runAs: z.string().min(1).optional(),
   /** Further settings for a target's server; they win over everything but identity and replication. */
   serverOptions: z.record(SettingName, z.string().max(1_000)).default({}),
+  /**
+   * Who starts the server of a Pod that Cleave made: the agent, always; or a service of the operator's, from its first
+   * start on (until then the agent goes on).
+   */
+  startedBy: z.enum(["agent", "service"]).default("agent"),
   /** Where a target's server writes what it says. Default: `postgres.log` in the agent's state directory. */
   logFile: z.string().min(1).optional(),
 });

@@ -5,9 +5,13 @@ import type { MigrationId } from "../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Background } from "./background.ts";
+import { forgetChecked, loadChecked } from "./checked-states.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
+import { type CheckedState, readCheckedState } from "./fence/checked.ts";
 import { raiseFence } from "./fence/fence.ts";
 import { installGuard, inTheWay, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
+import { waitsForOlder } from "./fence/older-transactions.ts";
+import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,
   releaseRoutes,
@@ -16,6 +20,7 @@ import {
   stageAtOnce,
   stageRoutes,
 } from "./fence/staging.ts";
+import { checkFenceable } from "./inventory/catalog-checks.ts";
 import { dropPublication } from "./move/publication.ts";
 import { logicalReplication } from "./move/replication.ts";
 import { removeDormant } from "./removal/remove.ts";
@@ -66,6 +71,8 @@ export class SourcePart implements SourceSteps {
   /** Newest duty, for the watch. */
   #duty: Duty | null = null;
   #turns = 0;
+  /** Of the schema, when the guard was last looked at whole. */
+  #generation: number | null = null;
   /** The connection on which the fence was rehearsed. */
   #rehearsed: Database | null = null;
 
@@ -163,8 +170,7 @@ export class SourcePart implements SourceSteps {
     this.#board.problem(inTheWay(what, who));
 
   #sayWaiting(transactions: readonly string[]): void {
-    const message = `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`;
-    this.#board.problem(new CleaveError("DRAIN_INCOMPLETE", message));
+    this.#board.problem(waitsForOlder(transactions));
   }
 
   /** On a connection of its own: this takes as long as there are tables and organizations, and a fence must not wait for it. */
@@ -190,6 +196,7 @@ export class SourcePart implements SourceSteps {
     const epoch = epochOf(duty);
     this.#board.set({ evidence: null, stragglers: [] });
     const graceMs = duty.settings.cutover.drainGraceMs;
+    const checked = await this.#checked(duty);
     await this.#fast.use(async (db) => {
       // After a kill the fence of this epoch may be up already; raising it again changes nothing and waits for nobody new.
       const raised = await raiseFence(db, (work) => this.#slow.use(work), {
@@ -197,6 +204,7 @@ export class SourcePart implements SourceSteps {
         epoch,
         targetPodIds,
         graceMs,
+        checked,
         signal,
       });
       this.#board.set({ stragglers: [...raised.stragglers] });
@@ -206,6 +214,20 @@ export class SourcePart implements SourceSteps {
       this.#board.set({ reached: true, evidence: { epoch, digest, details: { ...details, drainMs } } });
     });
     this.#watch.start();
+  }
+
+  /** What the checks have looked at. What is not known to have been checked is checked now, before anybody has to wait. */
+  async #checked({ migrationId }: Duty): Promise<CheckedState> {
+    const { stateDirectory, ownership } = this.#options;
+    const known = await loadChecked(stateDirectory, migrationId);
+    if (known !== null) return known;
+    return this.#slow.use(async (db) => {
+      const state = await readCheckedState(db);
+      const wrong = (await checkFenceable(db, ownership)).find(({ severity }) => severity === "error");
+      if (state === null) throw new CleaveError("POSTGRES_GUARD_MISSING", "the write guard is not installed");
+      if (wrong) throw new CleaveError("CHECKS_OUTDATED", `never checked before, and now: ${wrong.message}`);
+      return state;
+    });
   }
 
   async yield(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -255,6 +277,7 @@ export class SourcePart implements SourceSteps {
     await this.#fast.use((db) => this.#replication.remove(db, duty, this.#options.clock, signal));
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
     await this.#apart(signal, (db) => settle(db, duty, signal));
+    await forgetChecked(this.#options.stateDirectory, duty.migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
@@ -280,6 +303,7 @@ export class SourcePart implements SourceSteps {
       if ((await isGuarded(db)) && !(await releaseRoutes(db, migrationId)).guardNeeded)
         await removeGuard(db, { signal, onWaiting: this.onWaiting });
     });
+    await forgetChecked(this.#options.stateDirectory, migrationId);
     this.#board.set({ reached: true, evidence: null, stragglers: [], verified: false, problems: [] });
   }
 
@@ -333,13 +357,20 @@ export class SourcePart implements SourceSteps {
   async #keepGuarded(duty: Duty, signal: AbortSignal): Promise<void> {
     await this.#fast.use((db) => this.#rehearse(db, duty));
     this.#turns += 1;
-    if (this.#turns % VERIFY_EVERY_TURNS !== 0) return;
+    const generation = await this.#slow.use((db) => readSchemaGeneration(db));
+    const changed = this.#generation !== generation;
+    if (!changed && this.#turns % VERIFY_EVERY_TURNS !== 0) return;
     const { ownership } = this.#options;
     const { migrationId, defaultPodId } = duty;
     const findings = await this.#slow.use((db) => verifyGuard(db, ownership));
-    if (!isIncomplete(findings)) return;
-    await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
-    this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
+    if (isIncomplete(findings)) {
+      await this.#apart(signal, (db) => installGuard(db, { ownership, defaultPodId, migrationId, signal }));
+      this.#options.log.warn({ findings }, "the guard was incomplete and has been installed again");
+    }
+    // After the guard: what its writers do is noted before it is streamed.
+    const { renew } = this.#replication;
+    if (changed && renew !== undefined) await this.#apart(signal, (db) => renew(db, duty));
+    this.#generation = generation;
   }
 }
 

@@ -4,7 +4,7 @@ import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 
 /** Who says why it cannot go on: the step towards the goal, or one of the loops beside it. */
-export type Loop = "step" | "watch" | "stream" | "comparison" | "pace" | "reverse replication";
+export type Loop = "step" | "locks" | "watch" | "stream" | "comparison" | "pace" | "reverse replication";
 
 export class StatusBoard {
   readonly #onChange: () => void;
@@ -66,7 +66,8 @@ export class StatusBoard {
 
   /** The loops have ended, and so has what they said. */
   silence(): void {
-    for (const loop of this.#reasons.keys()) if (loop !== "step") this.#reasons.delete(loop);
+    for (const loop of this.#reasons.keys())
+      if (loop !== "step" && loop !== "locks") this.#reasons.delete(loop);
     this.set({});
   }
 

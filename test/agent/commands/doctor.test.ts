@@ -71,6 +71,17 @@ it("of an installation: coordinator, agents, NATS and its stream, and who may re
   const { ok, findings } = JSON.parse(whole.stdout) as { ok: boolean; findings: Finding[] };
   expect(ok).toBe(true);
   expect(findings.filter(({ code }) => code === "SECRET_READABLE")).toEqual([]);
+
+  api.podProblems.set("pod-100", [
+    { code: "POSTGRES_UNREACHABLE", message: "PostgreSQL of this Pod has stopped" },
+  ]);
+  await expect
+    .poll(async () => (await run()).stdout, { timeout: 10_000 })
+    .toMatch(/^error {3}POSTGRES_UNREACHABLE: pod-100: PostgreSQL of this Pod has stopped$/m);
+  const { stdout } = await cleave(["status"], { url: api.url });
+  expect(stdout).toMatch(
+    /^ {2}pod-100 +reporting a problem\n +POSTGRES_UNREACHABLE: PostgreSQL of this Pod has stopped$/m,
+  );
 });
 
 it("finds NATS away, a stream that forgets, and no coordinator", async () => {
@@ -230,4 +241,7 @@ it("of a machine as a command: exit code 3, and a configuration that cannot be r
   expect(ran.stdout).toMatch(/^error {3}AGENT_SILENT: .*\n {8}next: Look at its machine/m);
   expect(ran.stdout).toContain("JetStream has no stream CLEAVE yet");
   expect((await cleave(["doctor", "--agent-config", join(folder, "none.yaml")])).code).toBe(1);
+  await cluster.stop();
+  const stopped = await cleave(["doctor", "--agent-config", file, "--quick"]);
+  expect(stopped.stdout).toMatch(/^error {3}POSTGRES_UNREACHABLE: .*ECONNREFUSED/m);
 });

@@ -7,12 +7,15 @@ import { Coordinator } from "../../../coordinator/loop/coordinator.ts";
 import { silentLogger } from "../../../protocol/adapters/logger.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
+import type { OwnProblem } from "../../../protocol/evidence.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import { MemoryBlobs, MemoryBus, MemoryDisk, MemoryLog } from "../memory-ports.ts";
 import { ObedientStore } from "../stores/obedient-store.ts";
 import { pod, STORES } from "../story.ts";
 
 export interface ApiFixture {
+  /** What agents say of their Pods themselves, by Pod; told with their next report. */
+  readonly podProblems: Map<string, readonly OwnProblem[]>;
   readonly url: string;
   readonly port: number;
   readonly log: MemoryLog;
@@ -94,6 +97,7 @@ export async function startApi(options: ApiFixtureOptions = {}): Promise<ApiFixt
     log,
     coordinator,
     ready: true,
+    podProblems: new Map(),
     store: (podId, name) => {
       const store = stores.get(`${podId}/${name}`) ?? new ObedientStore(name);
       stores.set(`${podId}/${name}`, store);
@@ -109,6 +113,7 @@ export async function startApi(options: ApiFixtureOptions = {}): Promise<ApiFixt
           stores: STORES.map((name) => fixture.store(podId, name)),
           checkpoints: disk,
           memory: disk.memory,
+          podProblems: () => fixture.podProblems.get(podId) ?? [],
         });
         await agent.start();
         agents.push(agent);

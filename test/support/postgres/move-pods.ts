@@ -34,6 +34,8 @@ export class MovePods {
   reverseReplication: readonly PodId[] = [];
   /** Of stores that are made from here on. */
   pace: Pace | null = null;
+  /** Of both servers; null for the usual one. */
+  #database: string | null = null;
 
   private constructor(
     source: Cluster,
@@ -61,8 +63,25 @@ export class MovePods {
     return new MovePods(source, target, ownership, organizations);
   }
 
-  async remove(): Promise<void> {
+  /** In a database of its own on servers that are there, and that others use too; the caller makes and drops it. */
+  static within(
+    servers: { readonly source: Cluster; readonly target: Cluster },
+    database: string,
+    ownership: Ownership,
+    organizations: readonly string[],
+  ): MovePods {
+    const pods = new MovePods(servers.source, servers.target, ownership, organizations);
+    pods.#database = database;
+    return pods;
+  }
+
+  /** Ends the stores and leaves the servers. */
+  async close(): Promise<void> {
     await Promise.all([...this.#stores.values()].map((store) => store.close()));
+  }
+
+  async remove(): Promise<void> {
+    await this.close();
     await this.source.remove();
     await this.target.remove();
   }
@@ -79,7 +98,7 @@ export class MovePods {
   /** With that server as the Pod's own; the caller closes it. */
   storeAt(podId: PodId, cluster: Cluster): PostgresStore {
     const { host, user, password, database } = this.source.connection;
-    const endpoint = { host, user, password, database } as {
+    const endpoint = { host, user, password, database: this.#database ?? database } as {
       host: string;
       user: string;
       password: string;

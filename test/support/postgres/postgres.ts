@@ -64,6 +64,8 @@ async function run(
     cwd: "/",
     stdio: "pipe",
   });
+  // A program that ends without reading says why by its exit code.
+  child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   let output = "";
   child.stdout.on("data", (chunk) => {

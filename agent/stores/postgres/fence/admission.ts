@@ -274,6 +274,16 @@ BEGIN
 END`,
 };
 
+/** A move's target is altered as its source is, by whoever deploys. */
+const followsRows: SqlFunction = {
+  signature: "cleave.follows_rows()",
+  returns: "boolean",
+  body: `
+BEGIN
+  RETURN EXISTS (SELECT FROM cleave.share WHERE share.logical AND share.phase = 'source' AND share.target_pod_id = ${SELF});
+END`,
+};
+
 /**
  * DDL concerns everybody: a fence waits for it, and while anything is fenced (or this Pod opens) there is none. Cleave's
  * own role makes publications, which are no part of the schema, on Pods that do not serve yet.
@@ -289,7 +299,7 @@ BEGIN
   PERFORM cleave.lock_all(command);
   IF EXISTS (SELECT FROM cleave.share WHERE share.phase = 'fenced') THEN
     PERFORM cleave.refuse_for_now('the schema (' || command || ')');
-  ELSIF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = ${SELF}) OR cleave.serves_something() THEN
+  ELSIF EXISTS (SELECT FROM cleave.pod WHERE pod.default_pod_id = ${SELF}) OR cleave.serves_something() OR cleave.follows_rows() THEN
     RETURN true;
   END IF;
   PERFORM cleave.refuse_for_now('the schema (' || command || ')');
@@ -310,6 +320,7 @@ export function admissionFunctions(defaultPodId: PodId): readonly SqlFunction[] 
     isDormant(defaultPodId),
     admitClusterWide,
     servesSomething,
+    followsRows,
     admitShared,
     admitDdl,
   ];

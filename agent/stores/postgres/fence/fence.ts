@@ -5,6 +5,7 @@ import type { ClientBase } from "pg";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { type CheckedState, OUTDATED, requireUnchanged } from "./checked.ts";
 import { flipLockKeys, literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
 import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
@@ -17,6 +18,8 @@ export interface FenceOptions {
   readonly targetPodIds: readonly PodId[];
   /** How long writers in flight may take to finish before they are terminated. */
   readonly graceMs: number;
+  /** What the checks have looked at, which still has to be so; absent where nothing was to be checked. */
+  readonly checked?: CheckedState;
   readonly signal?: AbortSignal;
 }
 
@@ -43,12 +46,15 @@ const TERMINATION_MS = 3_000;
 const LEFT_ALONE_MS = 1_000;
 /** SQLSTATE of a fence of an older epoch than the share's. */
 const TOO_LATE = "CL409";
+/** SQLSTATE of a fence that would have to vouch for rows that were not compared. */
+const UNCOMPARED = "CL410";
 
 /**
  * Makes the shares of the targets read-only and resolves when that is durable and every writer that was admitted
  * before has ended. Idempotent: at once when all are fenced already. `onOther` lends another connection to the same
  * database: for looking at writers, and terminating them, while the fence waits for them on `db`.
- * @throws CleaveError DRAIN_INCOMPLETE, with nothing fenced, naming the writer that cannot be ended.
+ * @throws CleaveError with nothing fenced: DRAIN_INCOMPLETE, naming the writer that cannot be ended; SCHEMA_CHANGED, naming
+ * what was changed since rows were last compared; CHECKS_OUTDATED, naming what is not as the checks saw it.
  */
 export async function raiseFence(db: Queryable, onOther: Lend, options: FenceOptions): Promise<RaisedFence> {
   return onOneConnection(db, (client) => raise(client, onOther, options));
@@ -102,6 +108,10 @@ async function raise(client: ClientBase, onOther: Lend, options: FenceOptions): 
 
 function known(error: unknown): unknown {
   if (isLockTimeout(error)) return new CleaveError("DRAIN_INCOMPLETE", "writers in flight do not end");
+  if (sqlStateOf(error) === UNCOMPARED)
+    return new CleaveError("SCHEMA_CHANGED", (error as Error).message, { cause: error });
+  if (sqlStateOf(error) === OUTDATED)
+    return new CleaveError("CHECKS_OUTDATED", (error as Error).message, { cause: error });
   if (sqlStateOf(error) !== TOO_LATE) return error;
   return new CleaveError("COMMAND_NOT_POSSIBLE", (error as Error).message, { cause: error });
 }
@@ -174,10 +184,11 @@ SELECT pg_catalog.pg_advisory_xact_lock(${lockKeys(literal(migrationId))})`;
  * Nothing when rows were moved between organizations: that has to be settled first. See also `flipShares`. Each epoch is
  * raised once: an agent may have died while this message waited for writers, and the fence may be lowered by now.
  */
-const flip = ({ migrationId, epoch, targetPodIds }: FenceOptions) => `
+const flip = ({ migrationId, epoch, targetPodIds, checked }: FenceOptions) => `
 DO LANGUAGE plpgsql ${literal(`
 DECLARE
   later record;
+  changed record;
   targets CONSTANT text[] := ${textArray(targetPodIds)};
   migration CONSTANT text := ${literal(migrationId)};
 BEGIN
@@ -193,6 +204,15 @@ BEGIN
   END IF;
   IF EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets)
       AND (s.phase, s.epoch) IS DISTINCT FROM ('fenced', ${epoch})) THEN
+    -- Of a move: rows may be others by a change of the schema that neither a writer nor the stream has told of.
+    SELECT c.tag, c.objects[1] AS object INTO changed
+      FROM cleave.schema_change AS c LEFT JOIN cleave.verified AS v ON v.migration_id = migration
+      WHERE NOT COALESCE(pg_catalog.pg_visible_in_snapshot(c.xid, v.snapshot::pg_catalog.pg_snapshot), false)
+        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical) LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION USING ERRCODE = '${UNCOMPARED}', MESSAGE = pg_catalog.format('%s (%s) came after the last comparison of rows', changed.tag, changed.object);
+    END IF;
+    ${checked === undefined ? "" : requireUnchanged(checked)}
     UPDATE cleave.pod SET generation = pg_catalog.setval('cleave.flip', generation + 1);
     UPDATE cleave.share AS s SET phase = 'fenced', epoch = ${epoch}
       WHERE s.migration_id = migration AND s.target_pod_id = ANY (targets);

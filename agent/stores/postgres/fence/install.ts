@@ -11,6 +11,7 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
 import { APPLY_ROLE, CREATE_SCHEMA, EVENT_TRIGGERS, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import { ambiguousOwners } from "./owner-types.ts";
 import { inTheWay, type Patience, patiently } from "./patience.ts";
 import { onOneConnection, type Queryable, quoteIdentifier } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
@@ -46,6 +47,8 @@ async function requireOwnSchema(client: ClientBase): Promise<void> {
 async function createBase(client: ClientBase, options: InstallOptions): Promise<void> {
   await client.query(INSTALL_LOCK);
   await requireOwnSchema(client);
+  const ambiguous = await ambiguousOwners(client, options.ownership);
+  if (ambiguous.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", ambiguous.slice(0, 5).join("; "));
   await client.query(CREATE_SCHEMA);
   await client.query("INSERT INTO cleave.pod (default_pod_id) VALUES ($1) ON CONFLICT DO NOTHING", [
     options.defaultPodId,

@@ -4,6 +4,7 @@
  * still do so much later. So after routes were staged everything in flight has to end before a fence may be raised.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Queryable } from "./queryable.ts";
 
 /**
@@ -28,6 +29,14 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
   /** Told who is waited for, whenever that changes; for the operator. */
   readonly onWaiting?: (transactions: readonly string[]) => void;
+}
+
+/** For the operator, of what `onWaiting` was told. */
+export function waitsForOlder(transactions: readonly string[]): CleaveError {
+  return new CleaveError(
+    "POSTGRES_WAITS",
+    `waiting for transactions that are older than the staged routes: ${transactions.join("; ")}`,
+  );
 }
 
 /** Resolves when every transaction has ended that was in flight at the time of the call. */

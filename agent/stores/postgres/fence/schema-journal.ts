@@ -107,16 +107,15 @@ BEGIN
     CASE WHEN pg_catalog.bool_or(named.unknown) THEN NULL ELSE COALESCE(pg_catalog.array_agg(DISTINCT named.relation) FILTER (WHERE named.relation IS NOT NULL), ARRAY[]::text[]) END
   FROM (
     SELECT COALESCE(command.object_type, '?') || ' ' || COALESCE(command.object_identity, '?') AS object,
-      n.nspname || '.' || c.relname AS relation,
-      -- Rights, and what GRANT says, have no class.
-      c.oid IS NULL AND command.classid IS NOT NULL AND command.object_type <> ALL (${WITHOUT_ROWS}) AS unknown
+      CASE WHEN command.object_type <> ALL (${WITHOUT_ROWS}) THEN n.nspname || '.' || c.relname END AS relation,
+      c.oid IS NULL AND command.object_type <> ALL (${WITHOUT_ROWS}) AS unknown
     FROM pg_catalog.pg_event_trigger_ddl_commands() AS command
       CROSS JOIN LATERAL (SELECT ${RELATION} AS oid) AS about
       LEFT JOIN pg_catalog.pg_class AS c
         ON c.oid = COALESCE(pg_catalog.pg_partition_root(about.oid::pg_catalog.regclass)::pg_catalog.oid, about.oid) AND c.relkind IN ('r', 'p', 'f')
       LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    -- A superuser named cleave makes his tables in Cleave's own schema, unless he says where.
-    WHERE COALESCE(command.schema_name, '') NOT LIKE 'pg_temp%' AND NOT ${isOwnPublication("command")}
+    -- Rights have no class, and no rows. A superuser named cleave makes his tables in Cleave's own schema, unless he says where.
+    WHERE command.classid IS NOT NULL AND COALESCE(command.schema_name, '') NOT LIKE 'pg_temp%' AND NOT ${isOwnPublication("command")}
       AND (command.schema_name IS DISTINCT FROM 'cleave' OR n.nspname <> 'cleave')
   ) AS named
   HAVING count(*) > 0;

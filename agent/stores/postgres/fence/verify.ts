@@ -6,6 +6,7 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
+import { ambiguousOwners } from "./owner-types.ts";
 import type { Queryable } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
 
@@ -28,6 +29,7 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
     return [
       ...(await verifyFunctions(db, ownership)),
       ...(await verifyEventTriggers(db)),
+      ...(await verifyOwnerTypes(db, ownership)),
       ...faults.map(({ trigger, fault }) =>
         missing(`${trigger.relation.name}: its ${trigger.kind} guard is ${fault}`),
       ),
@@ -36,6 +38,17 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
     if (!(error instanceof CleaveError)) throw error;
     return [{ store: "postgres", severity: "error", code: error.code, message: error.message }];
   }
+}
+
+/** A column's type may have been altered since the guard was installed. */
+async function verifyOwnerTypes(db: Queryable, ownership: Ownership): Promise<Finding[]> {
+  const ambiguous = await ambiguousOwners(db, ownership);
+  return ambiguous.map((message) => ({
+    store: "postgres",
+    severity: "error",
+    code: "OWNERSHIP_RULE_INVALID",
+    message,
+  }));
 }
 
 async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Finding[]> {

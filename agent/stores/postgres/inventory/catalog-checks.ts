@@ -7,7 +7,9 @@ import { type Catalog, readCatalog } from "../fence/catalog.ts";
 import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
 import { isOwned, ownerColumns, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
+import { ambiguousOwners } from "../fence/owner-types.ts";
 import { type Queryable, quoteIdentifier, quoteTable } from "../fence/queryable.ts";
+import { verifyGuard } from "../fence/verify.ts";
 import { checkPublications } from "./publications.ts";
 
 const LISTED = 20;
@@ -39,12 +41,29 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
   return [
     ...bounded(checkCoverage(catalog)),
     ...bounded(invalid),
-    ...bounded(checkFenceable(ownership, catalog)),
+    ...bounded((await ambiguousOwners(db, ownership)).map((one) => error("OWNERSHIP_RULE_INVALID", one))),
+    ...bounded(checkRelations(ownership, catalog)),
     ...(await checkSurroundings(db)),
     ...bounded(await checkPublications(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
     // An owner can only be looked for by rules that fit.
     ...(invalid.length === 0 ? bounded(await checkOwners(db, ownership, catalog)) : []),
+  ];
+}
+
+/**
+ * The part that a change of the schema can undo, for the moments before a fence: is there a rule and a whole guard for
+ * everything, can all of it be fenced? Some catalog reads, whatever the number of rows.
+ */
+export async function checkFenceable(db: Queryable, ownership: Ownership): Promise<Finding[]> {
+  const catalog = await readCatalog(db, ownership);
+  return [
+    ...bounded(await verifyGuard(db, ownership)),
+    ...bounded(checkCoverage(catalog)),
+    ...bounded(checkRules(ownership, catalog, await readColumns(db))),
+    ...bounded(checkRelations(ownership, catalog)),
+    ...(await checkLargeObjects(db)),
+    ...bounded(await checkTriggerOrder(db, catalog)),
   ];
 }
 
@@ -127,7 +146,7 @@ function checkRules(ownership: Ownership, catalog: Catalog, columns: Columns): F
   });
 }
 
-function checkFenceable(ownership: Ownership, catalog: Catalog): Finding[] {
+function checkRelations(ownership: Ownership, catalog: Catalog): Finding[] {
   const rules = rulesOf(ownership);
   return catalog.relations.flatMap((relation): Finding[] => {
     const ruled = catalog.ruledBy(relation);
@@ -145,29 +164,21 @@ function checkFenceable(ownership: Ownership, catalog: Catalog): Finding[] {
   });
 }
 
-async function checkSurroundings(db: Queryable): Promise<Finding[]> {
-  const { rows: objects } = await db.query<{ present: boolean }>(
+async function checkLargeObjects(db: Queryable): Promise<Finding[]> {
+  const { rows } = await db.query<{ present: boolean }>(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS present",
   );
-  const { rows: databases } = await db.query<{ name: string }>(
-    "SELECT datname AS name FROM pg_catalog.pg_database WHERE datname <> current_database() AND datname <> 'postgres' AND NOT datistemplate ORDER BY 1",
-  );
+  return rows[0]?.present
+    ? [error("POSTGRES_UNFENCEABLE", "the database has large objects, which have no owner and no trigger")]
+    : [];
+}
+
+async function checkSurroundings(db: Queryable): Promise<Finding[]> {
   const { rows: prepared } = await db.query<{ gid: string; owner: string; since: string }>(
     "SELECT gid, owner, prepared::text AS since FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared",
   );
   return [
-    ...(objects[0]?.present
-      ? [error("POSTGRES_UNFENCEABLE", "the database has large objects, which have no owner and no trigger")]
-      : []),
-    ...bounded(
-      databases.map(({ name }) =>
-        finding(
-          "warning",
-          "POSTGRES_UNFENCEABLE",
-          `the database ${name} is copied too, but its writes are not fenced`,
-        ),
-      ),
-    ),
+    ...(await checkLargeObjects(db)),
     ...bounded(
       prepared.map(({ gid, owner, since }) =>
         error(

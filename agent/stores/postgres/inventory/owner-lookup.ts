@@ -3,6 +3,7 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Owner, OwnerLookup } from "../../common/inventory/owner-lookup.ts";
+import { isWritten, type KeyKind, rootKeyKind } from "../fence/owner-types.ts";
 import { inTransaction, type Queryable } from "../fence/queryable.ts";
 
 interface Row {
@@ -26,6 +27,13 @@ const isAbsent = (error: unknown): boolean =>
  */
 export function postgresOwnerLookup(pool: Queryable, ownership: Ownership): OwnerLookup {
   const rule = ownership.repositories;
+  /** Undefined until the database has said it. */
+  let known: KeyKind | undefined;
+  const learn = async () => {
+    known ??= await rootKeyKind(pool, ownership);
+    return known;
+  };
+  learn().catch(() => undefined);
 
   const select = async (where: string, values: readonly unknown[]): Promise<Map<string, OrganizationId>> => {
     if (!rule) return new Map();
@@ -36,7 +44,7 @@ export function postgresOwnerLookup(pool: Queryable, ownership: Ownership): Owne
         (client) => client.query<Row>(sql, [...values]),
         "READ ONLY",
       );
-      return owners(rows);
+      return owners(rows, await learn());
     } catch (error) {
       if (!isAbsent(error)) throw error;
       throw new CleaveError("OWNERSHIP_RULE_INVALID", `repositories.sql: ${(error as Error).message}`, {
@@ -48,11 +56,11 @@ export function postgresOwnerLookup(pool: Queryable, ownership: Ownership): Owne
   return {
     repositories: () => select("", []),
     repository: async (path) => (await select("WHERE rule.path::text = $1", [path])).get(path) ?? null,
-    object: (key) => objectOwner(ownership, key),
+    object: (key) => objectOwner(ownership, key, known),
   };
 }
 
-function owners(rows: readonly Row[]): Map<string, OrganizationId> {
+function owners(rows: readonly Row[], kind: KeyKind): Map<string, OrganizationId> {
   const found = new Map<string, OrganizationId>();
   for (const { path, organization } of rows) {
     if (path === null)
@@ -62,6 +70,11 @@ function owners(rows: readonly Row[]): Map<string, OrganizationId> {
       throw new CleaveError(
         "OWNER_UNKNOWN",
         `the repository ${path} has ${organization === null ? "no owner" : "an owner that is no organization id"}`,
+      );
+    if (!isWritten(kind, parsed.data))
+      throw new CleaveError(
+        "OWNER_UNKNOWN",
+        `the repository ${path} belongs to ${parsed.data}, which is not how a key of the type ${kind} is written`,
       );
     const before = found.get(path);
     if (before !== undefined && before !== parsed.data)
@@ -75,7 +88,7 @@ function owners(rows: readonly Row[]): Map<string, OrganizationId> {
 }
 
 /** The rule with the longest prefix decides, whatever the order in the file. */
-function objectOwner(ownership: Ownership, key: string): Owner | null {
+function objectOwner(ownership: Ownership, key: string, kind: KeyKind | undefined): Owner | null {
   const rule = ownership.objects
     .filter(({ prefix }) => key.startsWith(prefix))
     .reduce<Ownership["objects"][number] | null>(
@@ -91,7 +104,9 @@ function objectOwner(ownership: Ownership, key: string): Owner | null {
   ).split("/");
   if (!rule.prefix.endsWith("/") && rule.prefix !== "" && !rest.startsWith("/")) return null;
   const organization = OrganizationId.safeParse(segment);
-  return organization.success && below.length > 0
+  // Another way to write a key (`007`, `A0EE…`) may mean the organization to an application, and means nobody here.
+  const written = kind === undefined || isWritten(kind, segment ?? "");
+  return organization.success && below.length > 0 && written
     ? { kind: "organization", organizationId: organization.data }
     : null;
 }

@@ -1,5 +1,6 @@
 /** A database's tables, keys and references as its catalog has them: what the analysis of ownership stands on. */
 import { inTransaction, type Queryable, quoteIdentifier } from "../fence/queryable.ts";
+import { type DeferredKey, readDeferredKeys, readShapes, shapeOf } from "./shapes.ts";
 
 export interface Column {
   readonly name: string;
@@ -9,6 +10,10 @@ export interface Column {
   readonly generated: boolean;
   /** GENERATED ALWAYS AS IDENTITY: given once, and never updated. */
   readonly fixed: boolean;
+  /** Its type with whatever that is made of. */
+  readonly shape: string;
+  /** What it is generated from; null when it is not. */
+  readonly expression: string | null;
 }
 
 /** A unique constraint or index over plain columns, without a condition. */
@@ -46,6 +51,8 @@ export interface Table {
   readonly replicaIdentity: "default" | "full" | "index" | "nothing";
   readonly columns: ReadonlyMap<string, Column>;
   readonly keys: readonly Key[];
+  /** Constraints that hold at the end of a transaction alone. */
+  readonly deferred: readonly DeferredKey[];
   readonly foreignKeys: readonly ForeignKey[];
 }
 
@@ -65,7 +72,8 @@ ORDER BY n.nspname, c.relname`;
 
 const COLUMNS = `
 SELECT a.attrelid::int8::float8 AS oid, a.attname AS name, pg_catalog.format_type(a.atttypid, NULL) AS type,
-  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated, a.attidentity = 'a' AS fixed
+  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated, a.attidentity = 'a' AS fixed,
+  CASE WHEN a.attgenerated <> '' THEN (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END AS expression
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f') AND ${OWN}
@@ -109,6 +117,7 @@ interface ColumnRow {
   not_null: boolean;
   generated: boolean;
   fixed: boolean;
+  expression: string | null;
 }
 interface KeyRow {
   oid: number;
@@ -127,7 +136,7 @@ interface ForeignKeyRow {
 
 const IDENTITIES = { d: "default", f: "full", i: "index", n: "nothing" } as const;
 
-/** Reads all schemas but PostgreSQL's own and `cleave`, in four queries whatever the number of tables. */
+/** Reads all schemas but PostgreSQL's own and `cleave`, in six queries whatever the number of tables. */
 export function readSchema(db: Queryable): Promise<Schema> {
   return inTransaction(
     db,
@@ -145,6 +154,8 @@ async function read(db: Queryable): Promise<Schema> {
   const columns = groupBy((await db.query<ColumnRow>(COLUMNS)).rows);
   const keys = groupBy((await db.query<KeyRow>(KEYS)).rows);
   const foreignKeys = groupBy((await db.query<ForeignKeyRow>(FOREIGN_KEYS)).rows);
+  const shapes = await readShapes(db);
+  const deferred = await readDeferredKeys(db);
   const byOid = new Map(tables.map((row) => [row.oid, row]));
   const headOf = (row: TableRow): TableRow => {
     const parent = row.parents === null ? undefined : byOid.get(row.parents[0] as number);
@@ -161,9 +172,9 @@ async function read(db: Queryable): Promise<Schema> {
     if (headOf(row) !== row) continue;
     const name = nameOf(row);
     const own = new Map(
-      (columns.get(row.oid) ?? []).map(({ name: column, type, not_null, generated, fixed }) => [
+      (columns.get(row.oid) ?? []).map(({ name: column, not_null, ...rest }) => [
         column,
-        { name: column, type, notNull: not_null, generated, fixed },
+        { ...rest, name: column, notNull: not_null, shape: shapeOf(rest.type, shapes) },
       ]),
     );
     const below = members.get(name) ?? [];
@@ -188,6 +199,7 @@ async function read(db: Queryable): Promise<Schema> {
         index,
         notNull: over.every((column) => own.get(column)?.notNull),
       })),
+      deferred: deferred.get(row.oid) ?? [],
       foreignKeys: (foreignKeys.get(row.oid) ?? []).flatMap((one) => {
         const parent = byOid.get(one.parent);
         // A reference to one partition says less than its table's own.

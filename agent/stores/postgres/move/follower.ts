@@ -10,13 +10,22 @@ const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */
 const LASTING: ReadonlySet<ErrorCode> = new Set([
   "MEMBERSHIP_CHANGED",
-  "SCHEMA_DIFFERS",
   "CHANGE_NOT_APPLICABLE",
   "COMMAND_NOT_POSSIBLE",
 ]);
+const SCHEMA: ReadonlySet<ErrorCode> = new Set(["SCHEMA_DIFFERS", "OWNERSHIP_RULE_MISSING"]);
 const LASTING_RETRY_MS = 5_000;
+/** The one in whose hands it is to end a wait may be a deployment's script. */
+const SCHEMA_RETRY_MS = 500;
+/** A transaction is in the stream a moment before everybody sees it; long before, when a standby has to confirm it. */
+const SEEN_AFTER_MS = { first: 10, last: 500 } as const;
 
-export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMarker" | "onRefused"> & {
+export type FollowerOptions = Omit<
+  FollowOptions,
+  "signal" | "onApplied" | "onMarker" | "onRefused" | "moving" | "changes"
+> & {
+  /** Asked whenever the stream is begun: what it moves by the schema of this moment. */
+  readonly plan: () => Promise<Pick<FollowOptions, "moving" | "changes">>;
   readonly log: Logger;
 };
 
@@ -24,6 +33,12 @@ export type FollowerOptions = Omit<FollowOptions, "signal" | "onApplied" | "onMa
 export interface Marker {
   readonly token: string;
   readonly verified: string | null;
+  readonly schema_generation: string | null;
+}
+
+function pauseAfter(code: ErrorCode): number {
+  if (SCHEMA.has(code)) return SCHEMA_RETRY_MS;
+  return LASTING.has(code) ? LASTING_RETRY_MS : RETRY_MS;
 }
 
 export class Follower {
@@ -95,18 +110,27 @@ export class Follower {
   }
 
   async #forever(): Promise<void> {
-    const { log, ...options } = this.#options;
+    const { log, plan, ...options } = this.#options;
     const { signal } = this.#stopping;
+    let unseen = 0;
     while (!signal.aborted) {
       try {
         await follow({
           ...options,
+          ...(await plan()),
           signal,
-          onMarker: ({ migration_id: migration, epoch, token, verified }) => {
+          onMarker: ({
+            migration_id: migration,
+            epoch,
+            token,
+            verified = null,
+            schema_generation = null,
+          }) => {
             if (migration && epoch && token)
-              this.#markers.set(`${migration} ${epoch}`, { token, verified: verified ?? null });
+              this.#markers.set(`${migration} ${epoch}`, { token, verified, schema_generation });
           },
           onApplied: (lsn) => {
+            unseen = 0;
             this.#applied = lsn;
             if (this.#refusedAt === null || parseLsn(lsn) > parseLsn(this.#refusedAt)) this.#problem = null;
             this.#notice();
@@ -118,10 +142,15 @@ export class Follower {
       } catch (error) {
         if (signal.aborted) return;
         const problem = toPostgresError(error, describeEndpoint(options.target));
+        if (problem.code === "SCHEMA_CHANGED") {
+          const pauseMs = Math.min(SEEN_AFTER_MS.first * 2 ** unseen++, SEEN_AFTER_MS.last);
+          await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+          continue;
+        }
         if (this.#problem?.message !== problem.message)
           log.warn({ code: problem.code, err: error }, problem.message);
         this.#problem = problem;
-        const pauseMs = LASTING.has(problem.code) ? LASTING_RETRY_MS : RETRY_MS;
+        const pauseMs = pauseAfter(problem.code);
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }
     }

@@ -23,7 +23,7 @@ export async function awaitMarker(
     const heard = streamOf()?.marker(migrationId, epoch) ?? null;
     if (heard !== null) return heard;
     const [row] = await source.query<Marker & { readonly lsn: string }>(
-      "SELECT token, verified, pg_catalog.pg_current_wal_flush_lsn()::text AS lsn FROM cleave.marker WHERE migration_id = $1 AND epoch = $2",
+      "SELECT token, verified, schema_generation, pg_catalog.pg_current_wal_flush_lsn()::text AS lsn FROM cleave.marker WHERE migration_id = $1 AND epoch = $2",
       [migrationId, epoch],
     );
     const follower = streamOf();

@@ -10,6 +10,7 @@ import type { Moving } from "../replication/moved-tables.ts";
 import type { WarmConnection } from "../server/connection.ts";
 import { describe } from "../verification/comparison.ts";
 import { crossingRows } from "../verification/crossings.ts";
+import { doubledRows } from "../verification/doubled.ts";
 import { moveEvidence } from "../verification/evidence.ts";
 import { referenceLines, type SharedRows } from "../verification/references.ts";
 import { byTable, type TouchedRow } from "../verification/rows.ts";
@@ -33,7 +34,7 @@ export interface Matching {
 export async function matchRows(
   connections: TargetConnections,
   duty: Duty,
-  matching: Matching,
+  matchingNow: () => Matching,
   streamOf: () => Follower | null,
   signal: AbortSignal,
 ): Promise<Evidence> {
@@ -41,16 +42,18 @@ export async function matchRows(
   const epoch = epochOf(duty);
   const source = connections.source(duty);
   const marker = await awaitMarker(source, migrationId, epoch, streamOf, signal);
+  // The stream is at the marker, and so is what it goes by.
+  const matching = matchingNow();
   const { rows } = await source.use((db) => readTouched(db, migrationId, marker.verified));
   const known = await settleReferences(connections, duty, matching, rows);
   const evidence = await connections.reading.use((db) =>
-    moveEvidence(db, matching.moving, marker, rows, known),
+    moveEvidence(db, matching.moving, { ...marker, generation: marker.schema_generation }, rows, known),
   );
   // Before it is said, so that an activation after a restart knows that it was matched.
   await connections.own.use((db) =>
     db.query(
-      "INSERT INTO cleave.marker (migration_id, epoch, token, verified) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-      [migrationId, epoch, marker.token, marker.verified],
+      "INSERT INTO cleave.marker (migration_id, epoch, token, verified, schema_generation) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+      [migrationId, epoch, marker.token, marker.verified, marker.schema_generation],
     ),
   );
   return { epoch, ...evidence };
@@ -71,6 +74,9 @@ async function settleReferences(
         const crossing = await crossingRows(source, moving, table, keys);
         if (crossing.length > 0)
           throw new CleaveError("CROSS_ORGANIZATION_ROWS", crossing.slice(0, 5).map(describe).join("; "));
+        const doubled = await doubledRows(target, moving, table, keys);
+        if (doubled.length > 0)
+          throw new CleaveError("CHANGE_NOT_APPLICABLE", doubled.slice(0, 5).map(describe).join("; "));
         await connections.own.use((writer) =>
           shared.ensure({ source, target, writer, moving, schema }, { table, keys }),
         );

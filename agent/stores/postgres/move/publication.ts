@@ -1,10 +1,11 @@
-/** What a move's target subscribes to: the changes of every owned table, and the markers of fences. */
-import { CleaveError } from "../../../../protocol/errors.ts";
+/** What a move's target subscribes to: the changes of every owned table and of the schema, and the markers of fences. */
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { isOwned, rulesOf } from "../fence/owner-sql.ts";
 import { patiently } from "../fence/patience.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
 import { describeIdentityFaults, findIdentityFaults } from "../fence/replica-identity.ts";
+import { verifyGuard } from "../fence/verify.ts";
 import { readSchema, type Schema, type Table } from "../inventory/schema.ts";
 import type { Database } from "../server/connection.ts";
 
@@ -29,7 +30,7 @@ export function publishedTables(schema: Schema, ownership: Ownership): readonly 
 export async function ensurePublication(db: Database, name: string, ownership: Ownership): Promise<void> {
   const owned = publishedTables(await readSchema(db), ownership);
   await handDownIdentities(db, owned, name);
-  const tables = [...owned.map(({ quoted }) => quoted), "cleave.marker"].join(", ");
+  const tables = [...owned.map(({ quoted }) => quoted), "cleave.marker", "cleave.schema_change"].join(", ");
   const quoted = quoteIdentifier(name);
   if (!(await hasPublication(db, name))) {
     await db.query(
@@ -37,13 +38,32 @@ export async function ensurePublication(db: Database, name: string, ownership: O
     );
     return;
   }
+  const present = await tablesOf(db, name);
+  if (owned.every((table) => present.has(table.name)) && present.size === owned.length + 2) return;
+  await db.query(`ALTER PUBLICATION ${quoted} SET TABLE ${tables}`);
+}
+
+async function tablesOf(db: Database, name: string): Promise<ReadonlySet<string>> {
   const { rows } = await db.query<{ name: string }>(
     "SELECT schemaname || '.' || tablename AS name FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
     [name],
   );
-  const present = new Set(rows.map((row) => row.name));
-  if (owned.every((table) => present.has(table.name)) && present.size === owned.length + 1) return;
-  await db.query(`ALTER PUBLICATION ${quoted} SET TABLE ${tables}`);
+  return new Set(rows.map((row) => row.name));
+}
+
+/**
+ * After a change of the source's schema: every owned table is in the publication, and its writers are watched.
+ * @throws CleaveError SCHEMA_CHANGED or what the guard lacks, naming the table: the source's agent makes it so by itself.
+ */
+export async function requireWatched(source: Database, name: string, ownership: Ownership): Promise<void> {
+  const [fault] = await verifyGuard(source, ownership);
+  if (fault !== undefined) throw new CleaveError(fault.code as ErrorCode, `on the source: ${fault.message}`);
+  const present = await tablesOf(source, name);
+  const absent = publishedTables(await readSchema(source), ownership).find(
+    (table) => !present.has(table.name),
+  );
+  if (absent !== undefined)
+    throw new CleaveError("SCHEMA_CHANGED", `${absent.name} is not streamed by the source yet`);
 }
 
 /** To partitions, from their roots: what is published without a replica identity can be neither updated nor deleted. */

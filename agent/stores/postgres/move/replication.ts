@@ -2,6 +2,7 @@
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { readSchemaGeneration } from "../fence/schema-journal.ts";
 import { readSchema } from "../inventory/schema.ts";
 import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { type SourceReplication, slotsOf } from "../replication/source-replication.ts";
@@ -13,30 +14,36 @@ import { dropPublication, ensurePublication } from "./publication.ts";
 
 export function logicalReplication(ownership: Ownership): SourceReplication {
   /** Read while nothing is fenced, since reading a catalog takes as long as there are tables. */
-  let moving: Moving | null = null;
-  const plan = async (db: Database, duty: Duty): Promise<Moving> => {
+  let planned: { readonly moving: Moving; readonly generation: number } | null = null;
+  const plan = async (db: Database, duty: Duty) => {
+    const generation = await readSchemaGeneration(db);
     const schema = await readSchema(db);
-    return planMove(schema, schema, ownership, [...duty.assignments.keys()] as OrganizationId[]);
+    const organizations = [...duty.assignments.keys()] as OrganizationId[];
+    return { moving: planMove(schema, schema, ownership, organizations), generation };
+  };
+  const prepare = async (db: Database, duty: Duty) => {
+    for (const name of slotsOf(duty)) await ensurePublication(db, name, ownership);
+    planned = await plan(db, duty);
   };
   /** A slot that was never seen may not be made yet; one that was is needed until the end. */
   const seen = new Set<string>();
   return {
     logical: true,
     slots: slotsOf,
-    prepare: async (db, duty) => {
-      for (const name of slotsOf(duty)) await ensurePublication(db, name, ownership);
-      moving = await plan(db, duty);
-    },
+    prepare,
+    renew: prepare,
     missing: (duty, present) => {
       for (const { name } of present) seen.add(name);
       return slotsOf(duty).filter((name) => seen.has(name) && !present.some((slot) => slot.name === name));
     },
     evidence: async (db, duty, _position, fence) => {
-      moving ??= await plan(db, duty);
+      if (planned?.generation !== fence.schemaGeneration) planned = await plan(db, duty);
+      const { moving } = planned;
       const { rows } = await readTouched(db, duty.migrationId, fence.verified);
       await db.query("BEGIN READ ONLY");
       try {
-        const { digest, details } = await moveEvidence(db, moving, fence, rows);
+        const marker = { ...fence, generation: fence.schemaGeneration };
+        const { digest, details } = await moveEvidence(db, moving, marker, rows);
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {
         await db.query("ROLLBACK").catch(() => undefined);

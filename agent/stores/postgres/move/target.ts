@@ -4,8 +4,9 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { installGuard, inTheWay, removeGuard } from "../fence/install.ts";
+import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, releaseRoutes, setShares, stageRoutes } from "../fence/staging.ts";
-import { readSchema, type Schema } from "../inventory/schema.ts";
+import { readSchema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { forgetCopy } from "../replication/copy-journal.ts";
@@ -21,6 +22,8 @@ import { Verifier } from "../verification/verifier.ts";
 import { applySession, ensureApplyRole } from "./apply-role.ts";
 import { Follower } from "./follower.ts";
 import { matchRows, requireMatched } from "./match.ts";
+import { PlanKeeper } from "./plan.ts";
+import { requireWatched } from "./publication.ts";
 import { dropOrigin, type MoveSeed, removeMoved, Seeding } from "./seed.ts";
 import { TargetConnections } from "./target-connections.ts";
 
@@ -29,8 +32,7 @@ const LOOK_EVERY_MS = 250;
 const COPY_ENDS_WITHIN_MS = 2_000;
 
 interface Following {
-  readonly moving: Moving;
-  readonly schema: Schema;
+  readonly keeper: PlanKeeper;
   readonly shared: SharedRows;
   readonly follower: Follower;
   readonly verifier: Verifier;
@@ -40,7 +42,7 @@ export class MoveTarget implements RemovingTarget {
   readonly #options: PostgresStoreOptions;
   readonly #board: StatusBoard;
   readonly #connections: TargetConnections;
-  #seeding: Seeding | null = null;
+  #seeding: { readonly shape: string; readonly seeding: Seeding } | null = null;
   #following: Following | null = null;
   readonly #watch: Background;
   readonly #reverseReplication: ReverseReplicationKeeper;
@@ -85,10 +87,11 @@ export class MoveTarget implements RemovingTarget {
     const { ownership } = this.#options;
     const { migrationId, sourcePodId, defaultPodId, targetPodIds, assignments } = duty;
     await this.#connections.own.use(async (db) => {
-      const onWaiting = (what: string, who: readonly string[]) => this.#board.problem(inTheWay(what, who));
-      await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting });
+      const inUse = (what: string, who: readonly string[]) => this.#board.problem(inTheWay(what, who));
+      await installGuard(db, { ownership, defaultPodId, migrationId, signal, onWaiting: inUse });
       await ensureApplyRole(db);
       const { reverseReplication } = duty;
+      const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
       const staging = {
         migrationId,
         sourcePodId,
@@ -97,7 +100,7 @@ export class MoveTarget implements RemovingTarget {
         assignments,
         reverseReplication,
       };
-      await stageRoutes(db, { ...staging, logical: true }, { signal });
+      await stageRoutes(db, { ...staging, logical: true }, { signal, onWaiting });
     });
   }
 
@@ -107,16 +110,22 @@ export class MoveTarget implements RemovingTarget {
     const source = peerOf(this.#options, duty);
     const slot = slotName(duty.migrationId, duty.podId);
     const session = applySession(duty.migrationId, duty.podId);
-    const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
-    const ours = await this.#connections.own.use((db) => readSchema(db));
-    const moving = planMove(theirs, ours, options.ownership, organizationsOf(duty));
-    const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, moving);
+    const { migrationId, defaultPodId } = duty;
+    const keeper = new PlanKeeper({
+      options,
+      source,
+      migrationId,
+      defaultPodId,
+      organizations: organizationsOf(duty),
+    });
+    const first = await keeper.renew();
+    const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, first.moving);
     await this.#connections.own.use((db) => seeding.run(db, signal));
     const { config, log } = options;
     const follower = new Follower({
       source,
       target: config,
-      moving,
+      plan: async () => ({ ...(await keeper.renew()), changes: keeper }),
       slot,
       publication: slot,
       session,
@@ -128,8 +137,10 @@ export class MoveTarget implements RemovingTarget {
       migrationId: duty.migrationId,
       source,
       target: config,
-      moving,
-      schema: ours,
+      plan: () => keeper.plan,
+      changes: keeper,
+      repair: session,
+      requireWatched: (db) => requireWatched(db, slot, options.ownership),
       shared,
       setup: session.setup,
       applied: (lsn, until) => follower.reached(lsn, until),
@@ -137,18 +148,23 @@ export class MoveTarget implements RemovingTarget {
       onChange: () => this.#tell(),
     });
     verifier.start();
-    this.#following = { moving, schema: ours, shared, follower, verifier };
+    this.#following = { keeper, shared, follower, verifier };
     this.#watch.start();
     return this.#following;
   }
 
   #seedingOf(seed: MoveSeed, duty: Duty, moving: Moving): Seeding {
-    this.#seeding ??= new Seeding(seed, duty, moving);
-    return this.#seeding;
+    // What was copied by another schema is copied anew.
+    const shape = JSON.stringify(moving.tables.map(({ name, columns, key }) => [name, columns, key]));
+    if (this.#seeding?.shape !== shape) {
+      this.#seeding?.seeding.close();
+      this.#seeding = { shape, seeding: new Seeding(seed, duty, moving) };
+    }
+    return this.#seeding.seeding;
   }
 
   async #stop(): Promise<void> {
-    this.#seeding?.close();
+    this.#seeding?.seeding.close();
     this.#seeding = null;
     const following = this.#following;
     this.#following = null;
@@ -163,7 +179,9 @@ export class MoveTarget implements RemovingTarget {
     this.#board.awaitEvidence(epoch);
     const following = await this.#start(duty, signal);
     following.verifier.paused = true;
-    const evidence = await matchRows(this.#connections, duty, following, () => following.follower, signal);
+    const { keeper, shared, follower } = following;
+    const matching = () => ({ ...keeper.plan, shared });
+    const evidence = await matchRows(this.#connections, duty, matching, () => follower, signal);
     this.#board.set({ evidence, reached: true });
   }
 

@@ -8,21 +8,26 @@
  * key that on the target belongs to somebody else's row leads to that owner, and the change is left alone. What a
  * change tells by itself, by a column that names the organization, is not asked at all.
  */
-import type pg from "pg";
+import pg from "pg";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { quoteLiteral } from "../fence/queryable.ts";
-import type { Moving } from "./moved-tables.ts";
+import type { MovedTable, Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
-import { type Change, type Kind, type Relation, type Run, Runs, type Taken } from "./runs.ts";
+import { inWords, isRefused, isTaken, misplaced } from "./refusals.ts";
+import { type Kind, type Relation, type Run, Runs, type Taken } from "./runs.ts";
 import { type ApplySession, beginApplying } from "./session.ts";
-import { type Misplaced, ownColumn, type Statement, statementOf } from "./statements.ts";
+import { type Misplaced, removal, type Statement, statementOf } from "./statements.ts";
+import type { SchemaChanges } from "./suspects.ts";
+import { type Told, toldOf, valuesOf } from "./told.ts";
 import type { Traits } from "./traits.ts";
 
 /** Held in memory at most; then they go to the server, whatever is still to come of their transaction. */
 const HELD = { changes: 5_000, bytes: 4 * 1024 * 1024 } as const;
 /** Transactions of the source are applied together until then. */
 const GROUP = { changes: 50_000, ms: 200 } as const;
+/** Of `text[]`, as the stream writes it. */
+const textsOf = pg.types.getTypeParser(1009 as never) as (text: string) => string[];
 /** Statements that the server keeps prepared. */
 const PREPARED = 1_000;
 
@@ -42,20 +47,11 @@ export interface ApplierOptions {
   readonly alone?: boolean;
   /** Transactions that the source itself applied from this origin are passed over: they came from here. */
   readonly without?: string | undefined;
+  /** Changes of the schema are followed; without it they end the stream. */
+  readonly changes?: SchemaChanges | undefined;
 }
 
 const PASSED: ReadonlySet<Message["tag"]> = new Set(["insert", "update", "delete", "truncate"]);
-
-/** What the stream told of a relation; without a table when it is no organization's. */
-interface Told {
-  readonly message: RelationMessage;
-  readonly relation: Relation | null;
-  /** Where in a row the organization is named, and whether the old row has it too; -1 when it is not. */
-  readonly own: number;
-  readonly ownInIdentity: boolean;
-  /** Where in a row its key is. */
-  readonly key: readonly number[];
-}
 
 export class Applier {
   readonly #db: pg.ClientBase;
@@ -74,6 +70,8 @@ export class Applier {
   #marker: Readonly<Record<string, Value>> | null = null;
   /** The transaction that is being read came from here. */
   #passing = false;
+  /** The transaction of the source that is being read. */
+  #xid = 0;
 
   /** @param db a connection that pipelines, with `APPLY_SETTINGS` and the origin's session */
   constructor(db: pg.ClientBase, options: ApplierOptions) {
@@ -102,6 +100,7 @@ export class Applier {
         return null;
       case "begin":
         this.#passing = false;
+        this.#xid = message.xid;
         return this.#isLarge() ? this.settle() : null;
       case "relation":
         this.#relate(message);
@@ -113,7 +112,7 @@ export class Applier {
       case "delete":
         return this.#delete(this.#of(message.oid), message.old);
       case "truncate":
-        return this.#truncate(message.oids);
+        return this.#truncate(message.oids.map((oid) => this.#of(oid)));
       case "commit":
         return this.#commit({ endLsn: message.endLsn, time: message.time }, more);
       case "other":
@@ -152,51 +151,29 @@ export class Applier {
   }
 
   #relate(message: RelationMessage): void {
-    const name = `${message.schema}.${message.name}`;
-    const table = this.#options.moving.tables.find((one) => one.name === name);
-    const traits = this.#options.traits.get(name);
-    if (table === undefined || traits === undefined) {
-      this.#told.set(message.oid, { message, relation: null, own: -1, ownInIdentity: false, key: [] });
-      return;
+    const { moving, traits, changes } = this.#options;
+    const isPast = changes?.isKnown(this.#xid) === true;
+    try {
+      this.#told.set(message.oid, toldOf(message, moving, traits, isPast));
+    } catch (error) {
+      // What the plan does not know yet is no difference of the Pods.
+      if (changes === undefined || isPast) throw error;
+      throw new CleaveError("SCHEMA_CHANGED", (error as CleaveError).message, { cause: error });
     }
-    const known = new Set(table.columns.map((column) => column.name));
-    const differs = message.columns.filter((column) => !known.has(column.name)).map((column) => column.name);
-    if (differs.length > 0 || message.columns.length !== known.size)
-      throw new CleaveError(
-        "SCHEMA_DIFFERS",
-        `${name} was altered on the source while it was being moved${differs.length > 0 ? `: ${differs.join(", ")}` : ""}`,
-      );
-    const position = new Map(message.columns.map((column, at) => [column.name, at]));
-    const at = (column: string) => position.get(column) ?? -1;
-    const key = table.key.map(at);
-    // Else the key of a row that was deleted would be NULL in the stream, and the row would stay.
-    if (key.some((one) => message.columns[one]?.key !== true))
-      throw new CleaveError(
-        "REPLICA_IDENTITY_MISSING",
-        `the replica identity of ${name} on the source is without ${table.key.join(", ")}`,
-      );
-    const column = ownColumn(table);
-    const own = column === null ? -1 : at(column);
-    const ownInIdentity = message.columns[own]?.key === true;
-    this.#told.set(message.oid, {
-      message,
-      relation: { message, position, table, ...traits },
-      own,
-      ownInIdentity,
-      key,
-    });
   }
 
-  #insert(told: Told, values: readonly Value[]): Promise<null> | null {
-    if (told.relation === null) return this.#other(told, values);
+  #insert(told: Told, sent: readonly Value[]): Promise<null> | null {
+    if (told.relation === null) return this.#other(told, sent);
+    const values = valuesOf(told, sent);
     if (told.own >= 0 && !this.#isTheirs(values[told.own])) return null;
     return this.#add("insert", told.relation, keyOf(told, values), values);
   }
 
-  #update(told: Told, old: readonly Value[] | null, values: readonly Value[]): Promise<null> | null {
+  #update(told: Told, old: readonly Value[] | null, sent: readonly Value[]): Promise<null> | null {
     const { relation, own, ownInIdentity } = told;
-    if (relation === null) return this.#other(told, values);
-    const before = old ?? values;
+    if (relation === null) return this.#other(told, sent);
+    const values = valuesOf(told, sent);
+    const before = old === null ? values : valuesOf(told, old);
     const key = keyOf(told, before);
     const rekeyed = told.key.some((at, index) => values[at] !== undefined && values[at] !== key[index]);
     const foreign = own >= 0 && values[own] !== undefined && !this.#isTheirs(values[own]);
@@ -204,26 +181,64 @@ export class Applier {
     return this.#add(rekeyed ? "rekey" : foreign ? "foreign" : "update", relation, key, values);
   }
 
-  #delete(told: Told, old: readonly Value[]): Promise<null> | null {
+  #delete(told: Told, sent: readonly Value[]): Promise<null> | null {
     const { relation, own, ownInIdentity } = told;
     if (relation === null) return null;
+    const old = valuesOf(told, sent);
     if (ownInIdentity && !this.#isTheirs(old[own])) return null;
     return this.#add("delete", relation, keyOf(told, old), []);
   }
 
-  #truncate(oids: readonly number[]): null {
-    const owned = oids.flatMap((oid) => this.#of(oid).relation?.table.name ?? []);
-    if (owned.length === 0) return null;
-    throw new CleaveError(
-      "CHANGE_NOT_APPLICABLE",
-      `TRUNCATE of ${owned.join(", ")} on the source: whose rows were removed is not in the stream`,
-    );
+  /** As the deletion of these organizations' rows that it is; a stream that does not follow changes of the schema ends. */
+  #truncate(told: readonly Told[]): Promise<null> | null {
+    const tables = told.flatMap(({ relation }) => relation?.table ?? []);
+    if (tables.length === 0) return null;
+    if (this.#options.changes === undefined)
+      throw new CleaveError(
+        "CHANGE_NOT_APPLICABLE",
+        `TRUNCATE of ${tables.map(({ name }) => name).join(", ")} on the source: whose rows were removed is not in the stream`,
+      );
+    return this.#empty(tables);
   }
 
-  #other({ message }: Told, values: readonly Value[]): null {
-    if (message.schema === "cleave" && message.name === "marker")
-      this.#marker = Object.fromEntries(message.columns.map((column, at) => [column.name, values[at]]));
+  /** Removes their rows of these tables, or of the partitions that `members` names (an array of texts, \`table a.b\`). */
+  async #empty(tables: readonly MovedTable[], members?: string): Promise<null> {
+    const group = this.#open();
+    group.changes += 1;
+    group.end = null;
+    await this.#flush();
+    await this.#flying;
+    this.#begun ??= this.#db.query(this.#beginSql);
+    await this.#begun;
+    for (const table of [...tables].sort((a, b) => b.depth - a.depth)) {
+      const { text, values } = removal(this.#options.moving, table, members);
+      await this.#db.query(text, [...values]);
+    }
     return null;
+  }
+
+  /** A row of Cleave's own tables. */
+  #other({ message }: Told, values: readonly Value[]): Promise<null> | null {
+    if (message.schema !== "cleave") return null;
+    const row = Object.fromEntries(message.columns.map((column, at) => [column.name, values[at]]));
+    if (message.name === "marker") this.#marker = row;
+    return message.name === "schema_change" ? this.#change(row) : null;
+  }
+
+  /** At its place in the stream: what comes next is of another schema. */
+  #change({ tag, objects, relations }: Readonly<Record<string, Value>>): Promise<null> | null {
+    const { changes, moving } = this.#options;
+    if (changes === undefined) return null;
+    if (!changes.isKnown(this.#xid))
+      throw new CleaveError("SCHEMA_CHANGED", `${tag} on the source: ${objects}`);
+    const named = typeof relations === "string" ? textsOf(relations) : null;
+    changes.suspects.note(named, moving);
+    // Of a partition alone, the stream does not tell it.
+    if (tag !== "TRUNCATE" || typeof objects !== "string") return null;
+    return this.#empty(
+      moving.tables.filter(({ name }) => named?.includes(name)),
+      objects,
+    );
   }
 
   #isTheirs(organization: Value): boolean {
@@ -276,15 +291,36 @@ export class Applier {
 
   async #applyTaken({ runs, oneByOne }: Taken): Promise<void> {
     const single = runs.length === 1 && runs[0]?.changes.length === 1;
-    if (single || !runs.some(({ relation }) => relation.contested)) return await this.#execute(runs);
+    const lenient = runs.some((run) => this.#isSuspect(run));
+    if (!lenient && (single || !runs.some(({ relation }) => relation.contested)))
+      return await this.#execute(runs);
     try {
       await this.#execute(runs, "together");
     } catch (error) {
-      if (!isTaken(error)) throw error;
+      if (!isTaken(error) && !(lenient && isRefused(error))) throw error;
       // Rows gave each other a value that only one may have: in the order of the source they can.
       await this.#db.query("ROLLBACK TO SAVEPOINT together");
-      await this.#execute(oneByOne());
+      if (!lenient) return await this.#execute(oneByOne());
+      for (const run of oneByOne())
+        if (this.#isSuspect(run)) await this.#attempt(run);
+        else await this.#execute([run]);
     }
+  }
+
+  #isSuspect({ relation }: Run): boolean {
+    return this.#options.changes?.suspects.has(relation.table.name) === true;
+  }
+
+  /** Of a table that is compared whole before long, which does what this cannot. */
+  async #attempt(run: Run): Promise<void> {
+    const replaced = run.kind === "insert" ? [[run], [{ ...run, kind: "delete" as const }, run]] : [[run]];
+    for (const runs of replaced)
+      try {
+        return await this.#execute(runs, "attempt");
+      } catch (error) {
+        if (!isRefused(error)) throw error;
+        await this.#db.query("ROLLBACK TO SAVEPOINT attempt");
+      }
   }
 
   /** One statement for each run, sent together, within a savepoint when that has a name. */
@@ -303,7 +339,10 @@ export class Applier {
     for (const [at, result] of settled.entries()) {
       const run = sent[at - before.length]?.run;
       if (result.status === "rejected") throw run === undefined ? result.reason : inWords(run, result.reason);
-      if (run !== undefined) for (const row of result.value as Misplaced[]) throw misplaced(run, row);
+      if (run === undefined) continue;
+      // One that is not there yet is no stranger's, where rows come and go by the partition.
+      const rows = result.value as Misplaced[];
+      for (const row of rows) if (!row.came || !this.#isSuspect(run)) throw misplaced(run, row);
     }
   }
 
@@ -329,36 +368,10 @@ export class Applier {
   }
 }
 
-/** unique_violation, exclusion_violation */
-const isTaken = (error: unknown) =>
-  error instanceof CleaveError && ["23505", "23P01"].includes((error.cause as { code?: string })?.code ?? "");
-
 function keyOf({ key, message }: Told, values: readonly Value[]): string[] {
   return key.map((at) => {
     const value = values[at];
     if (typeof value === "string") return value;
     throw new CleaveError("INTERNAL", `a change of ${message.schema}.${message.name} is without its key`);
   });
-}
-
-function misplaced(run: Run, { at, came, owner }: Misplaced): CleaveError {
-  const { table } = run.relation;
-  const change = run.changes[Number(at) - 1] as Change;
-  const row = table.key.map((name, index) => `${name} ${change.key[index]}`).join(", ");
-  const column = ownColumn(table);
-  const next =
-    owner ?? change.values[run.relation.message.columns.findIndex(({ name }) => name === column)] ?? null;
-  const what = came ? `came to ${next}` : `left for ${next ?? "nobody known"}`;
-  return new CleaveError("MEMBERSHIP_CHANGED", `the row of ${table.name} with ${row} ${what}`);
-}
-
-function inWords(run: Run, error: unknown): unknown {
-  const { code, detail, message } = error as { code?: string; detail?: string; message: string };
-  // Constraints (23), values that the target refuses (22), names and types (42): trying again would not help.
-  if (code === undefined || !/^(22|23|42)/.test(code)) return error;
-  return new CleaveError(
-    "CHANGE_NOT_APPLICABLE",
-    `${run.kind} in ${run.relation.table.name}: ${message}${detail === undefined ? "" : ` (${detail})`}`,
-    { cause: error },
-  );
 }

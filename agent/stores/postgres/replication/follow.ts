@@ -15,6 +15,7 @@ import { Applier } from "./apply.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";
 import { APPLY_SETTINGS, type ApplySession, atTheGate, settingsSql } from "./session.ts";
+import type { SchemaChanges } from "./suspects.ts";
 import { readTraits } from "./traits.ts";
 import { WalStream } from "./wal-stream.ts";
 
@@ -26,6 +27,8 @@ export interface FollowOptions {
   readonly slot: string;
   readonly publication: string;
   readonly session?: ApplySession;
+  /** What is known of changes of the source's schema; without it they end the stream. */
+  readonly changes?: SchemaChanges;
   /** An origin on the source whose transactions are passed over. */
   readonly without?: string;
   readonly signal: AbortSignal;
@@ -90,7 +93,7 @@ async function applyAll(
   alone: boolean,
   refused: { inGroup: boolean },
 ): Promise<void> {
-  const { source, target, moving, slot, publication, session, without, signal } = options;
+  const { source, target, moving, slot, publication, session, without, changes, signal } = options;
   const { onApplied, onMarker, onRefused } = options;
   // Nothing is asked of the target while nothing comes, so its loss would go unnoticed.
   const lost = new AbortController();
@@ -105,7 +108,7 @@ async function applyAll(
   await onceFree(signal, () => db.query(`SELECT pg_replication_origin_session_setup(${quoteLiteral(slot)})`));
   if (session) await db.query(session.setup);
   const stream = await onceFree(signal, () => WalStream.open({ endpoint: source, slot, publication, from }));
-  const applier = new Applier(db, { moving, traits, onMarker, session, alone, without });
+  const applier = new Applier(db, { moving, traits, onMarker, session, alone, without, changes });
   const confirm = (lsn: string) => {
     stream.confirm(lsn);
     onApplied?.(lsn);
@@ -158,6 +161,7 @@ async function onceFree<T>(signal: AbortSignal, work: () => Promise<T>): Promise
 /** What a transaction itself is the reason of, so that those before it can be applied. */
 const OF_A_TRANSACTION: ReadonlySet<string> = new Set<ErrorCode>([
   "MEMBERSHIP_CHANGED",
+  "SCHEMA_CHANGED",
   "SCHEMA_DIFFERS",
   "CHANGE_NOT_APPLICABLE",
 ]);

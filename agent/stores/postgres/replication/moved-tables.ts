@@ -7,6 +7,7 @@ import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
+import type { DeferredKey } from "../inventory/shapes.ts";
 import {
   differencesOfReferred,
   type SharedReference,
@@ -32,6 +33,8 @@ export interface MovedTable {
   /** The columns that tell its rows apart. */
   readonly key: readonly string[];
   readonly rule: OwnedRule;
+  /** Of the target: what nothing checks when rows are applied. */
+  readonly deferred: readonly DeferredKey[];
   /** SQL for the owner of a row under the alias `"row"`. */
   readonly owner: string;
   /** 0: it holds the organization's key; otherwise one more than the deepest table that its owner is found by. */
@@ -126,6 +129,9 @@ const copied = (table: Table) => [...table.columns.values()].filter(({ generated
 /** A type's own name: of `public.state` and `state` only the search path differs. */
 const bare = (type: string) => type.replaceAll(/"?[^".\s(]+"?\./g, "");
 
+/** Versions of PostgreSQL write the same expression with other blanks and parentheses. */
+const spare = (expression: string | null) => expression?.replaceAll(/[\s()]/g, "");
+
 function differencesOf(source: Table, target: Table): string[] {
   const found: string[] = [];
   const [here, there] = [copied(source), copied(target)];
@@ -134,6 +140,17 @@ function differencesOf(source: Table, target: Table): string[] {
     if (other === undefined) found.push(`${source.name}.${column.name} is not on the target`);
     else if (bare(other.type) !== bare(column.type))
       found.push(`${source.name}.${column.name} is ${column.type}, and ${other.type} on the target`);
+    else if (bare(other.shape) !== bare(column.shape))
+      found.push(`${source.name}.${column.name} is ${column.shape}, and ${other.shape} on the target`);
+  }
+  for (const { name, expression } of source.columns.values()) {
+    const other = target.columns.get(name);
+    if (expression === null) continue;
+    if (other === undefined) found.push(`${source.name}.${name} is not on the target`);
+    else if (!other.generated || spare(other.expression) !== spare(expression))
+      found.push(
+        `${source.name}.${name} is generated as ${expression}, and ${other.expression ?? "not generated"} on the target`,
+      );
   }
   for (const { name } of there)
     if (!here.some((column) => column.name === name))
@@ -159,6 +176,7 @@ function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ow
       .sort((a, b) => (a.name < b.name ? -1 : 1)),
     key: key.columns,
     rule,
+    deferred: target.deferred,
     owner: ownerExpression(ownership, source.name, '"row"', "alone"),
     depth: depthOf(ownership, source.name),
   };

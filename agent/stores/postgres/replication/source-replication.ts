@@ -15,6 +15,8 @@ export interface SourceReplication {
   readonly logical: boolean;
   /** Makes what targets need before they begin to copy. Idempotent. */
   prepare(db: Database, duty: Duty): Promise<void>;
+  /** After a change of the schema: brings what targets need to it. Idempotent. */
+  renew?(db: Database, duty: Duty): Promise<void>;
   /** Names of the slots that this migration's targets stream from. */
   slots(duty: Duty): readonly string[];
   /** Names of slots that are not there although a target needs them. */

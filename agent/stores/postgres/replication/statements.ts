@@ -2,14 +2,14 @@
 import { ownerExpression } from "../fence/owner-sql.ts";
 import { quoteIdentifier } from "../fence/queryable.ts";
 import { textArray } from "../server/text-array.ts";
-import { keyTypes, type MovedColumn, type MovedTable, type Moving } from "./moved-tables.ts";
+import { keyTypes, type MovedColumn, type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
 import type { Change, Relation, Run } from "./runs.ts";
 
 export interface Statement {
   /** The same for every run of this relation, kind and shape. */
   readonly text: string;
   /** The arrays. */
-  readonly values: readonly Buffer[];
+  readonly values: readonly (Buffer | string)[];
   /** Every row is expected to be found. When fewer are, this says which are not, as rows of `Misplaced`. */
   readonly absent?: Statement;
 }
@@ -167,6 +167,17 @@ function remove(moving: Moving, { relation, changes }: Run): Statement {
   return {
     text: `DELETE FROM ${table.quoted} AS "row" USING (${given(keys, [], false)}) AS "given" WHERE ${matches.join(" AND ")} AND ${"organization" in table.rule ? theirs : `COALESCE(${theirs}, true)`}`,
     values: keyArrays(table, changes),
+  };
+}
+
+/** All of their rows, as TRUNCATE would; of some partitions when `members` names them (an array of texts, `table a.b`). */
+export function removal(moving: Moving, table: MovedTable, members?: string): Omit<Statement, "absent"> {
+  const text = `DELETE FROM ${rowsOf(moving, table)}`;
+  if (members === undefined) return { text, values: [] };
+  return {
+    text: `${text} AND "row".tableoid IN (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE 'table ' || n.nspname || '.' || c.relname = ANY ($1::pg_catalog.text[]))`,
+    values: [members],
   };
 }
 

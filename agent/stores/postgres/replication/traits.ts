@@ -63,7 +63,7 @@ function parentsOf(ownership: Ownership, table: string): Omit<Reference, "exact"
 }
 
 /** Rules that lead back to themselves were refused before. */
-function ancestorsOf(ownership: Ownership, table: string): Set<string> {
+export function ancestorsOf(ownership: Ownership, table: string): Set<string> {
   const parents = parentsOf(ownership, table).map(({ parent }) => parent);
   return new Set(parents.flatMap((parent) => [parent, ...ancestorsOf(ownership, parent)]));
 }

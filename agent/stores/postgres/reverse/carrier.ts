@@ -186,7 +186,7 @@ export class Carrier {
     const follower = new Follower({
       source,
       target: config,
-      moving,
+      plan: async () => ({ moving }),
       slot: backName(migrationId, podId),
       publication: backPublication(migrationId),
       session,
@@ -198,8 +198,7 @@ export class Carrier {
       migrationId,
       source,
       target: config,
-      moving,
-      schema,
+      plan: () => ({ moving, schema }),
       shared: new SharedRows(),
       setup: session.setup,
       applied: (lsn, signal) => follower.reached(lsn, signal),

@@ -7,6 +7,7 @@ import { type CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
+import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, returnRoutes, setShares, stageAtOnce, stageRoutes } from "../fence/staging.ts";
 import { readSchema, type Schema } from "../inventory/schema.ts";
 import { matchRows, requireMatched } from "../move/match.ts";
@@ -68,7 +69,10 @@ export class RollbackTarget implements RemovingTarget {
   }
 
   async follow(duty: Duty, signal: AbortSignal): Promise<void> {
-    await this.#connections.own.use((db) => stageRoutes(db, { ...duty, logical: true }, { signal }));
+    const onWaiting = (older: readonly string[]) => this.#board.problem(waitsForOlder(older));
+    await this.#connections.own.use((db) =>
+      stageRoutes(db, { ...duty, logical: true }, { signal, onWaiting }),
+    );
     const { verifier } = await this.#start(duty, signal);
     verifier.paused = false;
     this.#board.set({ evidence: null, reached: true, progress: null });
@@ -89,8 +93,7 @@ export class RollbackTarget implements RemovingTarget {
       migrationId,
       source: peerOf(this.#options, duty),
       target: config,
-      moving,
-      schema: ours,
+      plan: () => ({ moving, schema: ours }),
       shared,
       setup: backSession(of, sourcePodId, []).setup,
       applied: (lsn, until) => this.#carriers.reached(sourcePodId, lsn, until),
@@ -119,7 +122,7 @@ export class RollbackTarget implements RemovingTarget {
     const comparing = await this.#start(duty, signal);
     comparing.verifier.paused = true;
     const streamOf = () => this.#carriers.carrier(sourcePodId)?.follower ?? null;
-    const evidence = await matchRows(this.#connections, duty, comparing, streamOf, signal);
+    const evidence = await matchRows(this.#connections, duty, () => comparing, streamOf, signal);
     this.#board.set({ evidence, reached: true });
   }
 

@@ -72,8 +72,12 @@ export async function writeOrigin(record: CopyRecord, runAs: SystemUser | null):
 
 /** Whether everything in the directory was put there for that record's migration. */
 export async function isOurs(record: CopyRecord): Promise<boolean> {
-  if (record.state === "copying") return true;
-  return (await readTextOrNull(join(record.dataDirectory, ORIGIN_FILE)))?.trim() === record.token;
+  return record.state === "copying" || carriesToken(record.dataDirectory, record.token);
+}
+
+/** The directory is the complete copy that was given this token, or what became of it. */
+export async function carriesToken(dataDirectory: string, token: string): Promise<boolean> {
+  return (await readTextOrNull(join(dataDirectory, ORIGIN_FILE)))?.trim() === token;
 }
 
 /** Bytes that an unprivileged process may still write on the file system of a path, or of its nearest existing parent. */

@@ -2,7 +2,7 @@
  * The agent's own record of what it copied for a migration: the only proof on which anything in a data directory is
  * ever removed.
  */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
@@ -25,10 +25,23 @@ export const CopyRecord = z.object({
 });
 export type CopyRecord = z.infer<typeof CopyRecord>;
 
+const folderOf = (stateDirectory: string) => join(stateDirectory, "postgres");
+
+/** A migration copies, or has copied, into this Pod and is not over. */
+export async function hasCopyRecords(stateDirectory: string): Promise<boolean> {
+  const names = await readdir(folderOf(stateDirectory)).catch(() => []);
+  const records = await Promise.all(
+    names
+      .filter((name) => name.endsWith(".json"))
+      .map(async (name) => await readTextOrNull(join(folderOf(stateDirectory), name)).catch(() => null)),
+  );
+  return records.some((text) => text !== null && /"state":"cop(ying|ied)"/.test(text));
+}
+
 export class CopyRecords {
   readonly #folder: string;
   constructor(stateDirectory: string) {
-    this.#folder = join(stateDirectory, "postgres");
+    this.#folder = folderOf(stateDirectory);
   }
 
   #path(migrationId: MigrationId): string {

@@ -18,6 +18,8 @@ export interface ServerPosition extends Lineage {
   readonly lsn: Lsn | null;
   /** Of a standby: its walreceiver streams. */
   readonly streaming: boolean;
+  /** Of a standby: it is asked to pause replay, or has: what it receives stays unread, and a lag of none proves nothing. */
+  readonly paused: boolean;
 }
 
 interface Row {
@@ -27,6 +29,7 @@ interface Row {
   readonly timeline: number;
   readonly lsn: Lsn | null;
   readonly streaming: boolean;
+  readonly paused: boolean;
   readonly history: string | null;
 }
 
@@ -43,7 +46,8 @@ const POSITION = `
           (SELECT timeline_id FROM pg_control_checkpoint()))
         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline,
       (CASE WHEN r.in_recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text AS lsn,
-      coalesce(w.status = 'streaming', false) AS streaming
+      coalesce(w.status = 'streaming', false) AS streaming,
+      CASE WHEN r.in_recovery THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END AS paused
     FROM (SELECT pg_is_in_recovery() AS in_recovery) r LEFT JOIN pg_stat_wal_receiver w ON true
   ) s`;
 
@@ -59,6 +63,7 @@ export async function readPosition(query: Query): Promise<ServerPosition> {
     timeline: row.timeline,
     lsn: row.lsn,
     streaming: row.streaming,
+    paused: row.paused,
     history: row.history === null ? null : parseHistory(row.history),
   };
 }

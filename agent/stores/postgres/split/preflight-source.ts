@@ -3,13 +3,15 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { MigrationKind } from "../../../../protocol/plan.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { saveChecked } from "../checked-states.ts";
 import type { PostgresStoreOptions } from "../context.ts";
-import { verifyGuard } from "../fence/install.ts";
+import { readCheckedState } from "../fence/checked.ts";
 import { finding, withDatabase } from "../findings.ts";
-import { checkCatalog, missingOrganizations } from "../inventory/catalog-checks.ts";
+import { checkCatalog, checkFenceable, missingOrganizations } from "../inventory/catalog-checks.ts";
 import { checkReverseReplicationHere } from "../reverse/preflight.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "../server/binaries.ts";
 import type { Database } from "../server/connection.ts";
+import { checkActiveObjects } from "./active-objects.ts";
 import { scarceNumbers } from "./numbering.ts";
 import { backName, readSlots, slotName } from "./slots.ts";
 
@@ -132,6 +134,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
         duty.kind,
       ),
     ];
+    if (duty.kind === "split") findings.push(...(await checkActiveObjects(db, options, duty)));
     for (const name of server.tablespaces)
       findings.push(finding("error", "POSTGRES_TABLESPACE", `the tablespace ${name} is outside of it`));
     const catalog = await checkCatalog(db, options.ownership);
@@ -171,9 +174,14 @@ async function checkNumbers(db: Database, duty: Duty): Promise<Finding[]> {
 
 export function checkSourceFence(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
   return withDatabase(options.config, async (db) => {
+    // First, so that what changes while it is looked at counts as changed.
+    const state = await readCheckedState(db);
     const server = await readServer(db);
     const findings = [...checkIdentity(server, options.podId), ...checkPrepared(server)];
-    findings.push(...(await verifyGuard(db, options.ownership)));
+    findings.push(...(await checkFenceable(db, options.ownership)));
+    // What only comes and goes is no part of it; and a state in which something was wrong is never compared with.
+    if (state !== null && !findings.some(({ severity }) => severity === "error"))
+      await saveChecked(options.stateDirectory, duty.migrationId, state);
     const nameOf = (target: PodId) =>
       duty.of === null ? slotName(duty.migrationId, target) : backName(duty.of, duty.podId);
     const names = duty.targetPodIds.map(nameOf);

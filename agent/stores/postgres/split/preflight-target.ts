@@ -14,6 +14,7 @@ import { contentOf, freeBytes, isOurs } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
+import { PAUSED } from "./standby-watch.ts";
 
 const SKEW_WARNING_MS = 1_000;
 const SKEW_ERROR_MS = 5_000;
@@ -183,6 +184,7 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
       );
     if (position.inRecovery && !position.streaming)
       findings.push(finding("error", "POSTGRES_UNREACHABLE", "the standby does not stream from the source"));
+    if (position.paused) findings.push(finding("error", "POSTGRES_SETTING", PAUSED));
     const free = await freeBytes(config.dataDirectory);
     if (free < SPACE_FENCE_BYTES)
       findings.push(finding("error", "DISK_FULL", `${config.dataDirectory} has only ${free} bytes free`));

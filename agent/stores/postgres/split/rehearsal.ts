@@ -4,6 +4,7 @@
  * effect.
  */
 import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
+import { readCheckedState } from "../fence/checked.ts";
 import { readMarker } from "../fence/fence.ts";
 import type { Database } from "../server/connection.ts";
 
@@ -26,6 +27,7 @@ export async function rehearseFence(db: Database, migrationId: MigrationId): Pro
       "rehearsal",
     ]);
     await readMarker(db, migrationId, NO_EPOCH);
+    await readCheckedState(db);
   } finally {
     await db.query("ROLLBACK");
   }

@@ -6,7 +6,7 @@ import { tally } from "../../../../protocol/telemetry/tally.ts";
 import type { PeerPostgres } from "../config.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import type { Binaries } from "../server/binaries.ts";
-import type { Database, WarmConnection } from "../server/connection.ts";
+import type { WarmConnection } from "../server/connection.ts";
 import {
   contentOf,
   emptyDirectory,
@@ -21,7 +21,8 @@ import { endLeftCopier, runBaseBackup } from "./base-backup.ts";
 import type { CopyRecord, CopyRecords } from "./copy-record.ts";
 import { readPosition } from "./lineage.ts";
 import { freeSlot, readSlots, slotName } from "./slots.ts";
-import { configureStandby, INHERITED_SETTINGS, type SourceFacts } from "./standby.ts";
+import { readSourceFacts } from "./source-facts.ts";
+import { configureStandby } from "./standby.ts";
 
 const SLOT_LOOK_EVERY_MS = 100;
 
@@ -140,22 +141,6 @@ async function waitForSlot(context: SeedContext, slot: string, signal: AbortSign
     await options.clock.sleep(SLOT_LOOK_EVERY_MS, signal);
   }
   board.set({ problems: [] });
-}
-
-async function readSourceFacts(db: Database): Promise<SourceFacts> {
-  const { rows: settings } = await db.query<{ name: string; setting: string }>(
-    "SELECT name, setting FROM pg_settings WHERE name = ANY($1)",
-    [[...INHERITED_SETTINGS]],
-  );
-  const { rows } = await db.query<{ hba: string; ident: string }>(
-    `SELECT pg_read_file(current_setting('hba_file')) AS hba, pg_read_file(current_setting('ident_file')) AS ident`,
-  );
-  const [files] = rows as [SourceFacts];
-  return {
-    inherited: Object.fromEntries(settings.map(({ name, setting }) => [name, setting])),
-    hba: files.hba,
-    ident: files.ident,
-  };
 }
 
 /**

@@ -1,14 +1,15 @@
 /** A target's own server: kept running, and its warm connections. */
-import { join } from "node:path";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { PostgresStoreOptions } from "../context.ts";
 import type { Binaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { isOurs } from "../server/data-directory.ts";
 import type { SystemUser } from "../server/run-as.ts";
-import { runningServer, startServer } from "../server/server.ts";
+import { runningServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
-import { commandLineSettings } from "./standby.ts";
+import { startOwnServer } from "./own-start.ts";
+import { readInherited } from "./source-facts.ts";
+import { raiseInherited } from "./standby.ts";
 
 const HANGS_AFTER_MS = 2_000;
 
@@ -51,10 +52,6 @@ export class StandbyServer {
     return this.#systemIdentifier;
   }
 
-  get logFile(): string {
-    return this.#options.config.logFile ?? join(this.#options.stateDirectory, "postgres", "postgres.log");
-  }
-
   async isRunning(): Promise<boolean> {
     return (await runningServer(this.#options.config.dataDirectory)) !== null;
   }
@@ -70,15 +67,19 @@ export class StandbyServer {
         "POSTGRES_LINEAGE",
         `${record.dataDirectory} is not the complete copy that this agent made, so no server is started on it`,
       );
-    const { config, podId } = this.#options;
-    await startServer({
-      binaries: this.#binaries,
-      dataDirectory: config.dataDirectory,
-      settings: commandLineSettings(config, podId),
-      logFile: this.logFile,
-      runAs: this.#runAs,
-      signal,
-    });
+    await startOwnServer(this.#options, this.#binaries, this.#runAs, signal);
+  }
+
+  /**
+   * Stops it when its source has a setting by now that a standby may not have smaller: it has paused replay then, and would
+   * not start again. The next start is with the source's. Resolves with what was raised, in words.
+   */
+  async keepUpWith(source: WarmConnection, signal: AbortSignal): Promise<readonly string[]> {
+    const { config } = this.#options;
+    const settings = await source.use(readInherited);
+    const raised = await raiseInherited(config, settings, this.#runAs);
+    if (raised.length > 0) await stopServer(config.dataDirectory, "fast", signal);
+    return raised;
   }
 
   close(): void {

@@ -18,6 +18,9 @@ const EVERY_MS = 250;
 /** Below this a standby cannot store the next WAL segments (16 MB each by default). */
 const SCARCE_BYTES = 64 * 1024 * 1024;
 
+export const PAUSED =
+  "replay is paused on the standby, so it never has what the source writes: SELECT pg_wal_replay_resume() there";
+
 export interface StandbyWatchOptions {
   readonly clock: Clock;
   readonly log: Logger;
@@ -72,6 +75,14 @@ export class StandbyWatch {
     this.#rehearsed = db;
   }
 
+  async #whyPaused(signal: AbortSignal): Promise<string> {
+    const { server, source } = this.#options;
+    const raised = await server.keepUpWith(source, signal);
+    return raised.length > 0
+      ? `replay on the standby paused, because ${raised.join(" and ")}; it is started again with the source's`
+      : PAUSED;
+  }
+
   async #turn(signal: AbortSignal): Promise<void> {
     const { board, log } = this.#options;
     try {
@@ -96,6 +107,8 @@ export class StandbyWatch {
         "watch",
         new CleaveError("POSTGRES_UNREACHABLE", "the standby is not running; it is being started again"),
       );
+      // A source that does not answer now may answer at the next look.
+      await server.keepUpWith(source, signal).catch(() => []);
       await server.ensureRunning(this.#record, signal);
     }
     // In this order: what the source wrote in between makes the lag too large, never too small.
@@ -114,9 +127,11 @@ export class StandbyWatch {
     if (signal.aborted) return;
     const problem = scarce
       ? new CleaveError("DISK_FULL", `less than ${SCARCE_BYTES} bytes are free for ${config.dataDirectory}`)
-      : own.streaming
-        ? null
-        : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
+      : own.paused
+        ? new CleaveError("POSTGRES_SETTING", await this.#whyPaused(signal))
+        : own.streaming
+          ? null
+          : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
     this.#problem = problem;
     this.#streaming = own.streaming;
     // A standby that was started again replays what it had replayed: only what is new has come from the source.
@@ -128,7 +143,7 @@ export class StandbyWatch {
     const amount = own.lsn === null || other.lsn === null ? null : lagBytes(own.lsn, other.lsn);
     board.set({
       lag: { amount, unit: "bytes" },
-      verified: own.streaming,
+      verified: own.streaming && !own.paused,
     });
     board.say("watch", problem);
   }

@@ -76,6 +76,9 @@ const NEUTRALISED: Readonly<Record<string, string>> = {
   recovery_end_command: "",
 };
 
+/** Until `disableSubscriptions` is through: see there. */
+export const WITHOUT_WORKERS = { max_logical_replication_workers: "0" } as const;
+
 const FOLLOWING: Readonly<Record<string, string>> = {
   hot_standby_feedback: "off",
   wal_receiver_status_interval: "1s",
@@ -86,6 +89,7 @@ const FOLLOWING: Readonly<Record<string, string>> = {
   max_standby_streaming_delay: "10ms",
   max_standby_archive_delay: "10ms",
   recovery_target_timeline: "latest",
+  ...WITHOUT_WORKERS,
 };
 
 function block(settings: Readonly<Record<string, string>>): string {
@@ -112,7 +116,11 @@ async function writeSettings(
 ): Promise<void> {
   // Read last of all files, so it wins over what the source's administrators set.
   const path = join(config.dataDirectory, "postgresql.auto.conf");
-  const before = withoutBlock((await readTextOrNull(path)) ?? "");
+  const before = withoutBlock((await readTextOrNull(path)) ?? "")
+    .split("\n")
+    // Said by Cleave's block alone, whose marks ALTER SYSTEM takes away.
+    .filter((line) => !Object.keys(WITHOUT_WORKERS).some((name) => line.startsWith(`${name} = `)))
+    .join("\n");
   await writeOwnedFile(path, `${before}\n${block(settings)}`, runAs);
 }
 
@@ -174,6 +182,37 @@ export async function configureStandby(options: {
   await writeOwnedFile(at("standby.signal"), "", runAs);
 }
 
+/**
+ * Raises what a standby may not have smaller than its source, where the source's is larger by now; effective at the next
+ * start. Resolves with what was raised, in words; empty when nothing was.
+ */
+export async function raiseInherited(
+  config: PostgresConfig,
+  source: Readonly<Record<string, string>>,
+  runAs: SystemUser | null,
+): Promise<readonly string[]> {
+  const path = join(config.dataDirectory, "postgresql.auto.conf");
+  let text = (await readTextOrNull(path)) ?? "";
+  const raised: string[] = [];
+  for (const name of INHERITED_SETTINGS) {
+    const line = new RegExp(`^${name} = '(\\d+)'$`, "m");
+    const [own, wanted] = [Number(line.exec(text)?.[1]), Number(source[name])];
+    if (!(own < wanted)) continue;
+    text = text.replace(line, `${name} = '${wanted}'`);
+    raised.push(`${name} is ${own} here and ${wanted} on the source`);
+  }
+  if (raised.length > 0) await writeOwnedFile(path, text, runAs);
+  return raised;
+}
+
+const SOURCE_KNOWN = /primary_conninfo = '[^'\n]/;
+
+/** The settings still name a source: what the copy was made from is not forgotten. */
+export async function knowsSource(config: PostgresConfig): Promise<boolean> {
+  const text = await readTextOrNull(join(config.dataDirectory, "postgresql.auto.conf"));
+  return text !== null && SOURCE_KNOWN.test(text);
+}
+
 /** Once promoted: nothing of the source is left in the settings; effective at the next reload. Idempotent. */
 export async function forgetSource(
   config: PostgresConfig,
@@ -182,7 +221,7 @@ export async function forgetSource(
 ): Promise<void> {
   const path = join(config.dataDirectory, "postgresql.auto.conf");
   const text = await readFile(path, "utf8").catch(() => "");
-  if (/primary_conninfo = '[^'\n]/.test(text)) {
+  if (SOURCE_KNOWN.test(text)) {
     const inherited = Object.fromEntries(
       INHERITED_SETTINGS.flatMap((name) => {
         const value = new RegExp(`^${name} = '([^'\\n]*)'$`, "m").exec(text)?.[1];

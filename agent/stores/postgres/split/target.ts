@@ -4,6 +4,7 @@ import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Evidence } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { awaitMarker, readMarker } from "../fence/fence.ts";
 import { isRecoveryConflict } from "../fence/queryable.ts";
@@ -20,12 +21,14 @@ import { readTextOrNull } from "../server/server.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { type CopyRecord, CopyRecords } from "./copy-record.ts";
+import type { KeptServer } from "./kept-server.ts";
 import { readPosition, type ServerPosition } from "./lineage.ts";
 import { beginOwnNumbers, boundNumbers, numbersApart } from "./numbering.ts";
 import { ensureSeeded, removeCopy, type SeedContext } from "./seed.ts";
-import { forgetSource } from "./standby.ts";
+import { forgetSource, knowsSource } from "./standby.ts";
 import { StandbyServer } from "./standby-server.ts";
 import { StandbyWatch } from "./standby-watch.ts";
+import { disableSubscriptions } from "./subscriptions.ts";
 
 /**
  * Asks for the promotion and waits for it for some time, in one round trip; repeated harmlessly. `pg_promote(true)`
@@ -42,6 +45,7 @@ END $$;
 SELECT pg_is_in_recovery() AS recovering`;
 
 const POSITION_TIMEOUT_MS = 2_000;
+const SETTLE_EVERY_MS = 2_000;
 
 interface Parts {
   readonly seed: SeedContext;
@@ -54,10 +58,13 @@ export class TargetPart implements RemovingTarget {
   readonly #board: StatusBoard;
   readonly #records: CopyRecords;
   readonly #reverseReplication: ReverseReplicationKeeper;
+  readonly #kept: KeptServer;
+  #settling: Background | null = null;
   #parts: Promise<Parts> | null = null;
 
-  constructor(options: PostgresStoreOptions, board: StatusBoard) {
+  constructor(options: PostgresStoreOptions, board: StatusBoard, kept: KeptServer) {
     this.#options = options;
+    this.#kept = kept;
     this.#board = board;
     this.#records = new CopyRecords(options.stateDirectory);
     this.#reverseReplication = new ReverseReplicationKeeper(options, board);
@@ -81,6 +88,7 @@ export class TargetPart implements RemovingTarget {
   }
 
   async close(): Promise<void> {
+    await this.#settling?.stop();
     await this.#reverseReplication.close();
     const parts = await this.#parts?.catch(() => null);
     if (!parts) return;
@@ -225,8 +233,10 @@ export class TargetPart implements RemovingTarget {
     await this.#ensureConnected(server, duty, signal);
     await server.fast.use((db) => enforceShares(db, duty));
     this.#board.set({ reached: true, lag: null, verified: true });
-    // After the window: a later start must not look for the source again.
-    void this.#tidy(server, seed.runAs).then(() => this.#bound(server, duty));
+    this.#settle(async () => {
+      await this.#tidy(server, duty, seed.runAs);
+      await this.#bound(server, duty);
+    });
     this.#reverseReplication.keep(duty);
   }
 
@@ -250,7 +260,7 @@ export class TargetPart implements RemovingTarget {
     await server.fast.use((db) => beginRemoval(db, duty));
     await this.#reverseReplication.end(duty, signal);
     await removeDormant({ options: this.#options, board: this.#board }, duty, signal);
-    await this.#tidy(server, seed.runAs);
+    await this.#tidy(server, duty, seed.runAs);
     await server.fast.use((db) => settle(db, duty, signal));
     // From here on the directory is a Pod's like any other, and nothing proves that it may be emptied.
     await this.#records.remove(duty.migrationId);
@@ -264,17 +274,36 @@ export class TargetPart implements RemovingTarget {
     return (await readTextOrNull(join(dataDirectory, "standby.signal"))) !== null;
   }
 
-  async #tidy(server: StandbyServer, runAs: SystemUser | null): Promise<void> {
-    const { config, podId, log } = this.#options;
-    try {
-      await forgetSource(config, podId, runAs);
-      await server.fast.query("SELECT pg_reload_conf()");
-    } catch (error) {
-      log.warn(
-        { err: error },
-        "the source's address is still in the settings; it is removed at the next start",
-      );
-    }
+  /**
+   * After the window: from now on the agent keeps the server running, what was the source's alone is not done here too, and
+   * a later start does not look for the source again. Idempotent.
+   */
+  async #tidy(server: StandbyServer, duty: Duty, runAs: SystemUser | null): Promise<void> {
+    const { config, podId } = this.#options;
+    // A share that was given back is opened by nobody, and its Pod's schema is closed.
+    if (duty.shares[podId] !== "opened") return;
+    const record = await this.#records.load(duty.migrationId);
+    if (record !== null) await this.#kept.adopt(record);
+    if (await knowsSource(config)) await disableSubscriptions(config);
+    await forgetSource(config, podId, runAs);
+    await server.fast.query("SELECT pg_reload_conf()");
+  }
+
+  /** Beside whatever comes next, again until it has succeeded once. */
+  #settle(work: () => Promise<void>): void {
+    void this.#settling?.stop();
+    const { clock, log } = this.#options;
+    const loop = new Background(clock, SETTLE_EVERY_MS, async (signal) => {
+      try {
+        await work();
+        void loop.stop();
+      } catch (error) {
+        if (!signal.aborted)
+          log.warn({ err: error }, "what follows the opening is not done yet; it is tried again");
+      }
+    });
+    this.#settling = loop;
+    loop.start();
   }
 
   async release(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -296,7 +325,7 @@ export class TargetPart implements RemovingTarget {
       if (!(error instanceof CleaveError) || error.code !== "POSTGRES_UNREACHABLE") throw error;
       // Only a server of our making is ours to start.
       const record = await this.#records.load(duty.migrationId);
-      if (record === null) throw error;
+      if (record === null || !(await this.#kept.isAgents())) throw error;
       await server.ensureRunning(record, signal);
       await server.fast.get();
     }

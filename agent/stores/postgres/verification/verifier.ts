@@ -9,14 +9,19 @@ import type { OwnProblem, StoreStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { Endpoint } from "../config.ts";
+import { sqlStateOf } from "../fence/queryable.ts";
 import type { Schema } from "../inventory/schema.ts";
 import type { MovedTable, Moving } from "../replication/moved-tables.ts";
+import type { ApplySession } from "../replication/session.ts";
+import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
 import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import { crossingRows } from "./crossings.ts";
+import { doubledRows } from "./doubled.ts";
 import type { RowKey } from "./keys.ts";
 import type { SharedRows } from "./references.ts";
 import { byTable } from "./rows.ts";
+import { SchemaComparison } from "./schema-comparison.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
@@ -34,9 +39,13 @@ export interface VerifierOptions {
   readonly migrationId: MigrationId;
   readonly source: Endpoint;
   readonly target: Endpoint;
-  readonly moving: Moving;
-  /** The target's. */
-  readonly schema: Schema;
+  /** What is compared, as of now; and the target's schema. */
+  readonly plan: () => { readonly moving: Moving; readonly schema: Schema };
+  /** Default: none are followed, and of what changes, the tables that are known are compared whole. */
+  readonly changes?: SchemaChanges;
+  /** See `SchemaComparisonOptions`. */
+  readonly repair?: ApplySession;
+  readonly requireWatched?: (source: Database) => Promise<void>;
   /** Makes a connection to the target one of the apply role. */
   readonly setup: string;
   readonly shared: SharedRows;
@@ -55,6 +64,14 @@ interface Connections {
 }
 
 type Loop = "pass" | "look";
+type PlannedSides = Sides & Connections & ReturnType<VerifierOptions["plan"]>;
+
+/** A name or a type that is no more: the schema was changed, and the next look goes by the new one. */
+function byOldSchema(error: unknown): CleaveError | null {
+  const state = sqlStateOf(error) ?? "";
+  if (!/^(42|0A)/.test(state)) return null;
+  return new CleaveError("SCHEMA_CHANGED", (error as Error).message, { cause: error });
+}
 
 export class Verifier {
   readonly #options: VerifierOptions;
@@ -70,9 +87,12 @@ export class Verifier {
   /** The snapshot up to which touched rows are compared; null before the first pass. */
   #since: string | null = null;
   #prunedAt = 0;
+  readonly #schema: SchemaComparison;
 
   constructor(options: VerifierOptions) {
     this.#options = options;
+    const changes = options.changes ?? { suspects: new Suspects(), isKnown: () => true };
+    this.#schema = new SchemaComparison({ ...options, changes });
   }
 
   start(): void {
@@ -94,8 +114,9 @@ export class Verifier {
 
   /** Every row was compared at least once, and none is known to differ. */
   get verified(): boolean {
+    const compared = this.#passes > 0 && this.#since !== null;
     const different = this.#differences.size + this.#conflicts.size;
-    return this.#passes > 0 && this.#since !== null && different === 0;
+    return compared && different === 0 && this.#schema.isSettled;
   }
 
   problems(): OwnProblem[] {
@@ -119,7 +140,7 @@ export class Verifier {
     };
   }
 
-  async #forever(loop: Loop, work: (sides: Sides & Connections) => Promise<number>): Promise<void> {
+  async #forever(loop: Loop, work: (sides: PlannedSides) => Promise<number>): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       let made: Connections | null = null;
@@ -127,16 +148,16 @@ export class Verifier {
         made = await this.#connect();
         for (const db of Object.values(made) as Database[]) this.#open.add(db);
         signal.throwIfAborted();
-        const { applied, moving } = this.#options;
-        const sides = { ...made, moving, signal, applied: (lsn: string) => applied(lsn, signal) };
+        const { applied, plan } = this.#options;
+        const sides = { ...made, signal, applied: (lsn: string) => applied(lsn, signal) };
         for (;;) {
-          const pauseMs = await work(sides);
+          const pauseMs = await work({ ...sides, ...plan() });
           this.#tell(loop, null);
           await sleep(pauseMs, undefined, { signal });
         }
       } catch (error) {
         if (signal.aborted) return;
-        const known = toPostgresError(error, "PostgreSQL of either Pod");
+        const known = byOldSchema(error) ?? toPostgresError(error, "PostgreSQL of either Pod");
         this.#tell(loop, { code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
         await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
       } finally {
@@ -173,23 +194,16 @@ export class Verifier {
   }
 
   /** Every row of every table. @returns the pause before the next pass. */
-  async #pass(sides: Sides & Connections): Promise<number> {
+  async #pass(sides: PlannedSides): Promise<number> {
     const startedAt = performance.now();
     const snapshot = await snapshotOf(sides.source);
     const conflict = await this.#references(sides, null);
     this.#note("pass", conflict);
     for (const table of sides.moving.tables) {
       sides.signal.throwIfAborted();
-      const { rows } = await sides.target.query<{ rows: number }>(
-        "SELECT GREATEST(reltuples, 0)::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1::text::regclass",
-        [table.quoted],
-      );
-      const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
-      this.#replace(table.name, null, [
-        ...found,
-        ...(await crossingRows(sides.source, sides.moving, table, null)),
-      ]);
+      await this.#compareWhole(sides, table);
     }
+    if (this.#options.plan().moving !== sides.moving) return 0;
     // From here on what is touched is compared; everything before was by this pass.
     this.#since ??= snapshot;
     this.#passes += 1;
@@ -198,11 +212,26 @@ export class Verifier {
     return Math.max(conflict === null ? PASS_EVERY_MS : CONFLICT_RETRY_MS, pauseMs);
   }
 
+  /** @returns the rows that differ on the two Pods. */
+  async #compareWhole(sides: Sides, table: MovedTable): Promise<readonly Difference[]> {
+    const { rows } = await sides.target.query<{ rows: number }>(
+      "SELECT GREATEST(reltuples, 0)::float8 AS rows FROM pg_catalog.pg_class WHERE oid = $1::text::regclass",
+      [table.quoted],
+    );
+    const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
+    const crossing = await crossingRows(sides.source, sides.moving, table, null);
+    const doubled = await doubledRows(sides.target, sides.moving, table, null);
+    this.#replace(table.name, null, [...found, ...crossing, ...doubled]);
+    return found;
+  }
+
   /** The rows that were touched since the last look. */
-  async #look(sides: Sides & Connections): Promise<number> {
+  async #look(sides: PlannedSides): Promise<number> {
     const { migrationId, lookEveryMs = LOOK_EVERY_MS } = this.#options;
     if (this.#since === null || this.paused) return lookEveryMs;
     const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
+    const compareWhole = (table: MovedTable) => this.#compareWhole(sides, table);
+    await this.#schema.settle({ ...sides, compareWhole }, this.#since, snapshot);
     let conflict: OwnProblem | null = null;
     for (const [name, keys] of byTable(rows)) {
       const table = sides.moving.tables.find((one) => one.name === name);
@@ -213,7 +242,7 @@ export class Verifier {
     this.#note("look", conflict);
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
-    if (this.#differences.size > 0 || conflict !== null) return lookEveryMs;
+    if (this.#differences.size > 0 || conflict !== null || !this.#schema.isSettled) return lookEveryMs;
     if (await saveVerified(sides.source, migrationId, snapshot)) {
       this.#since = snapshot;
       await this.#prune(sides.source, snapshot);
@@ -223,11 +252,11 @@ export class Verifier {
 
   /** Copies what rows refer to. @returns what could not be: the rest is there, and the comparison goes on. */
   async #references(
-    sides: Sides & Connections,
+    sides: PlannedSides,
     only: { readonly table: MovedTable; readonly keys: readonly RowKey[] } | null,
   ): Promise<OwnProblem | null> {
     try {
-      await this.#options.shared.ensure({ ...sides, schema: this.#options.schema }, only);
+      await this.#options.shared.ensure(sides, only);
       return null;
     } catch (error) {
       if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
@@ -252,7 +281,8 @@ export class Verifier {
 
   async #differing(sides: Sides, table: MovedTable, keys: readonly RowKey[]): Promise<Difference[]> {
     const rows = await compareRows(sides, table, keys);
-    return [...rows, ...(await crossingRows(sides.source, sides.moving, table, keys))];
+    const crossing = await crossingRows(sides.source, sides.moving, table, keys);
+    return [...rows, ...crossing, ...(await doubledRows(sides.target, sides.moving, table, keys))];
   }
 
   /** Of these keys (or all of the table) only `found` differ. */

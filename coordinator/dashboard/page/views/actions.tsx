@@ -7,7 +7,9 @@ import { hrefOf } from "../state/route.ts";
 
 /** What may be done next; each is confirmed, and what ends something asks for the migration's id. */
 export function Actions({ migration }: { migration: MigrationStatus }) {
-  const [open, setOpen] = useState<Action | null>(null);
+  // Counted, because a dialog says that it was closed a moment later: by then the next one may be open.
+  const [open, setOpen] = useState<{ readonly action: Action; readonly opening: number } | null>(null);
+  const openings = useRef(0);
   const actions = actionsOf(migration.possibleCommands);
   if (actions.length === 0 && open === null) return null;
   return (
@@ -21,13 +23,23 @@ export function Actions({ migration }: { migration: MigrationStatus }) {
             class={
               action.dangerous ? "danger" : action.command === migration.possibleCommands[0] ? "primary" : ""
             }
-            onClick={() => setOpen(action)}
+            onClick={() => {
+              openings.current += 1;
+              setOpen({ action, opening: openings.current });
+            }}
           >
             {action.label}…
           </button>
         ))}
       </p>
-      {open !== null && <Confirmation action={open} migration={migration} onClose={() => setOpen(null)} />}
+      {open !== null && (
+        <Confirmation
+          key={open.opening}
+          action={open.action}
+          migration={migration}
+          onClose={() => setOpen((now) => (now?.opening === open.opening ? null : now))}
+        />
+      )}
     </section>
   );
 }

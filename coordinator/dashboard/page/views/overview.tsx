@@ -124,7 +124,7 @@ function Pods() {
             </tr>
           </thead>
           <tbody>
-            {pods.map(({ podId, ageMs, software }) => (
+            {pods.map(({ podId, ageMs, software, problems }) => (
               <tr key={podId}>
                 <th scope="row">{podId}</th>
                 <td>
@@ -132,9 +132,14 @@ function Pods() {
                     <Badge tone="bad">never reported</Badge>
                   ) : ageMs > SILENT_MS ? (
                     <Badge tone="bad">silent</Badge>
+                  ) : problems.length > 0 ? (
+                    <Badge tone="bad">reporting a problem</Badge>
                   ) : (
                     <Badge tone="good">reporting</Badge>
                   )}
+                  {problems.map(({ message }) => (
+                    <div key={message}>{message}</div>
+                  ))}
                 </td>
                 <td class="number">{ageMs === null ? "–" : `${age(ageMs)} ago`}</td>
                 <td>{software ?? "–"}</td>

@@ -41,8 +41,8 @@ const changes: readonly [string, readonly string[] | null][] = [
   ["ALTER TABLE issues DROP COLUMN color", ["public.issues"]],
   ['ALTER TABLE issues DISABLE TRIGGER "~cleave_guard"', ["public.issues"]],
   ['ALTER TABLE issues ENABLE ALWAYS TRIGGER "~cleave_guard"', ["public.issues"]],
-  ["CREATE INDEX by_title ON issues (title)", ["public.issues"]],
-  ["CREATE INDEX CONCURRENTLY by_title_too ON issues (title)", ["public.issues"]],
+  ["CREATE INDEX by_title ON issues (title)", []],
+  ["CREATE INDEX CONCURRENTLY by_title_too ON issues (title)", []],
   ["DROP INDEX by_title", []],
   ["ALTER TABLE builds ATTACH PARTITION builds_3 FOR VALUES IN (3)", ["public.builds"]],
   ["ALTER TABLE builds_3 ALTER COLUMN state SET DEFAULT 'new'", ["public.builds"]],
@@ -56,10 +56,9 @@ const changes: readonly [string, readonly string[] | null][] = [
   ["ALTER TYPE mood ADD VALUE 'unwell'", null],
   ["CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'", []],
   ["CREATE VIEW public.seen AS SELECT * FROM issues", []],
-  ["GRANT SELECT ON issues TO app", []],
   [
     "CREATE TRIGGER other BEFORE INSERT ON issues FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-    ["public.issues"],
+    [],
   ],
   ["DROP TRIGGER other ON issues", []],
 ];
@@ -84,7 +83,7 @@ it("notes nothing of what is a session's own, of what was rolled back, and of Cl
   );
   await db.query("BEGIN; CREATE TABLE vain (id int); ROLLBACK");
   await db.query("CREATE PUBLICATION cleave_some FOR TABLE issues; DROP PUBLICATION cleave_some");
-  await db.query("CREATE TABLE cleave.more (id int)");
+  await db.query("CREATE TABLE cleave.more (id int); GRANT SELECT ON issues TO app");
   expect(await since(before)).toEqual([]);
 });
 

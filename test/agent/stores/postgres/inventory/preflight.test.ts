@@ -69,14 +69,6 @@ describe("a catalog", () => {
       /large objects/,
     ],
     [
-      "another database",
-      "CREATE DATABASE elsewhere",
-      "DROP DATABASE elsewhere",
-      "warning",
-      "POSTGRES_UNFENCEABLE",
-      /elsewhere/,
-    ],
-    [
       "rows without an owner",
       "INSERT INTO notes (noteable_type, noteable_id) VALUES ('Issue', 4711), ('Nothing', 1), (NULL, NULL)",
       "DELETE FROM notes WHERE noteable_id = 4711 OR noteable_type = 'Nothing' OR noteable_type IS NULL",

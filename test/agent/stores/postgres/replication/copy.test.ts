@@ -115,7 +115,8 @@ describe("a copy that was cut off", () => {
     const restarts: string[] = [];
     const copy = await pods.baseCopy(["1"], {
       ...SMALL,
-      ...onTransaction(30, () => pods.target.kill()),
+      // About half of them: how many there are depends on how much of the stream comes at once.
+      ...onTransaction(15, () => pods.target.kill()),
       onRestart: (reason) => restarts.push(reason),
     });
     await expect(pods.run(copy)).rejects.toMatchObject({ code: "POSTGRES_UNREACHABLE" });
@@ -159,7 +160,7 @@ describe("a copy that was cut off", () => {
     const cut = new AbortController();
     const second = await pods.baseCopy(["1"], {
       ...SMALL,
-      ...onTransaction(25, async () => cut.abort(new Error("killed"))),
+      ...onTransaction(16, async () => cut.abort(new Error("killed"))),
     });
     await expect(second.run(cut.signal)).rejects.toThrow("killed");
     second.close();

@@ -78,11 +78,51 @@ it("measures the lag from what was replayed, not from what was sent or received"
   await pods.source.query(
     "INSERT INTO notes (organization_id, body) SELECT 9, md5(n::text) FROM generate_series(1, 5000) n",
   );
-  const behind = await until(target, ({ lag }) => (lag?.amount ?? 0) > 300_000);
-  expect(behind.verified).toBe(true);
+  await until(target, ({ lag }) => (lag?.amount ?? 0) > 300_000);
   await client.query("SELECT pg_wal_replay_resume()");
   await client.end();
   await until(target, ({ lag }) => lag?.amount === 0);
+});
+
+it("does not count a standby as level whose replay is paused, and says why while following", async () => {
+  await following();
+  const client = await connectTo(pod);
+  await client.query("SELECT pg_wal_replay_pause()");
+  const paused = await until(target, ({ verified, lag }) => !verified && lag?.amount === 0);
+  expect(paused.problems).toMatchObject([
+    { code: "POSTGRES_SETTING", message: expect.stringMatching(/replay is paused/) },
+  ]);
+  const findings = await target.preflight(pods.duty(TARGET, "follow"), "fence", never);
+  expect(findings.map(({ message }) => message).join()).toMatch(/pg_wal_replay_resume/);
+  await client.query("SELECT pg_wal_replay_resume()");
+  await client.end();
+  await until(target, ({ verified, problems }) => verified && problems.length === 0);
+});
+
+it.each([
+  ["while it runs", async () => undefined],
+  ["while it is down", () => signalServer(pod.dataDirectory, "SIGKILL")],
+])("follows on after the source raised what a standby may not have smaller, %s", async (_, before) => {
+  await following();
+  await pods.source.stop();
+  await before();
+  await pods.source.resume({ max_connections: "150", max_wal_senders: "12" });
+  await note("written with more connections");
+  const seen = async () => {
+    const client = await connectTo(pod);
+    const { rows } = await client.query(
+      "SELECT current_setting('max_connections') AS connections, count(*)::int AS found FROM notes WHERE body = 'written with more connections'",
+    );
+    await client.end();
+    return rows;
+  };
+  await expect
+    .poll(() => seen().catch(() => []), { timeout: 20_000 })
+    .toEqual([{ connections: "150", found: 1 }]);
+  await until(
+    target,
+    ({ verified, lag, problems }) => verified && lag?.amount === 0 && problems.length === 0,
+  );
 });
 
 it("follows on after the source crashed and came back", async () => {

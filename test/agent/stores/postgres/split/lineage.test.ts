@@ -21,6 +21,7 @@ const own: ServerPosition = {
   clusterName: "pod-100",
   lsn: "0/4000000" as Lsn,
   streaming: true,
+  paused: false,
 };
 const source: ServerPosition = { ...own, inRecovery: false, clusterName: "pod-0" };
 

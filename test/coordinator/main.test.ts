@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { stringify } from "yaml";
-import { loadCoordinatorConfig } from "../../../coordinator/config.ts";
-import { freePort } from "../../../examples/quickstart/cluster/ports.ts";
-import { eventually } from "../../support/eventually.ts";
-import { type NatsServer, startNats } from "../../support/nats/nats.ts";
+import { loadCoordinatorConfig } from "../../coordinator/config.ts";
+import { freePort } from "../../examples/quickstart/cluster/ports.ts";
+import { eventually } from "../support/eventually.ts";
+import { type NatsServer, startNats } from "../support/nats/nats.ts";
 
-const ROOT = join(import.meta.dirname, "../../..");
+const ROOT = join(import.meta.dirname, "../..");
 const MAIN = join(ROOT, "coordinator/main.ts");
 
 let folder: string;

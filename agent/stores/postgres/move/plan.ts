@@ -1,0 +1,87 @@
+/**
+ * What a move's target goes by: which tables there are on both Pods, as of a moment of the source. It is made again
+ * whenever the stream comes to a change of the source's schema that it does not know, and stands as soon as this Pod has
+ * the same: until then the stream waits right there, and says what is missing.
+ */
+import { invariant } from "../../../../protocol/errors.ts";
+import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
+import type { Endpoint } from "../config.ts";
+import type { PostgresStoreOptions } from "../context.ts";
+import { installGuard } from "../fence/install.ts";
+import { readSchema, type Schema } from "../inventory/schema.ts";
+import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
+import { visibility } from "../replication/visibility.ts";
+import { connect, type Database, discard } from "../server/connection.ts";
+import { readSchemaChanges } from "../verification/schema-changes.ts";
+import { snapshotOf } from "../verification/touched.ts";
+
+export interface Plan {
+  readonly moving: Moving;
+  /** The target's. */
+  readonly schema: Schema;
+  /** Of the source: every change of the schema that it has is in the plan. */
+  readonly snapshot: string;
+}
+
+export interface PlanOptions {
+  readonly options: PostgresStoreOptions;
+  readonly source: Endpoint;
+  readonly migrationId: MigrationId;
+  readonly defaultPodId: PodId;
+  readonly organizations: readonly OrganizationId[];
+}
+
+export class PlanKeeper implements SchemaChanges {
+  readonly #options: PlanOptions;
+  readonly suspects = new Suspects();
+  #plan: Plan | null = null;
+  #isVisible: (xid: number) => boolean = () => false;
+
+  constructor(options: PlanOptions) {
+    this.#options = options;
+  }
+
+  isKnown(xid: number): boolean {
+    return this.#isVisible(xid);
+  }
+
+  /** The one that was made last; `renew` makes the first. */
+  get plan(): Plan {
+    invariant(this.#plan !== null, "there is no plan of the move yet");
+    return this.#plan;
+  }
+
+  /** @throws CleaveError SCHEMA_DIFFERS, naming each difference; OWNERSHIP_RULE_MISSING; what either server says. */
+  async renew(): Promise<Plan> {
+    const { source, options } = this.#options;
+    const opened: Database[] = [];
+    try {
+      for (const endpoint of [source, options.config])
+        opened.push(await connect(endpoint, { applicationName: "cleave-plan" }));
+      const [there, here] = opened as [Database, Database];
+      return await this.#renew(there, here);
+    } finally {
+      for (const db of opened) discard(db);
+    }
+  }
+
+  async #renew(there: Database, here: Database): Promise<Plan> {
+    const { options, migrationId, defaultPodId, organizations } = this.#options;
+    const { ownership } = options;
+    // First: the schema that is read after it has everything that it has.
+    const snapshot = await snapshotOf(there);
+    const [theirs, ours] = [await readSchema(there), await readSchema(here)];
+    this.suspects.learn(theirs);
+    const moving = planMove(theirs, ours, ownership, organizations);
+    // Of what was compared before, after a restart too.
+    const known = this.#plan?.snapshot ?? null;
+    for (const { relations } of await readSchemaChanges(there, migrationId, known, snapshot))
+      this.suspects.note(relations, moving);
+    // A table that is new here has to be guarded before its first row comes.
+    if (this.#plan !== null) await installGuard(here, { ownership, defaultPodId, migrationId });
+    this.#plan = { moving, schema: ours, snapshot };
+    this.#isVisible = visibility(snapshot);
+    return this.#plan;
+  }
+}

@@ -1,0 +1,20 @@
+/** What a new Pod takes from its source's server besides the data: settings and files that may be outside of it. */
+import type { Database } from "../server/connection.ts";
+import { INHERITED_SETTINGS, type SourceFacts } from "./standby.ts";
+
+/** Values of INHERITED_SETTINGS, by name. */
+export async function readInherited(db: Database): Promise<Readonly<Record<string, string>>> {
+  const { rows } = await db.query<{ name: string; setting: string }>(
+    "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY($1)",
+    [[...INHERITED_SETTINGS]],
+  );
+  return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
+}
+
+export async function readSourceFacts(db: Database): Promise<SourceFacts> {
+  const { rows } = await db.query<{ hba: string; ident: string }>(
+    `SELECT pg_read_file(current_setting('hba_file')) AS hba, pg_read_file(current_setting('ident_file')) AS ident`,
+  );
+  const [files] = rows as [SourceFacts];
+  return { inherited: await readInherited(db), hba: files.hba, ident: files.ident };
+}
