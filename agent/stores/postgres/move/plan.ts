@@ -73,7 +73,9 @@ export class PlanKeeper implements SchemaChanges {
     const snapshot = await snapshotOf(there);
     const [theirs, ours] = [await readSchema(there), await readSchema(here)];
     this.suspects.learn(theirs);
-    const moving = planMove(theirs, ours, ownership, organizations);
+    const made = planMove(theirs, ours, ownership, organizations);
+    // Whoever is in the middle of a comparison by it goes on.
+    const moving = JSON.stringify(made) === JSON.stringify(this.#plan?.moving) ? this.plan.moving : made;
     // Of what was compared before, after a restart too.
     const known = this.#plan?.snapshot ?? null;
     for (const { relations } of await readSchemaChanges(there, migrationId, known, snapshot))

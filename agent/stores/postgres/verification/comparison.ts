@@ -82,7 +82,12 @@ async function unequal(
   return keys.filter((_, at) => ours[at] !== theirs[at]);
 }
 
-/** All rows of a table: by buckets, and row by row where a bucket differs. */
+/** Buckets whose rows are in memory at once. */
+const AT_ONCE = 20;
+/** A table whose every row became another is put right piece by piece. */
+const AT_MOST = 100_000;
+
+/** All rows of a table (of those that differ, the first hundred thousand): by buckets, and row by row where a bucket differs. */
 export async function compareTable(sides: Sides, table: MovedTable, rows: number): Promise<Difference[]> {
   const { source, target, moving, signal } = sides;
   const buckets = bucketsFor(rows);
@@ -93,20 +98,21 @@ export async function compareTable(sides: Sides, table: MovedTable, rows: number
   const differing = [...new Set([...ours.keys(), ...theirs.keys()])].filter(
     (bucket) => ours.get(bucket)?.digest !== theirs.get(bucket)?.digest,
   );
-  if (differing.length === 0) return [];
-  signal.throwIfAborted();
-  const [here, there] = await Promise.all([
-    rowsOfBuckets(source, moving, table, buckets, differing),
-    rowsOfBuckets(target, moving, table, buckets, differing),
-  ]);
-  const suspects = [...new Set([...here.keys(), ...there.keys()])].filter(
-    (key) => here.get(key) !== there.get(key),
-  );
-  return compareRows(
-    sides,
-    table,
-    suspects.map((key) => JSON.parse(key) as RowKey),
-  );
+  const found: Difference[] = [];
+  for (let from = 0; from < differing.length && found.length < AT_MOST; from += AT_ONCE) {
+    signal.throwIfAborted();
+    const chosen = differing.slice(from, from + AT_ONCE);
+    const [here, there] = await Promise.all([
+      rowsOfBuckets(source, moving, table, buckets, chosen),
+      rowsOfBuckets(target, moving, table, buckets, chosen),
+    ]);
+    const suspects = [...new Set([...here.keys(), ...there.keys()])].filter(
+      (key) => here.get(key) !== there.get(key),
+    );
+    const keys = suspects.map((key) => JSON.parse(key) as RowKey);
+    found.push(...(await compareRows(sides, table, keys)));
+  }
+  return found;
 }
 
 /** Of what the source has written; everything that it has acknowledged lies before it. */

@@ -91,7 +91,9 @@ export class Verifier {
 
   constructor(options: VerifierOptions) {
     this.#options = options;
-    const changes = options.changes ?? { suspects: new Suspects(), isKnown: () => true };
+    const suspects = new Suspects();
+    if (options.changes === undefined) suspects.learn(options.plan().schema);
+    const changes = options.changes ?? { suspects, isKnown: () => true };
     this.#schema = new SchemaComparison({ ...options, changes });
   }
 
