@@ -34,8 +34,10 @@ const EXCLUDED: Readonly<Record<string, string>> = {};
 const MAY_BE_REFUSED: Readonly<Record<string, string>> = {
   swap: "both tables have the same columns, so nothing says on which side of the swap the target is, and rows of one meet the other",
 };
-/** Done on the target first, they take a table away from rows that are still on their way. */
+/** Done on the target first, they take a table or a column away from rows that are still on their way. */
 const NEVER_BEFORE: ReadonlySet<string> = new Set([
+  "drop column",
+  "rename column",
   "swap",
   "rebuild and swap",
   "drop partition",
