@@ -172,14 +172,14 @@ const REFUSED: readonly Row[] = [
   ],
   [
     "a generated column in the key",
-    "source",
+    "both",
     "ALTER TABLE notes DROP CONSTRAINT notes_pkey; ALTER TABLE notes ADD COLUMN made bigint GENERATED ALWAYS AS (id * 2) STORED; ALTER TABLE notes ADD PRIMARY KEY (made)",
     "REPLICA_IDENTITY_MISSING",
     /public\.notes has no key/,
   ],
   [
     "no replica identity but the primary key's, which has a generated column",
-    "source",
+    "both",
     "ALTER TABLE notes DROP CONSTRAINT notes_pkey; ALTER TABLE notes ADD COLUMN made bigint GENERATED ALWAYS AS (id * 2) STORED; ALTER TABLE notes ADD PRIMARY KEY (made); CREATE UNIQUE INDEX plain ON notes (id); ALTER TABLE notes ALTER COLUMN id SET NOT NULL",
     "REPLICA_IDENTITY_MISSING",
     /REPLICA IDENTITY USING INDEX plain/,
