@@ -1,6 +1,6 @@
 /** `--mutants --stores`: defects in SQL, told line by line. Takes some minutes, and starts real servers. */
 import { huntInStores } from "../mutants/hunt-stores.ts";
-import { STORE_HUNTS } from "../mutants/store-hunts.ts";
+import { STORE_HUNTS } from "../mutants/on-servers/all.ts";
 
 /** Returns the exit code: 1 when one was not caught, or a test fails without any. */
 export async function reportStoreHunts(): Promise<number> {

@@ -1,8 +1,9 @@
-/** Looks whether real servers find each defect of `store-hunts.ts`: its tests pass without it, and fail with it. */
+/** Looks whether real servers find each defect of `on-servers/`: its tests pass without it, and fail with it. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { checkMutant, ROOT, UNHARMED } from "./mutant.ts";
-import { STORE_HUNTS, type StoreMutant } from "./store-hunts.ts";
+import { STORE_HUNTS } from "./on-servers/all.ts";
+import type { StoreMutant } from "./on-servers/store-mutant.ts";
 
 export interface StoreHunted {
   readonly mutant: StoreMutant;

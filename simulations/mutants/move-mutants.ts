@@ -1,6 +1,6 @@
 /**
  * Defects of moves, in the models where they follow agent/stores/postgres/{move,logical}; of SQL itself, see
- * store-hunts.ts. Hunted with seeds that all plan moves.
+ * on-servers/. Hunted with seeds that all plan moves.
  */
 import type { Mutant } from "./mutant.ts";
 

@@ -1,9 +1,9 @@
-/** Runs tests of real servers with one mutant in the sources: see store-hunts.ts. Its name is in the environment. */
+/** Runs tests of real servers with one mutant in the sources: see on-servers/. Its name is in the environment. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 import { applyEdit, ROOT, UNHARMED } from "./mutant.ts";
-import { STORE_HUNTS } from "./store-hunts.ts";
+import { STORE_HUNTS } from "./on-servers/all.ts";
 
 const name = process.env["CLEAVE_MUTANT"] ?? UNHARMED;
 const mutant = STORE_HUNTS.find((one) => one.name === name);

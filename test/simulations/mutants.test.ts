@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { MUTANTS } from "../../simulations/mutants/all.ts";
 import { applyEdit, checkMutant } from "../../simulations/mutants/mutant.ts";
-import { STORE_HUNTS } from "../../simulations/mutants/store-hunts.ts";
+import { STORE_HUNTS } from "../../simulations/mutants/on-servers/all.ts";
 
 it.each([...MUTANTS, ...STORE_HUNTS].map((mutant) => [mutant.name, mutant] as const))(
   "%s fits",

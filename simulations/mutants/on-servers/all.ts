@@ -1,0 +1,16 @@
+/**
+ * Defects in what only real servers run, and so have to find. Each is a change of source text, made while a test file
+ * that moves or splits is loaded (vitest.config.ts beside this folder); the tests have to fail.
+ */
+import { FENCE_HUNTS } from "./fence.ts";
+import { MOVES_HUNTS } from "./moves.ts";
+import { SCHEMA_HUNTS } from "./schema.ts";
+import { SPLIT_HUNTS } from "./split.ts";
+import type { StoreMutant } from "./store-mutant.ts";
+
+export const STORE_HUNTS: readonly StoreMutant[] = [
+  ...MOVES_HUNTS,
+  ...SCHEMA_HUNTS,
+  ...FENCE_HUNTS,
+  ...SPLIT_HUNTS,
+];

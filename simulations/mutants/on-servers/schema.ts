@@ -1,0 +1,118 @@
+/** Defects in following changes of the schema, and rows of nobody alone. */
+import type { StoreMutant } from "./store-mutant.ts";
+
+const REPLICATION = "agent/stores/postgres/replication";
+const MOVE = "agent/stores/postgres/move";
+const schema = (name: string) => ({
+  file: "test/agent/stores/postgres/move/schema-changes.test.ts",
+  name,
+});
+const shapes = (name: string) => ({ file: "test/agent/stores/postgres/move/shapes.test.ts", name });
+const references = (name: string) => ({
+  file: "test/agent/stores/postgres/move/references.test.ts",
+  name,
+});
+
+export const SCHEMA_HUNTS: readonly StoreMutant[] = [
+  {
+    name: "fences-pass-over-schema-changes",
+    says: "A fence goes up although the schema was changed since rows were last compared.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/fence.ts",
+        find: "        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical) LIMIT 1;",
+        replace: "        AND false LIMIT 1;",
+      },
+    ],
+    tests: schema("between the check and the fence DROP TABLE public.events_1 there: $"),
+  },
+  {
+    name: "changed-tables-are-believed",
+    says: "A table that a change of the schema concerns counts as compared.",
+    edits: [
+      {
+        file: "agent/stores/postgres/verification/schema-comparison.ts",
+        find: "if (suspects.size > 0) await this.#compare(sides);",
+        replace: "for (const name of suspects.names()) suspects.clear(name, suspects.turn);",
+      },
+    ],
+    tests: schema("while the move follows DROP TABLE public.events_1 there: $"),
+  },
+  {
+    name: "truncate-is-no-change",
+    says: "What TRUNCATE of a partition removes is told by nobody.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/guard-functions.ts",
+        find: "\\n  ${NOTE_TRUNCATE}",
+        replace: "",
+      },
+    ],
+    tests: schema("while the move follows TRUNCATE public.events_1 there: $"),
+  },
+  {
+    name: "detaching-begins-unseen",
+    says: "The first of the two transactions of DETACH PARTITION CONCURRENTLY is neither refused nor noted.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/schema-journal.ts",
+        find: "IF pg_catalog.current_query() ~* 'concurrently' THEN",
+        replace: "IF false THEN",
+      },
+    ],
+    tests: schema("under the fence ALTER TABLE public.events DETACH PARTITION public.events_1 CONCURRENTLY"),
+  },
+  {
+    name: "deferred-constraints-are-believed",
+    says: "Values of DEFERRABLE constraints are not looked for among the rows that were applied.",
+    edits: [
+      {
+        file: "agent/stores/postgres/verification/doubled.ts",
+        find: "of table.deferred) {",
+        replace: "of table.deferred.slice(0, 0)) {",
+      },
+    ],
+    tests: shapes("a constraint that is checked at the end of a transaction"),
+  },
+  {
+    name: "types-are-their-names",
+    says: "Composite types of one name count as the same, whatever the order of their attributes.",
+    edits: [
+      {
+        file: `${REPLICATION}/moved-tables.ts`,
+        find: "else if (bare(other.shape) !== bare(column.shape))",
+        replace: "else if (bare(other.type) !== bare(column.type))",
+      },
+    ],
+    tests: shapes("the same names, and something else attributes in another order$"),
+  },
+  {
+    name: "the-user-stays-behind",
+    says: "Under the fence the rows of nobody alone are neither copied nor part of the evidence.",
+    edits: [
+      {
+        file: `${MOVE}/match.ts`,
+        find: "          shared.ensure({ source, target, writer, moving, schema }, { table, keys }),\n",
+        replace: "          writer.query('SELECT 1'),\n",
+      },
+      {
+        file: "agent/stores/postgres/verification/evidence.ts",
+        find: "    await referenceLines(db, moving, touched, known),\n",
+        replace: "",
+      },
+    ],
+    tests: references("rows of nobody alone.* by a constraint"),
+  },
+  {
+    name: "a-neighbour-is-referred-to",
+    says: "Under the fence a touched row may refer to one that stays.",
+    edits: [
+      {
+        file: `${MOVE}/match.ts`,
+        find: "if (crossing.length > 0)",
+        replace: "if (crossing.length > 1_000)",
+      },
+    ],
+    tests: references("while a move follows a reference to a row that stays, made in the last moment"),
+  },
+];
