@@ -170,7 +170,8 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
       {
         file: "agent/stores/postgres/fence/fence.ts",
         find: "AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
-        replace: "AND false AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
+        replace:
+          "AND false AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
       },
     ],
     tests: schema("between the check and the fence DROP TABLE public.events_1 there: $"),
