@@ -20,8 +20,9 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/postgres/fence/fence.ts",
-        find: "        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical) LIMIT 1;",
-        replace: "        AND false LIMIT 1;",
+        find: "AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
+        replace:
+          "AND false AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
       },
     ],
     tests: schema("between the check and the fence DROP TABLE public.events_1 there: $"),

@@ -208,7 +208,7 @@ BEGIN
     SELECT c.tag, c.objects[1] AS object INTO changed
       FROM cleave.schema_change AS c LEFT JOIN cleave.verified AS v ON v.migration_id = migration
       WHERE NOT COALESCE(pg_catalog.pg_visible_in_snapshot(c.xid, v.snapshot::pg_catalog.pg_snapshot), false)
-        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical) LIMIT 1;
+        AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND (s.rollback_of IS NULL OR (v.snapshot IS NOT NULL AND ${checked !== undefined}))) LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION USING ERRCODE = '${UNCOMPARED}', MESSAGE = pg_catalog.format('%s (%s) came after the last comparison of rows', changed.tag, changed.object);
     END IF;
