@@ -147,7 +147,7 @@ it("a type that is altered later is found by the next look at the guard", async 
     await installGuard(db, INSTALL);
     expect(await verifyGuard(db, RULES)).toEqual([]);
     await db.query("ALTER TABLE notes ALTER COLUMN org TYPE numeric");
-    expect(await verifyGuard(db, RULES)).toMatchObject([{ code: "OWNERSHIP_RULE_INVALID" }]);
+    expect((await verifyGuard(db, RULES)).map(({ code }) => code)).toContain("OWNERSHIP_RULE_INVALID");
   });
 });
 

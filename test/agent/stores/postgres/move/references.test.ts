@@ -54,10 +54,16 @@ async function client(of: "source" | "target"): Promise<pg.Client> {
 /** Committed while the fence waits for it, so nothing has looked at it before the evidence is made. */
 async function inTheLastMoment(sql: string, epoch = 1) {
   const db = await client("source");
+  const watch = await client("source");
   await db.query(`BEGIN; ${sql}`);
   const fenced = pods.fence(epoch);
   fenced.catch(() => undefined);
-  await new Promise((resolve) => setTimeout(resolve, 60));
+  await eventually(async () => {
+    const { rows } = await watch.query(
+      "SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND NOT granted",
+    );
+    expect(rows).toHaveLength(1);
+  });
   await db.query("COMMIT");
   return fenced;
 }
