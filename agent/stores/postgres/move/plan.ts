@@ -3,6 +3,7 @@
  * whenever the stream comes to a change of the source's schema that it does not know, and stands as soon as this Pod has
  * the same: until then the stream waits right there, and says what is missing.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { invariant } from "../../../../protocol/errors.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Endpoint } from "../config.ts";
@@ -13,8 +14,10 @@ import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
 import { visibility } from "../replication/visibility.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
-import { readSchemaChanges } from "../verification/schema-changes.ts";
+import { hasJournal, readSchemaChanges } from "../verification/schema-changes.ts";
 import { snapshotOf } from "../verification/touched.ts";
+
+const LOOK_EVERY_MS = 100;
 
 export interface Plan {
   readonly moving: Moving;
@@ -52,28 +55,40 @@ export class PlanKeeper implements SchemaChanges {
     return this.#plan;
   }
 
-  /** @throws CleaveError SCHEMA_DIFFERS, naming each difference; OWNERSHIP_RULE_MISSING; what either server says. */
-  async renew(): Promise<Plan> {
+  /**
+   * Waits for the source's guard, which its own agent installs.
+   * @throws CleaveError SCHEMA_DIFFERS, naming each difference; OWNERSHIP_RULE_MISSING; what either server says; the
+   * signal's reason.
+   */
+  async renew(signal?: AbortSignal): Promise<Plan> {
     const { source, options } = this.#options;
     const opened: Database[] = [];
     try {
       for (const endpoint of [source, options.config])
         opened.push(await connect(endpoint, { applicationName: "cleave-plan" }));
       const [there, here] = opened as [Database, Database];
-      return await this.#renew(there, here);
+      for (;;) {
+        const plan = await this.#renew(there, here);
+        if (plan !== null) return plan;
+        await sleep(LOOK_EVERY_MS, undefined, { signal });
+      }
     } finally {
       for (const db of opened) discard(db);
     }
   }
 
-  async #renew(there: Database, here: Database): Promise<Plan> {
+  /** Null while nobody notes what is changed after the schema was read. */
+  async #renew(there: Database, here: Database): Promise<Plan | null> {
     const { options, migrationId, defaultPodId, organizations } = this.#options;
     const { ownership } = options;
-    // First: the schema that is read after it has everything that it has.
+    // Before the snapshot: what is changed after it has to be noted.
+    const isNoted = this.#plan !== null || (await hasJournal(there));
+    // The schema that is read after it has everything that it has.
     const snapshot = await snapshotOf(there);
     const [theirs, ours] = [await readSchema(there), await readSchema(here)];
     this.suspects.learn(theirs);
     const made = planMove(theirs, ours, ownership, organizations);
+    if (!isNoted) return null;
     // Whoever is in the middle of a comparison by it goes on.
     const moving = JSON.stringify(made) === JSON.stringify(this.#plan?.moving) ? this.plan.moving : made;
     // Of what was compared before, after a restart too.

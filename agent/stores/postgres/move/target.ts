@@ -119,7 +119,7 @@ export class MoveTarget implements RemovingTarget {
       defaultPodId,
       organizations: organizationsOf(duty),
     });
-    const first = await keeper.renew();
+    const first = await keeper.renew(signal);
     const seeding = this.#seedingOf({ options, source, board: this.#board, session }, duty, first.moving);
     await this.#connections.own.use((db) => seeding.run(db, signal));
     const { config, log } = options;

@@ -10,6 +10,14 @@ export interface SchemaChange {
   readonly relations: readonly string[] | null;
 }
 
+/** Whether changes are noted: from when the source's guard is there. */
+export async function hasJournal(source: Database): Promise<boolean> {
+  const { rows } = await source.query<{ there: boolean }>(
+    "SELECT pg_catalog.to_regclass('cleave.schema_change') IS NOT NULL AS there",
+  );
+  return rows[0]?.there ?? false;
+}
+
 /** Those that the snapshot `upTo` has and `since` has not; when that is null, not those up to which rows are known to be equal. */
 export async function readSchemaChanges(
   source: Database,
