@@ -8,10 +8,10 @@ import { Background } from "./background.ts";
 import { forgetChecked, loadChecked } from "./checked-states.ts";
 import { epochOf, type PostgresStoreOptions } from "./context.ts";
 import { type CheckedState, readCheckedState } from "./fence/checked.ts";
-import { raiseFence } from "./fence/fence.ts";
 import { installGuard, isGuarded, removeGuard, verifyGuard } from "./fence/install.ts";
 import { waitsForOlder } from "./fence/older-transactions.ts";
 import { waitsForLock } from "./fence/patience.ts";
+import { raiseFence } from "./fence/raise.ts";
 import { readSchemaGeneration } from "./fence/schema-journal.ts";
 import {
   isStaged,

@@ -19,7 +19,7 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     says: "A fence goes up although the schema was changed since rows were last compared.",
     edits: [
       {
-        file: "agent/stores/postgres/fence/fence.ts",
+        file: "agent/stores/postgres/fence/raise.ts",
         find: "AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",
         replace:
           "AND false AND EXISTS (SELECT FROM cleave.share AS s WHERE s.migration_id = migration AND s.logical AND",

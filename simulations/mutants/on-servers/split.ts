@@ -13,7 +13,7 @@ export const SPLIT_HUNTS: readonly StoreMutant[] = [
     says: "The flip does not look at what has changed since the checks.",
     edits: [
       {
-        file: "agent/stores/postgres/fence/fence.ts",
+        file: "agent/stores/postgres/fence/raise.ts",
         find: '${checked === undefined ? "" : requireUnchanged(checked)}',
         replace: "",
       },

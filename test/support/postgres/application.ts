@@ -1,7 +1,7 @@
 /** A Pod with an application's tables of every kind that is easily forgotten, guarded, published and staged for a move. */
 import type pg from "pg";
-import { lowerFence, raiseFence } from "../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard } from "../../../agent/stores/postgres/fence/install.ts";
+import { lowerFence, raiseFence } from "../../../agent/stores/postgres/fence/raise.ts";
 import { stageRoutes } from "../../../agent/stores/postgres/fence/staging.ts";
 import { ensurePublication } from "../../../agent/stores/postgres/move/publication.ts";
 import type { Epoch, OrganizationId } from "../../../protocol/ids.ts";

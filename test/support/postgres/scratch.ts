@@ -1,7 +1,7 @@
 /** A Pod's PostgreSQL with a small schema, its rules, and the write guard on it. */
 import pg from "pg";
-import type { Lend } from "../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard } from "../../../agent/stores/postgres/fence/install.ts";
+import type { Lend } from "../../../agent/stores/postgres/fence/raise.ts";
 import { stageRoutes } from "../../../agent/stores/postgres/fence/staging.ts";
 import type { Epoch, MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import { Ownership } from "../../../protocol/ownership.ts";

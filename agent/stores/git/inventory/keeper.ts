@@ -4,7 +4,7 @@
  */
 import { discardUntracked } from "../../file-fence/discard.ts";
 import type { GitContext } from "../context.ts";
-import { Guard } from "../fence/guard.ts";
+import { Guard } from "../fence/new-repositories.ts";
 import { Tracker } from "./tracker.ts";
 
 export class TrackerKeeper {

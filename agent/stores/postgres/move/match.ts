@@ -4,7 +4,7 @@ import type { Evidence } from "../../../../protocol/evidence.ts";
 import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { epochOf } from "../context.ts";
-import { readMarker } from "../fence/fence.ts";
+import { readMarker } from "../fence/raise.ts";
 import type { Schema } from "../inventory/schema.ts";
 import type { Moving } from "../replication/moved-tables.ts";
 import type { WarmConnection } from "../server/connection.ts";

@@ -3,7 +3,7 @@ import type { Evidence } from "../../../../protocol/evidence.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
-import type { RaisedFence } from "../fence/fence.ts";
+import type { RaisedFence } from "../fence/raise.ts";
 import { ensurePublication } from "../move/publication.ts";
 import type { Database } from "../server/connection.ts";
 import type { ServerPosition } from "../split/lineage.ts";

@@ -5,7 +5,7 @@
  */
 import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
 import { readCheckedState } from "../fence/checked.ts";
-import { readMarker } from "../fence/fence.ts";
+import { readMarker } from "../fence/raise.ts";
 import type { Database } from "../server/connection.ts";
 
 /** Of no fence: they are positive. */

@@ -23,7 +23,7 @@ import { readPosition } from "./lineage.ts";
 import { readCarried } from "./server-settings.ts";
 import { freeSlot, readSlots, slotName } from "./slots.ts";
 import { readSourceFacts } from "./source-facts.ts";
-import { configureStandby } from "./standby.ts";
+import { configureStandby } from "./standby-files.ts";
 
 const SLOT_LOOK_EVERY_MS = 100;
 

@@ -8,7 +8,7 @@ import type { PodId } from "../../../../protocol/ids.ts";
 import type { Endpoint, PostgresConfig } from "../config.ts";
 import { finding } from "../findings.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
-import { CARRIED_FILE, INHERITED_SETTINGS, plannedSettings, WITHOUT_WORKERS } from "./standby.ts";
+import { CARRIED_FILE, INHERITED_SETTINGS, plannedSettings, WITHOUT_WORKERS } from "./standby-files.ts";
 
 const LISTED = 20;
 /** A list of hosts, or a program's arguments, may be long. */

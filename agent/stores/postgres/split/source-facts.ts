@@ -1,6 +1,6 @@
 /** What a new Pod takes from its source's server besides the data: settings and files that may be outside of it. */
 import type { Database } from "../server/connection.ts";
-import { INHERITED_SETTINGS, type SourceFacts } from "./standby.ts";
+import { INHERITED_SETTINGS, type SourceFacts } from "./standby-files.ts";
 
 /** Values of INHERITED_SETTINGS, by name. */
 export async function readInherited(db: Database): Promise<Readonly<Record<string, string>>> {

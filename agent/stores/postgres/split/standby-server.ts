@@ -9,7 +9,7 @@ import { runningServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
 import { startOwnServer } from "./own-start.ts";
 import { readInherited } from "./source-facts.ts";
-import { raiseInherited } from "./standby.ts";
+import { raiseInherited } from "./standby-files.ts";
 
 const HANGS_AFTER_MS = 2_000;
 

@@ -3,8 +3,8 @@ import { execFileSync } from "node:child_process";
 import { cp } from "node:fs/promises";
 import type pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
-import { raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import { removeGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
+import { raiseFence } from "../../../../../agent/stores/postgres/fence/raise.ts";
 import { releaseRoutes, setShares } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import { Cluster } from "../../../../support/postgres/postgres.ts";
 import {

@@ -1,7 +1,7 @@
 /** A change of shares whose commit is on its way while its agent is gone already: who comes next does not overlook it. */
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
+import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/raise.ts";
 import { setShares } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import type { SharePhase } from "../../../../../protocol/cluster.ts";
 import type { PodId } from "../../../../../protocol/ids.ts";

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
-import { raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import {
   installGuard,
   removeGuard,
   verifyGuard,
 } from "../../../../../agent/stores/postgres/fence/install.ts";
+import { raiseFence } from "../../../../../agent/stores/postgres/fence/raise.ts";
 import { releaseRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import type { Cluster } from "../../../../support/postgres/postgres.ts";
 import {

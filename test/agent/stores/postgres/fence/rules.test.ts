@@ -1,9 +1,9 @@
 /** Whose is this row, and which Pod may write it: the rules file inside PostgreSQL. */
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
 import { installGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
 import { ownerExpression } from "../../../../../agent/stores/postgres/fence/owner-sql.ts";
+import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/raise.ts";
 import { stageRoutes } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import type { MigrationId, OrganizationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";

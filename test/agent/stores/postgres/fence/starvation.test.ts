@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/fence.ts";
+import { lowerFence, raiseFence } from "../../../../../agent/stores/postgres/fence/raise.ts";
 import type { Cluster } from "../../../../support/postgres/postgres.ts";
 import {
   epoch,

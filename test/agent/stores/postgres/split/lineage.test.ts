@@ -10,7 +10,7 @@ import {
   connectionString,
   quoteSetting,
   withoutBlock,
-} from "../../../../../agent/stores/postgres/split/standby.ts";
+} from "../../../../../agent/stores/postgres/split/standby-files.ts";
 import type { Lsn } from "../../../../../protocol/ids.ts";
 
 const own: ServerPosition = {

@@ -8,7 +8,7 @@ import {
   lowerFence,
   raiseFence,
   readMarker,
-} from "../../../../../agent/stores/postgres/fence/fence.ts";
+} from "../../../../../agent/stores/postgres/fence/raise.ts";
 import { setShares } from "../../../../../agent/stores/postgres/fence/staging.ts";
 import type { Cluster } from "../../../../support/postgres/postgres.ts";
 import {
