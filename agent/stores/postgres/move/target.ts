@@ -143,6 +143,7 @@ export class MoveTarget implements RemovingTarget {
       repair: session,
       requireWatched: (db) => requireWatched(db, slot, options.ownership),
       shared,
+      neighboursStay: true,
       setup: session.setup,
       applied: (lsn, until) => follower.reached(lsn, until),
       log,

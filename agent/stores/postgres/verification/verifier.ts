@@ -49,6 +49,8 @@ export interface VerifierOptions {
   /** Makes a connection to the target one of the apply role. */
   readonly setup: string;
   readonly shared: SharedRows;
+  /** Of a move: rows of others are not on the target, so none of theirs may refer to one. A way back finds them there. */
+  readonly neighboursStay?: true;
   /** Resolves when everything up to a position of the source is durable on the target. */
   readonly applied: (lsn: string, signal: AbortSignal) => Promise<void>;
   /** Between one look at touched rows and the next: where no fence is to come, there is no hurry. */
@@ -221,7 +223,7 @@ export class Verifier {
       [table.quoted],
     );
     const found = await compareTable(sides, table, rows[0]?.rows ?? 0);
-    const crossing = await crossingRows(sides.source, sides.moving, table, null);
+    const crossing = await this.#crossing(sides, table, null);
     const doubled = await doubledRows(sides.target, sides.moving, table, null);
     this.#replace(table.name, null, [...found, ...crossing, ...doubled]);
     return found;
@@ -283,8 +285,16 @@ export class Verifier {
 
   async #differing(sides: Sides, table: MovedTable, keys: readonly RowKey[]): Promise<Difference[]> {
     const rows = await compareRows(sides, table, keys);
-    const crossing = await crossingRows(sides.source, sides.moving, table, keys);
+    const crossing = await this.#crossing(sides, table, keys);
     return [...rows, ...crossing, ...(await doubledRows(sides.target, sides.moving, table, keys))];
+  }
+
+  async #crossing(
+    { source, moving }: Sides,
+    table: MovedTable,
+    keys: readonly RowKey[] | null,
+  ): Promise<readonly Difference[]> {
+    return this.#options.neighboursStay ? crossingRows(source, moving, table, keys) : [];
   }
 
   /** Of these keys (or all of the table) only `found` differ. */
