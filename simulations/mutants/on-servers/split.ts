@@ -61,7 +61,7 @@ export const SPLIT_HUNTS: readonly StoreMutant[] = [
     says: "A promoted clone starts the workers of its source's subscriptions.",
     edits: [
       {
-        file: `${SPLIT}/standby.ts`,
+        file: `${SPLIT}/standby-files.ts`,
         find: 'max_logical_replication_workers: "0"',
         replace: 'max_logical_replication_workers: "4"',
       },
