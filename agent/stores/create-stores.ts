@@ -18,7 +18,6 @@ import { createGitStore } from "./git/store.ts";
 import { createObjectsStore } from "./objects/store.ts";
 import { passwordOf } from "./postgres/config.ts";
 import { postgresOwnerLookup } from "./postgres/inventory/owner-lookup.ts";
-import { SESSION_OPTIONS } from "./postgres/server/session-settings.ts";
 import { createPostgresStore } from "./postgres/store.ts";
 
 export interface Stores {
@@ -47,7 +46,7 @@ export async function createStores(config: AgentConfig, clock: Clock, log: Logge
     max: 2,
     application_name: "cleave-owners",
     connectionTimeoutMillis: 5_000,
-    options: SESSION_OPTIONS,
+    // With the settings of database and role: the rules' queries are an operator's, and name tables as they are found there.
   });
   // A server that is stopped or not there yet: the query that needs it says so.
   pool.on("error", (error) => log.debug({ err: error }, "an idle connection ended"));

@@ -5,7 +5,7 @@ import { participants } from "./consensus.ts";
 import type { Observations } from "./observations.ts";
 
 /** A hook of the fence failed; or what its checks had looked at was changed before it was up, so that they run again. */
-const HOPELESS: ReadonlySet<string> = new Set(["HOOK_FAILED", "CHECKS_OUTDATED"]);
+const HOPELESS: ReadonlySet<string> = new Set(["HOOK_FAILED", "CHECKS_OUTDATED", "SCHEMA_CHANGED"]);
 
 /** `FenceLowered`, when an agent that had applied this very fence says that it is hopeless; else null. */
 export function lowerAfterHook(migration: Migration, observations: Observations): ClusterEvent | null {

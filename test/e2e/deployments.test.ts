@@ -3,9 +3,8 @@ import { expect, it } from "vitest";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
 import type { PodLayout } from "../../examples/quickstart/cluster/layout.ts";
 import { waitFor } from "../../examples/quickstart/cluster/waiting.ts";
-import { BUSIEST } from "../../examples/quickstart/run-move.ts";
 import { DEPLOYED, deploy, deployed } from "../support/deployment.ts";
-import { smallMove, smallSplit } from "../support/small-split.ts";
+import { smallSplit } from "../support/small-split.ts";
 
 const NOTHING_LOST = {
   ok: true,
@@ -41,21 +40,6 @@ it("a split follows an ordinary deployment and a nightly partition job", async (
     options: { settlingMs: 3_000 },
     beforeSplit: async ({ coordinator, layout }) => {
       deploying = deployWhileFollowing(coordinator, "demo-split", layout.pods.slice(0, 1));
-    },
-    afterwards: async (_coordinator, layout) => {
-      await deploying;
-      for (const pod of layout.pods) expect(await deployed(pod), pod.podId).toEqual(DEPLOYED);
-    },
-  });
-  expect(report).toMatchObject(NOTHING_LOST);
-}, 180_000);
-
-it("a move follows the same, deployed to both Pods as they come", async () => {
-  let deploying: Promise<void> | undefined;
-  const report = await smallMove({
-    options: { settlingMs: 3_000 },
-    beforeSplit: async ({ coordinator, layout }) => {
-      deploying = deployWhileFollowing(coordinator, BUSIEST, layout.pods);
     },
     afterwards: async (_coordinator, layout) => {
       await deploying;

@@ -25,9 +25,11 @@ interface Flags {
 export async function measurePod(config: AgentConfig, watchMs: number): Promise<Sizes> {
   const ownership = await loadOwnership(config.ownershipFile);
   const db = await connect(config.postgres, { applicationName: "cleave-measure" });
+  // The rules' query is an operator's.
+  const asked = await connect(config.postgres, { applicationName: "cleave-owners", asConfigured: true });
   try {
     const rows = await measureDatabase(db, ownership, () => delay(watchMs));
-    const owners = postgresOwnerLookup(db, ownership);
+    const owners = postgresOwnerLookup(asked, ownership);
     const repositories = await measureRepositories(config.git.root, owners);
     const objects = await measureObjects(new FolderBackend(config.objects.root).list(), owners);
     const ids = new Set([
@@ -66,6 +68,7 @@ export async function measurePod(config: AgentConfig, watchMs: number): Promise<
     });
   } finally {
     discard(db);
+    discard(asked);
   }
 }
 

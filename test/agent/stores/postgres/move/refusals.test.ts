@@ -98,7 +98,7 @@ const REFUSED: readonly Row[] = [
     "target",
     "ALTER TABLE notes ALTER COLUMN label TYPE text; DROP DOMAIN short; CREATE DOMAIN short AS varchar(5); ALTER TABLE notes ALTER COLUMN label TYPE short",
     "SCHEMA_DIFFERS",
-    /the type short is character varying\(20\), and character varying\(5\)/,
+    /label is public\.short character varying\(20\), and public\.short character varying\(5\) on the target/,
   ],
   [
     "a domain that is stricter",
