@@ -194,6 +194,39 @@ export class MovePods {
     };
   }
 
+  /** What the source's journal of schema changes has, the target has compared, and the source's checks are of after it. */
+  async compared(): Promise<void> {
+    await eventually(async () => {
+      const { verified, problems } = this.status(TO);
+      if (!verified || problems.length > 0) throw new Error(`not verified: ${JSON.stringify(problems)}`);
+      const [left] = await this.source.query(
+        "SELECT count(*)::int AS n FROM cleave.schema_change c, cleave.verified v WHERE NOT pg_visible_in_snapshot(c.xid, v.snapshot::pg_snapshot)",
+      );
+      if (left?.["n"] !== 0) throw new Error(`${String(left?.["n"])} changes of the schema are not compared`);
+    }, 15_000);
+    await this.preflight(FROM, "fence");
+  }
+
+  /**
+   * Asked for again as the coordinator does: after a change of the schema the source's agent puts its guard on the tables, a
+   * moment later on a busy machine, and a fence that comes in between is refused.
+   */
+  async fenceWhenCompared(first: number) {
+    for (let epoch = first; ; epoch += 1) {
+      await this.compared();
+      try {
+        return { epoch, evidence: await this.fence(epoch) };
+      } catch (error) {
+        if (
+          !["SCHEMA_CHANGED", "CHECKS_OUTDATED"].includes((error as { code: string }).code) ||
+          epoch === first + 4
+        )
+          throw error;
+        await Promise.all([this.reach(FROM, "serve", { epoch }), this.reach(TO, "follow", { epoch })]);
+      }
+    }
+  }
+
   async transfer(epoch: number): Promise<void> {
     await Promise.all([
       this.reach(FROM, "yield", { epoch, phase: "transferred" }),

@@ -221,46 +221,13 @@ async function rowsOf(cluster: MovePods["source"]): Promise<Record<string, strin
   return found;
 }
 
-async function settled(): Promise<void> {
-  await eventually(async () => {
-    const { verified, problems } = pods.status(TO);
-    expect(problems).toEqual([]);
-    expect(verified).toBe(true);
-    const [left] = await pods.source.query(
-      "SELECT count(*)::int AS n FROM cleave.schema_change c, cleave.verified v WHERE NOT pg_visible_in_snapshot(c.xid, v.snapshot::pg_snapshot)",
-    );
-    expect(left?.["n"]).toBe(0);
-  }, 15_000);
-  await pods.preflight(FROM, "fence");
-}
-
-/**
- * Asked for again as the coordinator does: after a change of the schema the source's agent puts its guard on the tables, a
- * moment later on a busy machine, and a fence that comes in between is refused.
- */
-async function fenced(first: number) {
-  for (let epoch = first; ; epoch += 1) {
-    await settled();
-    try {
-      return { epoch, evidence: await pods.fence(epoch) };
-    } catch (error) {
-      if (
-        !["SCHEMA_CHANGED", "CHECKS_OUTDATED"].includes((error as { code: string }).code) ||
-        epoch === first + 4
-      )
-        throw error;
-      await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
-    }
-  }
-}
-
 describe("while the move follows", () => {
   it.each(named)("%s", async (_, { statement, there = statement, later }) => {
     await pods.source.query(statement);
     if (later !== undefined) await pods.source.query(later);
     if (there !== "") await pods.target.query(there);
     await pods.source.query("UPDATE public.projects SET name = 'last' WHERE id = 1");
-    const { epoch, evidence } = await fenced(number * 10);
+    const { epoch, evidence } = await pods.fenceWhenCompared(number * 10);
     expect(evidence.target).toBe(evidence.source);
     expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
     await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
@@ -349,7 +316,7 @@ describe("what the target lacks is named", () => {
     });
     await pods.target.query(there);
     await pods.reach(TO, "follow");
-    await settled();
+    await pods.compared();
     const evidence = await pods.fence(number * 10);
     expect(evidence.target).toBe(evidence.source);
     expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
@@ -388,7 +355,7 @@ describe("what the rules do not know", () => {
     await pods.source.query("UPDATE public.projects SET name = 'goes on' WHERE id = 1");
     await pods.source.query(remedy);
     await pods.reach(FROM, "serve", { epoch: number * 10 });
-    await settled();
+    await pods.compared();
     const evidence = await pods.fence(number * 10 + 1);
     expect(evidence.target).toBe(evidence.source);
     expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));

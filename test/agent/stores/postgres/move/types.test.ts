@@ -97,10 +97,10 @@ it("go to another Pod whole, while they are written to, and change nothing for a
   await eventually(async () => {
     expect(await contents(pods.target)).toEqual(await contents(pods.source));
   }, 20_000);
-  const { source, target } = await pods.fence(1);
-  expect(source).toBeDefined();
-  expect(target).toBe(source);
-  await pods.transfer(1);
+  const { epoch, evidence } = await pods.fenceWhenCompared(1);
+  expect(evidence.source).toBeDefined();
+  expect(evidence.target).toBe(evidence.source);
+  await pods.transfer(epoch);
   await pods.target.query(
     `${PATH} UPDATE citexts SET note = 'there' WHERE org_id = 'moving'; UPDATE logs SET body = 'there'`,
   );
