@@ -1,3 +1,5 @@
+import { FILE_ERRORS } from "./file-errors.ts";
+
 /**
  * Every error that Cleave shows has a code from this table, and every code has a next step. The table is
  * rendered into `docs/errors.md` by `npm run docs` and a test fails when the two differ.
@@ -269,24 +271,7 @@ export const ERRORS = {
     "A row, repository or object has no owner by the rules.",
     "Correct the data or the rules; unknown never counts as matching.",
   ],
-  REPOSITORY_UNREADABLE: [
-    "A repository cannot be read.",
-    "Run `git fsck` in it and repair it; unreadable never counts as matching.",
-  ],
-  REPOSITORY_HOOK_DISABLED: [
-    "The reference-transaction hook of a repository is missing, not executable or bypassed by core.hooksPath.",
-    "Remove the repository's core.hooksPath; the agent installs the hook again.",
-  ],
-  GIT_NOT_EMPTY: ["The target already has repositories.", "A new Pod must be empty: remove them."],
-  OBJECTS_NOT_EMPTY: ["The target already has objects.", "A new Pod must be empty: remove them."],
-  OBJECT_UNREADABLE: [
-    "An object cannot be read.",
-    "Check the file and its permissions; unreadable never counts as matching.",
-  ],
-  OBJECT_KEY_INVALID: [
-    "An object key would leave the store or is not well-formed.",
-    "Correct the key: relative, no `..`, no control characters, at most 1,024 bytes.",
-  ],
+  ...FILE_ERRORS,
   PEER_UNREACHABLE: [
     "Another Pod's agent does not answer.",
     "Check that it runs and that `peers` of this agent's configuration is right; the migration waits.",
@@ -311,8 +296,8 @@ export const ERRORS = {
     "Wait for the agent to finish its start; see its log.",
   ],
   DRAIN_INCOMPLETE: [
-    "A writer could not be drained before the fence's deadline.",
-    "The message names the writer; end it, then approve the cutover again.",
+    "A writer of files has not ended, and the fence waits for it, at most until its deadline.",
+    "The message names the writer; end it, then approve the cutover again. What the agent cannot see: WRITER_UNSEEN.",
   ],
   MISMATCH: [
     "Source and target differ.",

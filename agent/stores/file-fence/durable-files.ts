@@ -1,7 +1,8 @@
-/** Small files that are replaced as a whole and survive a power cut. */
+/** Small files that are replaced as a whole and survive a power cut, and folders of them as they are now. */
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fileSystemAt } from "./file-systems.ts";
 
 /** The content, or null when there is no such file. */
 export async function readIfPresent(path: string): Promise<string | null> {
@@ -50,4 +51,27 @@ export async function replaceFile(
     throw error;
   }
   if (options.durable) await syncFolder(dirname(path));
+}
+
+/** Folder → whether this kernel's own listing of it is always the newest. */
+const listedByCache = new Map<string, Promise<boolean>>();
+
+/**
+ * The names in a folder as they are now. On a file system that others write too, the kernel may answer from a listing that
+ * is seconds old, unless this machine has just changed the folder itself: so it does. Names that begin with a dot are left
+ * out.
+ */
+export async function listAfresh(folder: string): Promise<string[]> {
+  let cached = listedByCache.get(folder);
+  if (cached === undefined) {
+    cached = fileSystemAt(folder).then(({ isLocal }) => !isLocal);
+    listedByCache.set(folder, cached);
+    cached.catch(() => listedByCache.delete(folder));
+  }
+  if (await cached) {
+    const own = join(folder, `.look-${randomUUID()}`);
+    await writeFile(own, "", { flag: "wx" });
+    await rm(own, { force: true });
+  }
+  return (await readdir(folder)).filter((name) => !name.startsWith("."));
 }

@@ -1,38 +1,35 @@
 /** The agent's side of the file fence that Git and objects share: routes, shares, owners, drain, and what changed. */
 import { execFile } from "node:child_process";
-import { type FSWatcher, watch } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Owner } from "../common/inventory/owner-lookup.ts";
-import { type DrainOptions, drainWriters } from "./drain.ts";
+import { acknowledgeDirty, type DirtyEntry, inflightKeys, takeDirty, watchDirty } from "./dirty.ts";
+import { type DrainOptions, drainWriters, type ProveEnd } from "./drain.ts";
 import { readIfPresent, replaceFile, syncFolder } from "./durable-files.ts";
 import {
   type FencedStore,
   fencePaths,
   formatRoute,
   formatShares,
-  type Intent,
   organizationHash,
   ownerFile,
-  parseIntent,
   parseRoute,
   type RouteLine,
   routeFile,
   SHARED,
   shareFile,
 } from "./layout.ts";
-import { isAlive } from "./processes.ts";
 import { baseRoute, type MigrationEnd, requireTakeOver, routeBefore, type TakeOver } from "./take-over.ts";
+import { findingsOf, unseenWriters } from "./unseen-writers.ts";
 import { decidedShares, readWhereabouts, type Whereabouts } from "./whereabouts.ts";
 
 const STAGE_CONCURRENCY = 16;
-/** Safety net behind fs.watch, and how often dead writers are looked for outside of a drain. */
-const LIST_MS = 500;
 
 export interface StageRoutes {
   readonly migrationId: MigrationId;
@@ -44,12 +41,6 @@ export interface StageRoutes {
   readonly takeOver?: TakeOver | null;
 }
 
-/** A change that a writer made or may have made; handed out again until acknowledged. */
-export interface DirtyEntry {
-  readonly id: string;
-  readonly key: string;
-}
-
 /** One instance per agent; both stores use it. Every method may be called again with the same arguments. */
 export class FileFence {
   /** The `control` folder, for hooks and object writers. */
@@ -59,6 +50,9 @@ export class FileFence {
   readonly #shares = new Map<MigrationId, string>();
   /** A migration's assignments never change, so once is enough for the life of the process. */
   readonly #staged = new Set<MigrationId>();
+  readonly #proofs = new Map<FencedStore, ProveEnd>();
+  /** Announcement → when this process first saw it; its clock only grows, and no writer's is asked. */
+  readonly #unseenSince = new Map<FencedStore, ReadonlyMap<string, number>>();
   #sharesTurn: Promise<unknown> = Promise.resolve();
   #routesTurn: Promise<unknown> = Promise.resolve();
 
@@ -210,42 +204,41 @@ export class FileFence {
    * @throws the signal's reason when it is aborted first.
    */
   drain(options: DrainOptions): Promise<{ stragglers: string[] }> {
-    return drainWriters(this.directory, this.#clock, options);
+    return drainWriters(this.directory, this.#clock, options, this.#proofs.get(options.store) ?? null);
   }
 
   /** Everything that is dirty now. Entries stay until acknowledged; a key may come several times. */
-  async takeDirty(store: FencedStore): Promise<DirtyEntry[]> {
-    const folder = this.#paths.dirty(store);
-    const entries: DirtyEntry[] = [];
-    const names = (await readdir(folder)).values();
-    const worker = async () => {
-      for (const id of names) {
-        const intent = await this.#readIntent(join(folder, id));
-        if (intent === null) continue;
-        if (intent !== "incomplete") entries.push({ id, key: intent.key });
-        // Only a power cut leaves half a file here, and the scan at the agent's start finds what it was about.
-        else await rm(join(folder, id), { force: true });
-      }
-    };
-    await Promise.all(Array.from({ length: STAGE_CONCURRENCY }, worker));
-    return entries;
+  takeDirty(store: FencedStore): Promise<DirtyEntry[]> {
+    return takeDirty(this.directory, store);
   }
 
-  async acknowledgeDirty(store: FencedStore, id: string): Promise<void> {
-    if (!/^[\w.-]{1,200}$/.test(id) || id.startsWith("."))
-      throw new CleaveError("INTERNAL", `not the id of a dirty entry: ${JSON.stringify(id)}`);
-    await rm(join(this.#paths.dirty(store), id), { force: true });
+  acknowledgeDirty(store: FencedStore, id: string): Promise<void> {
+    return acknowledgeDirty(this.directory, store, id);
   }
 
   /** Keys of writers between begin and end. */
-  async inflightKeys(store: FencedStore): Promise<Set<string>> {
-    const folder = this.#paths.inflight(store);
-    const intents = await Promise.all(
-      (await readdir(folder)).map((name) => this.#readIntent(join(folder, name))),
-    );
-    return new Set(
-      intents.flatMap((intent) => (intent === null || intent === "incomplete" ? [] : [intent.key])),
-    );
+  inflightKeys(store: FencedStore): Promise<Set<string>> {
+    return inflightKeys(this.directory, store);
+  }
+
+  /** How the end of a writer is proven whose process this agent cannot see: said once, by the store. */
+  proveEndsBy(store: FencedStore, proveEnd: ProveEnd): void {
+    this.#proofs.set(store, proveEnd);
+  }
+
+  /**
+   * Findings about writers in flight of which nobody here can see whether they live: with `forMs` errors, about those that
+   * have been there for that long by this agent's own clock, since a fence would wait for them in vain; else warnings, about
+   * all of them.
+   */
+  async unseenWriters(store: FencedStore, forMs: number | null): Promise<Finding[]> {
+    const writers = await unseenWriters(this.directory, store, this.#proofs.get(store) ?? null);
+    const now = this.#clock.monotonic();
+    const before = this.#unseenSince.get(store) ?? new Map<string, number>();
+    const since = new Map(writers.map(({ path }) => [path, before.get(path) ?? now]));
+    this.#unseenSince.set(store, since);
+    const lasting = writers.filter(({ path }) => forMs === null || now - (since.get(path) ?? now) >= forMs);
+    return findingsOf(store, lasting, forMs !== null);
   }
 
   /**
@@ -254,65 +247,10 @@ export class FileFence {
    * rejects it is called again. Returns the function that ends it.
    */
   watchDirty(store: FencedStore, listener: () => void | Promise<void>): () => void {
-    const ended = new AbortController();
-    const folder = this.#paths.dirty(store);
-    let watcher: FSWatcher | null = null;
-    let running = false;
-    let again = false;
-    const notify = async () => {
-      again = true;
-      if (running) return;
-      running = true;
-      while (again && !ended.signal.aborted) {
-        again = false;
-        // What it did not acknowledge is still listed and brings it back here.
-        await (async () => listener())().catch(() => undefined);
-      }
-      running = false;
-    };
-    const startWatcher = () => {
-      try {
-        watcher = watch(folder, () => void notify());
-        watcher.on("error", () => {
-          watcher?.close();
-          watcher = null;
-        });
-      } catch {
-        // The folder is not there yet, or the system has no watch left: the listing below finds everything.
-        watcher = null;
-      }
-    };
-    const run = async () => {
-      while (!ended.signal.aborted) {
-        if (watcher === null) startWatcher();
-        await this.#reapDead(store).catch(() => undefined);
-        const names = await readdir(folder).catch(() => []);
-        if (names.length > 0) void notify();
-        await this.#clock.sleep(LIST_MS, ended.signal).catch(() => undefined);
-      }
-      watcher?.close();
-    };
-    void run();
-    return () => ended.abort(new Error("no longer watched"));
-  }
-
-  async #reapDead(store: FencedStore): Promise<void> {
-    const folder = this.#paths.inflight(store);
-    for (const name of await readdir(folder)) {
-      const path = join(folder, name);
-      const intent = await this.#readIntent(path);
-      if (intent === null || intent === "incomplete" || (await isAlive(intent))) continue;
-      await rename(path, join(this.#paths.dirty(store), name)).catch(() => undefined);
-    }
-  }
-
-  async #readIntent(path: string): Promise<Intent | "incomplete" | null> {
-    try {
-      return parseIntent(await readFile(path, "utf8")) ?? "incomplete";
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-      throw error;
-    }
+    return watchDirty(
+      { control: this.directory, store, clock: this.#clock, proveEnd: () => this.#proofs.get(store) ?? null },
+      listener,
+    );
   }
 
   async #writeShares(

@@ -114,30 +114,3 @@ export function parseShares(text: string): readonly ShareLine[] | null {
   const whole = shares.filter((share) => share !== null);
   return whole.length === shares.length && whole.length > 0 && text.endsWith("\n") ? whole : null;
 }
-
-/** A file of `inflight/` or `dirty/`. */
-export interface Intent {
-  readonly pid: number;
-  /** Clock ticks since boot, of /proc/PID/stat: tells a reused process id from the writer. */
-  readonly startTime: string;
-  /** Repository path or object key. */
-  readonly key: string;
-  /** Whether the process serves others too, so that nobody may end it for the sake of one write. */
-  readonly server?: boolean;
-}
-
-export function formatIntent(intent: Intent): string {
-  return `${intent.pid} ${intent.startTime}${intent.server ? " server" : ""}\n${intent.key}\n`;
-}
-
-/** Null when the file is not complete: its writer has not read the share yet, since it writes this first. */
-export function parseIntent(text: string): Intent | null {
-  const match = /^(\d{1,10}) (\d{1,20})( server)?\n([^\n]*)\n$/.exec(text);
-  if (!match) return null;
-  return {
-    pid: Number(match[1]),
-    startTime: match[2] as string,
-    key: match[4] as string,
-    server: match[3] !== undefined,
-  };
-}

@@ -3,6 +3,7 @@ import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Limiter } from "../common/limiter.ts";
+import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { finding } from "./backend/finding.ts";
 import type { GitContext } from "./context.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
@@ -22,6 +23,9 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
     const error = toCleaveError(thrown, "FILE_PERMISSION");
     return [...findings, finding(error.code, error.message)];
   }
+  findings.push(
+    ...(await whatIsNotSeen("git", { control: context.fence.directory, root: context.config.root })),
+  );
   for (const problem of listing.problems) findings.push(finding("REPOSITORY_UNREADABLE", problem));
   const limiter = new Limiter(CONCURRENCY);
   await Promise.all(

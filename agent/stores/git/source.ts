@@ -7,6 +7,7 @@ import { enforceShares, stageRoutes } from "../common/fence/shares.ts";
 import { wentBack } from "../common/reverse/claims.ts";
 import type { Followers } from "../common/reverse/followers.ts";
 import type { Role } from "../common/roles.ts";
+import { waitedFor } from "../file-fence/unseen-writers.ts";
 import type { HeadLocks } from "./backend/backend.ts";
 import { assignedOwners, type GitContext } from "./context.ts";
 import { raiseFence } from "./fence/raise.ts";
@@ -100,6 +101,7 @@ export class GitSource implements Role {
       verified: this.#tracker.complete,
       evidence,
       problems: [
+        ...this.#waiting(),
         ...unreadable,
         ...others,
         ...(this.#goal === "removeFiles" ? this.#removal.problems : []),
@@ -112,6 +114,11 @@ export class GitSource implements Role {
   async close(): Promise<void> {
     await this.#reverseReplication.close();
     if (this.#view !== null) this.#context.inventory.dropView(this.#view);
+  }
+
+  /** Named as a problem too: at the deadline it is why the fence was lowered. */
+  #waiting(): OwnProblem[] {
+    return this.#goal === "fence" && this.#fenced === null ? waitedFor(this.#stragglers) : [];
   }
 
   #unreadable(): OwnProblem[] {

@@ -51,16 +51,24 @@ class Git implements GitStore {
         onChange: changed,
       }),
     };
+    options.fence.proveEndsBy("git", (path) => backend.holdsNoLock(path));
     this.#keeper = new TrackerKeeper(this.#context);
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
     if (stage === "fence")
-      return [...this.#notReady(duty), ...((await this.#keeper.current?.checkHooks(signal)) ?? [])];
+      return [
+        ...this.#notReady(duty),
+        ...((await this.#keeper.current?.checkHooks(signal)) ?? []),
+        ...(duty.role === "source" ? await this.#unseenWriters(duty) : []),
+      ];
     if (stage === "removal")
       return guarded("git", "FILE_PERMISSION", signal, () => preflightRemoval(this.#context, duty, signal));
     return duty.role === "source"
-      ? preflightSource(this.#context, signal)
+      ? [
+          ...(await preflightSource(this.#context, signal)),
+          ...(await this.#context.fence.unseenWriters("git", null)),
+        ]
       : preflightTarget(this.#context, duty, signal);
   }
 
@@ -112,6 +120,10 @@ class Git implements GitStore {
       },
       onChange: this.#door.listeners.add,
     });
+  }
+
+  #unseenWriters({ settings }: Duty): Promise<Finding[]> {
+    return this.#context.fence.unseenWriters("git", settings.cutover.deadlineMs);
   }
 
   #notReady({ migrationId, podId }: Duty): Finding[] {

@@ -7,6 +7,7 @@ import { orAborted } from "../common/or-aborted.ts";
 import type { Followers } from "../common/reverse/followers.ts";
 import type { Role } from "../common/roles.ts";
 import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
+import { waitedFor } from "../file-fence/unseen-writers.ts";
 import { type ObjectsContext, scopeOf } from "./context.ts";
 import { raiseFence, type SourceFinal } from "./fence/raise.ts";
 import type { Inventory } from "./inventory/inventory.ts";
@@ -100,6 +101,8 @@ export class ObjectsSource implements Role {
       verified: this.#tracker.scanned && faults.length === 0,
       evidence,
       problems: [
+        // At the deadline it is why the fence was lowered.
+        ...(goal === "fence" && this.#final === null ? waitedFor(this.#stragglers) : []),
         ...faults,
         ...this.#tracker.outsideWrites(),
         ...(goal === "removeFiles" ? this.#removal.problems : []),

@@ -7,6 +7,7 @@ import { Door, Listeners } from "../common/door.ts";
 import { guarded, notReady } from "../common/findings.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
+import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
 import type { ObjectsContext, ObjectsStoreOptions } from "./context.ts";
 import { InventoryKeeper } from "./inventory/keeper.ts";
@@ -56,7 +57,14 @@ class Objects implements ObjectsStore {
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
-    if (stage === "fence") return this.#notReady(duty);
+    const { fence, backend } = this.#context;
+    if (stage === "fence")
+      return [
+        ...this.#notReady(duty),
+        ...(duty.role === "source"
+          ? await fence.unseenWriters("objects", duty.settings.cutover.deadlineMs)
+          : []),
+      ];
     if (stage === "removal")
       return guarded("objects", "OBJECT_UNREADABLE", signal, () =>
         preflightRemoval(this.#context, duty, signal),
@@ -64,7 +72,8 @@ class Objects implements ObjectsStore {
     if (duty.role === "target") return preflightTarget(this.#context, duty, signal);
     const { findings, summary } = await preflightSource(this.#context, signal);
     this.#summary.note(summary);
-    return findings;
+    const unseen = await whatIsNotSeen("objects", { control: fence.directory, root: backend.place });
+    return [...findings, ...unseen, ...(await fence.unseenWriters("objects", null))];
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {

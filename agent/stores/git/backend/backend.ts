@@ -143,6 +143,11 @@ export interface WriterHooks {
   removeHook(path: string): Promise<void>;
   /** Null where the hook sees changes of HEAD. */
   headLocks(): Promise<HeadLocks | null>;
+  /**
+   * Proof that no writer is between the hook's first and second word there, whoever it is and wherever it runs; false where
+   * nobody can prove it. @throws when nobody can say.
+   */
+  holdsNoLock(path: string): Promise<boolean>;
 }
 
 export interface HeadLocks {
@@ -160,6 +165,8 @@ export interface HeadLocks {
     },
   ): Promise<void>;
   release(paths: Iterable<string>): Promise<void>;
+  /** Of these paths the locks that are not the agent's, as a person would find them. */
+  foreign(paths: Iterable<string>): AsyncIterable<string>;
 }
 
 /**

@@ -1,10 +1,13 @@
 /** Raising the fence around repositories (rule 4): refuse, drain, and only then look at what is there. */
+import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { stageRoutes } from "../../common/fence/shares.ts";
 import type { HeadLocks } from "../backend/backend.ts";
 import type { GitContext } from "../context.ts";
-import type { Tracker } from "../inventory/tracker.ts";
+import { type Tracker, unannouncedText } from "../inventory/tracker.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
+
+const LOOK_MS = 10;
 
 export interface RaiseOptions {
   readonly context: GitContext;
@@ -59,8 +62,31 @@ export async function raiseFence(
     }),
   ]);
   onStragglers(stragglers);
+  await withoutUnannounced(context, tracker, view, graceMs, signal);
   await tracker.settle(view, signal);
   await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
   // A repository that was found just now has its lock to come.
   await headLocks?.hold(view.paths, { graceMs, signal });
+}
+
+/**
+ * Resolves when no ref is locked any more that was locked before its repository had a hook: that writer asked nobody.
+ * @throws CleaveError DRAIN_INCOMPLETE when one still is after `graceMs`.
+ */
+async function withoutUnannounced(
+  { clock }: GitContext,
+  tracker: Tracker,
+  view: InventoryView,
+  graceMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const startedAt = clock.monotonic();
+  for (;;) {
+    const [first] = await tracker.unannounced(view, signal);
+    if (first === undefined) return;
+    const [path, lock] = first;
+    if (clock.monotonic() - startedAt > graceMs)
+      throw new CleaveError("DRAIN_INCOMPLETE", unannouncedText(path, lock));
+    await clock.sleep(LOOK_MS, signal);
+  }
 }

@@ -12,6 +12,11 @@ import type { InventoryView } from "../verification/inventory-view.ts";
 import { ownerText } from "./repository-entry.ts";
 import { isRepositoryPath } from "./repository-path.ts";
 
+/** What a person is told of a lock that was there before the hook. */
+export function unannouncedText(path: string, lock: string): string {
+  return `${path} has had ${lock} since before its hook was there: a git that announced nothing holds it, or left it there when it was killed`;
+}
+
 const ADOPT_CONCURRENCY = 4;
 /** How long a new folder may take to become a repository before it counts as broken. */
 const MAKING_MS = 500;
@@ -24,6 +29,10 @@ export class Tracker {
   /** Path → what keeps the repository from being tracked. */
   readonly #problems = new Map<string, { readonly problem: OwnProblem; readonly owner: string | null }>();
   readonly #adopted = new Set<string>();
+  /** As the last check found them. */
+  #headLocksSeen = new Set<string>();
+  /** Path → locks of refs that were there when the hook came. */
+  readonly #unannounced = new Map<string, ReadonlySet<string>>();
   readonly #adopting = new Map<string, Promise<void>>();
   #owners: ReadonlyMap<string, OrganizationId> = new Map();
   #hasHook = false;
@@ -84,7 +93,10 @@ export class Tracker {
     await this.#sweeping;
   }
 
-  /** Hooks that are missing, changed or not executable: such a repository would not hear of the fence. */
+  /**
+   * Hooks that are missing, changed or not executable: such a repository would not hear of the fence. And locks of writers
+   * that announced nothing: a fence would wait for them.
+   */
   async checkHooks(signal: AbortSignal): Promise<Finding[]> {
     const { backend, inventory } = this.#context;
     const findings: Finding[] = [];
@@ -95,6 +107,22 @@ export class Tracker {
       if (!(await backend.exists(path))) continue;
       const message = `the hook of ${path} is not in force`;
       findings.push({ store: "git", severity: "error", code: "REPOSITORY_HOOK_DISABLED", message });
+    }
+    for (const [path, lock] of await this.unannounced(null, signal))
+      findings.push({
+        store: "git",
+        severity: "error",
+        code: "REPOSITORY_LOCKED",
+        message: unannouncedText(path, lock),
+      });
+    const before = this.#headLocksSeen;
+    this.#headLocksSeen = new Set();
+    for await (const lock of (await backend.headLocks())?.foreign([...inventory.paths()]) ?? []) {
+      // One that was not there at the last check is a push that is under way.
+      this.#headLocksSeen.add(lock);
+      if (!before.has(lock)) continue;
+      const message = `${lock} is a git's that changes HEAD, or was left there when it was killed`;
+      findings.push({ store: "git", severity: "error", code: "REPOSITORY_LOCKED", message });
     }
     return findings;
   }
@@ -156,6 +184,7 @@ export class Tracker {
         await clock.sleep(5, this.#stopping.signal);
         await inventory.refresh(path, { urgent: true });
       }
+      this.#noteUnannounced(path);
       if (owner === null)
         this.#problem(path, null, "OWNER_UNKNOWN", `repository ${path} has no owner by the rules`);
       else {
@@ -175,6 +204,28 @@ export class Tracker {
       if (inventory.get(path) === undefined) await inventory.refresh(path);
     }
     changed();
+  }
+
+  /** The hook came after them: whoever holds these locks has announced nothing, and may still go on. */
+  #noteUnannounced(path: string): void {
+    const locks = this.#context.inventory.locksOf(path);
+    if (locks.length > 0) this.#unannounced.set(path, new Set(locks));
+  }
+
+  /** Those of the view's repositories that are still locked as they were when their hook came: path → a lock. */
+  async unannounced(view: InventoryView | null, signal: AbortSignal): Promise<Map<string, string>> {
+    const { inventory } = this.#context;
+    const found = new Map<string, string>();
+    for (const [path, before] of [...this.#unannounced]) {
+      signal.throwIfAborted();
+      if (view !== null && !view.paths.has(path)) continue;
+      // What was written under a lock is in the inventory before it is forgotten.
+      await inventory.refresh(path, { urgent: true });
+      const lock = inventory.locksOf(path).find((one) => before.has(one));
+      if (lock === undefined) this.#unannounced.delete(path);
+      else found.set(path, lock);
+    }
+    return found;
   }
 
   async #untilWhole(path: string): Promise<void> {
@@ -199,7 +250,12 @@ export class Tracker {
   async #takeDirty(concerns: (path: string) => boolean): Promise<void> {
     const { fence, inventory } = this.#context;
     const byPath = new Map<string, string[]>();
+    const nameless: string[] = [];
     for (const { id, key } of await fence.takeDirty("git")) {
+      if (key === null) {
+        nameless.push(id);
+        continue;
+      }
       const ids = byPath.get(key);
       if (ids) ids.push(id);
       else byPath.set(key, [id]);
@@ -213,6 +269,12 @@ export class Tracker {
       for (const id of ids) await fence.acknowledgeDirty("git", id);
     });
     await Promise.all(work);
+    if (nameless.length === 0) return;
+    // Nobody can read which repository it was.
+    await this.#watch.scan(this.#stopping.signal);
+    for (const path of [...inventory.paths()])
+      if (await inventory.looksChanged(path)) await inventory.refresh(path, { urgent: true });
+    for (const id of nameless) await fence.acknowledgeDirty("git", id);
   }
 
   async #sweepForever(): Promise<void> {
@@ -246,6 +308,7 @@ export class Tracker {
           log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and is put back");
           await backend.installHook(path);
           await inventory.refresh(path);
+          this.#noteUnannounced(path);
         }
         inventory.setOwner(path, await this.#ownerOf(path));
         if (await inventory.looksChanged(path)) await inventory.refresh(path);

@@ -1,11 +1,18 @@
-/** Object keys are hostile: what is one, what is a temporary file, and how a key travels in a URL. */
+/**
+ * Object keys are hostile: what is one, what is a temporary file, and how a key travels in a URL. Writers and agent have
+ * this one rule, so that whatever a writer may announce is carried; two texts that differ are two keys, whatever they look
+ * like (case, Unicode normalisation).
+ */
 import { createHash } from "node:crypto";
 import { CleaveError } from "../../../../protocol/errors.ts";
 
 export const MAX_KEY_BYTES = 1_024;
 /** The longest file name of the usual file systems. */
 const MAX_SEGMENT_BYTES = 255;
+/** Names in a root that begin with it are the product's own. */
+export const RESERVED_PREFIX = ".cleave";
 const TEMPORARY_PREFIX = ".cleave-tmp-";
+const TEMPORARY_FOLDER = ".tmp";
 
 /** Why a text is not a key; null when it is one. */
 export function keyFault(key: string): string | null {
@@ -19,7 +26,12 @@ export function keyFault(key: string): string | null {
     if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)
       return `it has a segment of more than ${MAX_SEGMENT_BYTES} bytes`;
   }
-  if (isTemporary(key)) return "it names a temporary file";
+  for (const segment of key.split("/")) {
+    if (segment === TEMPORARY_FOLDER)
+      return `it has a segment \`${TEMPORARY_FOLDER}\`, which is where unfinished files are and is never carried`;
+    if (segment.startsWith(RESERVED_PREFIX))
+      return `it has a segment that begins with \`${RESERVED_PREFIX}\`, as Cleave's own files do`;
+  }
   return null;
 }
 
@@ -36,7 +48,9 @@ export function quoteKey(key: string): string {
 
 /** Files that writers and Cleave itself have under way; never objects. */
 export function isTemporary(key: string): boolean {
-  return key.split("/").some((segment) => segment === ".tmp" || segment.startsWith(TEMPORARY_PREFIX));
+  return key
+    .split("/")
+    .some((segment) => segment === TEMPORARY_FOLDER || segment.startsWith(TEMPORARY_PREFIX));
 }
 
 /** The same for the same content of the same key, so that a copy can be resumed, and other for any other. */

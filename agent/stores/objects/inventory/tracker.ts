@@ -5,6 +5,7 @@ import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import { forEachParallel, KeyedTurns } from "../../common/parallel.ts";
+import type { DirtyEntry } from "../../file-fence/dirty.ts";
 import type { FileFence } from "../../file-fence/file-fence.ts";
 import type { ListedObject, ObjectBackend } from "../backend/backend.ts";
 import { hashObject } from "../backend/hashing.ts";
@@ -79,7 +80,7 @@ export class SourceTracker {
   async settle(scope: (key: string) => boolean): Promise<void> {
     const { fence } = this.#options;
     const entries = (await fence.takeDirty("objects")).filter(
-      ({ key }) => keyFault(key) !== null || scope(key),
+      ({ key }) => key === null || keyFault(key) !== null || scope(key),
     );
     await this.#takeOver(entries);
     await forEachParallel([...this.#unreadable.keys()], HASH_CONCURRENCY, (key) => this.#refresh(key));
@@ -213,16 +214,21 @@ export class SourceTracker {
     });
   }
 
-  async #takeOver(entries: readonly { id: string; key: string }[]): Promise<void> {
+  async #takeOver(entries: readonly DirtyEntry[]): Promise<void> {
     const { fence } = this.#options;
     const byKey = new Map<string, string[]>();
-    for (const { id, key } of entries) byKey.set(key, [...(byKey.get(key) ?? []), id]);
+    const nameless = entries.filter(({ key }) => key === null);
+    for (const { id, key } of entries) if (key !== null) byKey.set(key, [...(byKey.get(key) ?? []), id]);
     await forEachParallel(byKey, HASH_CONCURRENCY, async ([key, ids]) => {
       this.#ended.signal.throwIfAborted();
       // A writer whose key is none wrote no object by it.
       if (keyFault(key) === null) await this.#refresh(key);
       for (const id of ids) await fence.acknowledgeDirty("objects", id);
     });
+    if (nameless.length === 0) return;
+    // Nobody can read which object it was.
+    await this.sweep();
+    for (const { id } of nameless) await fence.acknowledgeDirty("objects", id);
   }
 
   /** Reads the object as it is now into the inventory. */

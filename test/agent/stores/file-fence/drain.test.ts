@@ -3,8 +3,8 @@ import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { formatIntent } from "../../../../agent/stores/file-fence/layout.ts";
-import { ownStartTime } from "../../../../agent/stores/file-fence/processes.ts";
+import { formatIntent } from "../../../../agent/stores/file-fence/announcement.ts";
+import { ownStartTime, ownView } from "../../../../agent/stores/file-fence/processes.ts";
 import { withWriteIntent } from "../../../../agent/stores/file-fence/write-intent.ts";
 import {
   control,
@@ -90,13 +90,14 @@ describe("drain", () => {
     await staged(pod0, "fenced");
     await fence.setShares(migrationId, pod0, shares("fenced"));
     const inflight = join(control, "inflight/objects");
+    const view = await ownView();
     await writeFile(
       join(inflight, "reused"),
-      formatIntent({ pid: process.pid, startTime: "1", key: "uploads/red/1" }),
+      formatIntent({ pid: process.pid, startTime: "1", key: "uploads/red/1", view }),
     );
     await writeFile(
       join(inflight, "gone"),
-      formatIntent({ pid: 4_194_304, startTime: "1", key: "uploads/blue/2" }),
+      formatIntent({ pid: 4_194_304, startTime: "1", key: "uploads/blue/2", view }),
     );
     await writeFile(join(inflight, "half"), "1234 5");
     expect(await drain(5_000)).toEqual({ stragglers: [] });
@@ -163,7 +164,7 @@ describe("drain", () => {
     const heard = new Set<string>();
     const collect = async () => {
       for (const { id, key } of await fence.takeDirty("objects")) {
-        heard.add(key);
+        heard.add(key ?? "");
         await fence.acknowledgeDirty("objects", id);
       }
     };

@@ -35,6 +35,7 @@ import { HeadLockFiles } from "./head-locks.ts";
 import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
 import { fileExists, folderExists, ignoring, scanRoot } from "./list.ts";
 import { readRepository } from "./reading.ts";
+import { holdsNoLock } from "./ref-locks.ts";
 import {
   deleteHidden,
   endHiding,
@@ -202,6 +203,10 @@ export class FolderBackend implements RepositoryBackend {
 
   async removeHook(path: string): Promise<void> {
     await removeHook(this.#at(path));
+  }
+
+  async holdsNoLock(path: string): Promise<boolean> {
+    return holdsNoLock(this.#at(path));
   }
 
   headLocks(): Promise<HeadLocks | null> {

@@ -6,7 +6,7 @@
  * Cost: one link and one stat per fenced repository, about 30 µs; the one thing at the fence that grows with their
  * number, done in small steps so that the guard answers in between.
  */
-import { linkSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
@@ -16,11 +16,9 @@ import type { HeadLocks } from "../backend.ts";
 import { headFingerprint } from "./fingerprint.ts";
 
 /** By its content the agent knows its own locks, also after a restart; git never reads it. */
-const CONTENT = "held by Cleave while this repository is read-only\n";
+export const OWN_LOCK = "held by Cleave while this repository is read-only\n";
 const STEP = 16;
 const RETRY_MS = 2;
-/** A lock this old belongs to a git that was killed: it refuses changes of HEAD as well as ours. */
-const LEFT_BEHIND_MS = 10 * 60_000;
 
 type OnHeld = (path: string, headVersion: string | null) => void;
 
@@ -40,7 +38,7 @@ export class HeadLockFiles implements HeadLocks {
   }
 
   async prepare(): Promise<void> {
-    await writeFile(this.#options.template, CONTENT);
+    await writeFile(this.#options.template, OWN_LOCK);
   }
 
   /**
@@ -75,9 +73,17 @@ export class HeadLockFiles implements HeadLocks {
       if (this.#options.clock.monotonic() - startedAt > graceMs)
         throw new CleaveError(
           "DRAIN_INCOMPLETE",
-          `another process holds HEAD.lock in ${busy.length} fenced repositories, for example ${busy[0]}`,
+          `another process holds HEAD.lock in ${busy.length} fenced repositories, or left it there when it was killed, ` +
+            `for example ${this.#lockOf(busy[0] as string)}`,
         );
       await this.#options.clock.sleep(RETRY_MS, signal);
+    }
+  }
+
+  async *foreign(paths: Iterable<string>): AsyncGenerator<string> {
+    for (const path of paths) {
+      if (this.#held.has(path) || !existsSync(this.#lockOf(path))) continue;
+      if (!(await this.#hasOwnContent(path))) yield this.#lockOf(path);
     }
   }
 
@@ -111,7 +117,7 @@ export class HeadLockFiles implements HeadLocks {
       } catch (error) {
         // Too many links, or another file system: a file of its own, which takes a little longer.
         if (!["EMLINK", "EXDEV", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-        writeFileSync(lock, CONTENT, { flag: "wx" });
+        writeFileSync(lock, OWN_LOCK, { flag: "wx" });
       }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
@@ -127,9 +133,9 @@ export class HeadLockFiles implements HeadLocks {
   async #isOwn(path: string, onHeld: OnHeld | undefined): Promise<boolean> {
     const found = statSync(this.#lockOf(path), { throwIfNoEntry: false });
     if (found === undefined) return false;
-    const own = await this.#hasOwnContent(path);
-    if (!own && found.mtimeMs > this.#options.clock.now() - LEFT_BEHIND_MS) return false;
-    if (own) this.#held.add(path);
+    // However old another's is: whoever holds it may go on where it stopped, and nobody here can see that process.
+    if (!(await this.#hasOwnContent(path))) return false;
+    this.#held.add(path);
     this.#tell(path, onHeld);
     return true;
   }
@@ -141,8 +147,8 @@ export class HeadLockFiles implements HeadLocks {
   async #hasOwnContent(path: string): Promise<boolean> {
     const lock = this.#lockOf(path);
     const found = statSync(lock, { throwIfNoEntry: false });
-    if (found?.size !== CONTENT.length) return false;
-    return (await readFile(lock, "utf8").catch(() => "")) === CONTENT;
+    if (found?.size !== OWN_LOCK.length) return false;
+    return (await readFile(lock, "utf8").catch(() => "")) === OWN_LOCK;
   }
 }
 

@@ -54,14 +54,56 @@ cleave_earlier=$PWD/hooks/${EARLIER_HOOK_NAME}
 [ "$cleave_repository" != "$PWD" ] || cleave_refuse "$PWD is outside of this Pod's Git root"
 cd "$cleave_here" || cleave_refuse 'the working directory cannot be entered'
 
-# Git (the parent) as the fence knows it: process id and start time. One process may have transactions within
-# transactions, so each gets a number, and the last one begun is the first one to end.
-cleave_stat=
-read -r cleave_stat 2>/dev/null </proc/$PPID/stat
+case $cleave_repository in
+  *[[:cntrl:]]*) cleave_refuse 'this repository is read-only: its path has a control character' ;;
+esac
+
+# Git (the parent) as the fence knows it: process id, start time, and where these mean something. /proc may be that of an
+# outer PID namespace: what it calls our parent is then another number, and the start time is all that is taken from it.
+cleave_own= cleave_stat= cleave_boot= cleave_host=
+read -r cleave_own 2>/dev/null </proc/self/stat
+set -- \${cleave_own##*) }
+cleave_own_start=\${20}
+read -r cleave_stat 2>/dev/null </proc/\${2:-self}/stat
 set -- \${cleave_stat##*) }
-cleave_writer="$PPID \${20}"
-cleave_id=$PPID-\${20}
-[ -n "\${20}" ] || [ "$cleave_state" != prepared ] || cleave_refuse 'the writing process cannot be identified'
+cleave_start=\${20}
+[ -n "$cleave_start" ] && [ -n "$cleave_own_start" ] || [ "$cleave_state" != prepared ] ||
+  cleave_refuse 'the writing process cannot be identified'
+
+cleave_inode() { # which namespace of this process; its number is in $cleave_found, or -
+  cleave_found=
+  while read -r cleave_name cleave_value; do
+    [ "$cleave_name" != ino: ] || cleave_found=$cleave_value
+  done </proc/self/fdinfo/3
+  case $cleave_found in
+    *[0-9]*) ;;
+    *)
+      # Linux before 5.14 tells it to nobody but readlink.
+      cleave_found=$(readlink "/proc/self/ns/$1")
+      cleave_found=\${cleave_found#*\\[}
+      cleave_found=\${cleave_found%]}
+      ;;
+  esac
+  case $cleave_found in '' | *[!0-9]*) cleave_found=- ;; esac
+}
+cleave_pidns=- cleave_timens=-
+if [ -e /proc/self/ns/pid ]; then
+  cleave_inode pid 3</proc/self/ns/pid 2>/dev/null
+  cleave_pidns=$cleave_found
+fi
+if [ -e /proc/self/ns/time ]; then
+  cleave_inode time 3</proc/self/ns/time 2>/dev/null
+  cleave_timens=$cleave_found
+fi
+read -r cleave_boot 2>/dev/null </proc/sys/kernel/random/boot_id
+case $cleave_boot in '' | *[!A-Za-z0-9-]*) cleave_boot=- ;; esac
+read -r cleave_host 2>/dev/null </proc/sys/kernel/hostname
+case $cleave_host in '' | *[!A-Za-z0-9._-]*) cleave_host=- ;; esac
+cleave_writer="$PPID $cleave_start pidns=$cleave_pidns timens=$cleave_timens boot=$cleave_boot host=$cleave_host"
+
+# One process may have transactions within transactions, so each gets a number, and the last one begun is the first one to
+# end. Two processes never have the same name here, in whatever containers and on whatever machines they are.
+cleave_id=$PPID-$cleave_start-$cleave_pidns-$cleave_boot
 
 cleave_register() { # a number
   set -C
@@ -72,10 +114,7 @@ cleave_register() { # a number
 }
 
 # Where a change goes when its writer is done: a name that no other transaction ever had.
-cleave_own_stat=
-read -r cleave_own_stat 2>/dev/null </proc/$$/stat
-set -- \${cleave_own_stat##*) }
-cleave_change=$cleave_dirty/$cleave_id-$$-\${20}
+cleave_change=$cleave_dirty/$cleave_id-$$-$cleave_own_start
 
 case $cleave_state in
   prepared) ;;

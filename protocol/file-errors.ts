@@ -1,0 +1,37 @@
+/** The codes of what goes wrong with repositories, objects and their writers: a part of `ERRORS`, see there. */
+export const FILE_ERRORS = {
+  REPOSITORY_UNREADABLE: [
+    "A repository cannot be read.",
+    "Run `git fsck` in it and repair it; unreadable never counts as matching.",
+  ],
+  REPOSITORY_HOOK_DISABLED: [
+    "The reference-transaction hook of a repository is missing, not executable or bypassed by core.hooksPath.",
+    "Remove the repository's core.hooksPath; the agent installs the hook again.",
+  ],
+  REPOSITORY_LOCKED: [
+    "A repository has a lock of a git that announced nothing, so that a fence would wait for it.",
+    "If no git runs in that repository, on any machine or in any container, remove the named lock file; else wait for it.",
+  ],
+  GIT_NOT_EMPTY: ["The target already has repositories.", "A new Pod must be empty: remove them."],
+  OBJECTS_NOT_EMPTY: ["The target already has objects.", "A new Pod must be empty: remove them."],
+  OBJECT_UNREADABLE: [
+    "An object cannot be read.",
+    "Check the file and its permissions; unreadable never counts as matching.",
+  ],
+  OBJECT_KEY_INVALID: [
+    "An object's key or a repository's path is none that would be carried, so nothing is written by it.",
+    "Correct it as the message says: relative, plain segments (none is empty, `.`, `..`, `.tmp` or begins with `.cleave`) of at most 255 bytes, no control characters, at most 1,024 bytes.",
+  ],
+  WRITER_UNSEEN: [
+    "A write was announced by a process that this agent cannot see, so that nobody knows whether it has ended.",
+    "Look for the process on the host that the message names. If it has ended, move the named file from `inflight` to `dirty`; if it lives, wait for it. Let agent and writers share a PID namespace.",
+  ],
+  WRITERS_ELSEWHERE: [
+    "Files of this Pod may be written where this agent's kernel does not see it.",
+    "Nothing to do if all writers share the agent's PID namespace and machine. Else see docs/06-running-a-split.md.",
+  ],
+  WRITE_REVOKED: [
+    "A writer's announcement was taken away before its write had ended; nobody knows whether the write counts.",
+    "Report the write as failed, read what is there, and write again.",
+  ],
+} as const satisfies Record<string, readonly [summary: string, nextStep: string]>;
