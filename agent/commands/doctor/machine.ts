@@ -1,11 +1,13 @@
 /** Checks of a Pod's machine that no migration makes: secrets, disks, peers, the agent itself, versions. */
 import { access, constants, readFile, stat, statfs } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { ErrorCode } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import type { AgentConfig } from "../../config.ts";
+import { whatIsNotSeen, whatIsSeen } from "../../stores/file-fence/seen.ts";
+import { findingsOf, unseenWriters } from "../../stores/file-fence/unseen-writers.ts";
 import { gitVersion, isOlder, OLDEST_GIT } from "../../stores/git/backend/folder/git-version.ts";
 
 const PEER_TIMEOUT_MS = 5_000;
@@ -145,4 +147,21 @@ export async function versions(config: AgentConfig): Promise<Finding[]> {
   return git === null || isOlder(git, OLDEST_GIT)
     ? [found("error", "CONFIG_INVALID", `${told}: git ${OLDEST_GIT.join(".")} or newer is needed`, "git")]
     : [found("info", "CONFIG_INVALID", told)];
+}
+
+/** What the agent sees of those who write repositories and objects: it has to wait for whom it does not see. */
+export async function checkWriters({ stateDirectory, git, objects }: AgentConfig): Promise<Finding[]> {
+  const control = join(stateDirectory, "control");
+  const stores = [
+    ["git", git.root],
+    ["objects", objects.root],
+  ] as const;
+  const findings = await Promise.all(
+    stores.map(async ([store, root]) => [
+      { ...(await whatIsSeen({ control, root })), store },
+      ...(await whatIsNotSeen(store, { control, root })),
+      ...(await findingsOf(store, await unseenWriters(control, store, null), false)),
+    ]),
+  );
+  return findings.flat();
 }

@@ -17,7 +17,7 @@ import { type AgentConfig, loadAgentConfig } from "../../config.ts";
 import { createStores } from "../../stores/create-stores.ts";
 import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { contentOf } from "../../stores/postgres/server/data-directory.ts";
-import { checkAgents, checkDisks, checkSecrets, found, versions } from "./machine.ts";
+import { checkAgents, checkDisks, checkSecrets, checkWriters, found, versions } from "./machine.ts";
 import { checkRoles } from "./roles.ts";
 
 interface Flags {
@@ -44,6 +44,7 @@ export async function examine(
     checkSecrets(file, tokenFile, config),
     versions(config),
     checkDisks(config),
+    checkWriters(config),
     checkNats(config.nats),
     checkAgents(config),
     checkRoles(config.postgres),

@@ -1,9 +1,10 @@
 /** What writers changed or may have changed: handed to the agent until it has looked. */
-import { type FSWatcher, watch } from "node:fs";
+import type { FSWatcher } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
+import { watchFolder } from "../common/inventory/folder-watch.ts";
 import { readAnnouncement } from "./announcement.ts";
 import type { ProveEnd } from "./drain.ts";
 import { listAfresh } from "./durable-files.ts";
@@ -93,7 +94,7 @@ export function watchDirty(watched: WatchedDirty, listener: () => void | Promise
   };
   const startWatcher = () => {
     try {
-      watcher = watch(folder, () => void notify());
+      watcher = watchFolder(folder, () => void notify());
       watcher.on("error", () => {
         watcher?.close();
         watcher = null;

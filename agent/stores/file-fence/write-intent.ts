@@ -8,7 +8,7 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { PodId } from "../../../protocol/ids.ts";
-import { repositoryPathFault } from "../git/inventory/repository-path.ts";
+import { carriedPathFault } from "../git/inventory/repository-path.ts";
 import { keyFault } from "../objects/inventory/keys.ts";
 import { formatIntent } from "./announcement.ts";
 import { type FencedStore, fencePaths, organizationHash } from "./layout.ts";
@@ -103,7 +103,7 @@ export async function withWriteIntent<T>(intent: WriteIntent, write: () => Promi
 
 /** One rule for writers and agent: what the agent would not carry, or would know under another name, is not written. */
 function assertCarried(store: FencedStore, key: string): void {
-  const fault = store === "objects" ? keyFault(key) : repositoryPathFault(key);
+  const fault = store === "objects" ? keyFault(key) : carriedPathFault(key);
   if (fault === null) return;
   const what = store === "objects" ? "an object's key" : "a repository's path";
   const shown = JSON.stringify(key.length > 200 ? `${key.slice(0, 200)}…` : key);

@@ -83,8 +83,9 @@ export class ObjectsSource implements Role {
   status(): StoreStatus {
     const faults = this.#tracker.faults();
     const { goal, epoch } = this.#duty;
+    const changed = this.#changedInTheFence();
     const evidence: Evidence | null =
-      goal === "fence" && this.#final !== null && this.#final.epoch === epoch
+      goal === "fence" && this.#final !== null && this.#final.epoch === epoch && changed === null
         ? { epoch: this.#final.epoch, digest: this.#final.digest, details: this.#details }
         : null;
     const progress = this.#tracker.progress;
@@ -103,12 +104,24 @@ export class ObjectsSource implements Role {
       problems: [
         // At the deadline it is why the fence was lowered.
         ...(goal === "fence" && this.#final === null ? waitedFor(this.#stragglers) : []),
+        ...(changed === null ? [] : [changed]),
         ...faults,
         ...this.#tracker.outsideWrites(),
         ...(goal === "removeFiles" ? this.#removal.problems : []),
       ].slice(0, 50),
       stragglers: this.#stragglers.slice(0, 50),
       ...this.#reverseReplication.status(),
+    };
+  }
+
+  /** A writer that the fence did not stop: what it wrote is in no evidence, so there is none. */
+  #changedInTheFence(): OwnProblem | null {
+    if (this.#final === null || this.#scope === null) return null;
+    if (this.#scope.digest.countedRoot === this.#final.digest) return null;
+    return {
+      code: "MISMATCH",
+      message:
+        "objects of fenced organizations changed after their writers had ended; their writers asked no fence, or another's",
     };
   }
 

@@ -35,7 +35,13 @@ export async function handleObject(
   // Without an agent there is no fence to ask.
   const status = existsSync(options.control)
     ? await withWriteIntent(
-        { control: options.control, store: "objects", key, organizationId: organization },
+        {
+          control: options.control,
+          store: "objects",
+          key,
+          organizationId: organization,
+          change: request.method === "DELETE" ? "delete" : "write",
+        },
         change,
       )
     : await change();

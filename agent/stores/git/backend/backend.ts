@@ -76,8 +76,12 @@ export interface RepositoryWatch {
   start(): Promise<void>;
   /** Lists everything again: in the background only. */
   scan(signal?: AbortSignal): Promise<void>;
-  /** Resolves when the listener is done with all that happened before. Costs the same for any number of them. */
-  settled(signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves when the listener is done with all that happened before. `told`: every change was told of, at the same cost for
+   * any number of repositories. `listed`: changes may have been missed, so everything was listed; one that was replaced by
+   * another of its name looks as before.
+   */
+  settled(signal: AbortSignal): Promise<"told" | "listed">;
   close(): void;
 }
 

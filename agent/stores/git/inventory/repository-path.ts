@@ -1,6 +1,16 @@
 /** Names of repositories: relative paths below the Git root. They come from disks, databases and other Pods: hostile. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 
+/** The agent's own folder in the root: repositories that are not complete yet, or no more. */
+export const OWN_FOLDER = "+cleave";
+
+/** Why no repository of this path is carried; null when one is. */
+export function carriedPathFault(path: string): string | null {
+  if (path.startsWith(`${OWN_FOLDER}/`))
+    return `it begins with \`${OWN_FOLDER}\`, which is Cleave's own folder`;
+  return repositoryPathFault(path);
+}
+
 /** Why a text is not the path of a repository; null when it is one. */
 export function repositoryPathFault(path: string): string | null {
   if (Buffer.byteLength(path) > 900) return "it has more than 900 bytes";

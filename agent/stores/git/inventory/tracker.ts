@@ -132,12 +132,23 @@ export class Tracker {
    * resolves. Costs what is dirty, not what there is.
    */
   async settle(view: InventoryView, signal: AbortSignal): Promise<void> {
-    await this.#watch.settled(signal);
+    if ((await this.#watch.settled(signal)) === "listed") await this.#adoptReplaced(view, signal);
     await Promise.all([...this.#problems.keys()].map((path) => this.#adopt(path)));
     await this.#takeDirty((path) => {
       const entry = this.#context.inventory.get(path);
       return entry === undefined || view.covers(entry);
     });
+  }
+
+  /** Changes may have been missed: another repository in the place of one that was known has no hook, and other content. */
+  async #adoptReplaced(view: InventoryView, signal: AbortSignal): Promise<void> {
+    const { backend } = this.#context;
+    for (const path of [...view.paths]) {
+      signal.throwIfAborted();
+      if (await backend.isHookInForce(path).catch(() => false)) continue;
+      this.#adopted.delete(path);
+      await this.#adopt(path);
+    }
   }
 
   async #start(): Promise<void> {

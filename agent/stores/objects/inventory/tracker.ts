@@ -7,6 +7,7 @@ import type { OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import { forEachParallel, KeyedTurns } from "../../common/parallel.ts";
 import type { DirtyEntry } from "../../file-fence/dirty.ts";
 import type { FileFence } from "../../file-fence/file-fence.ts";
+import { organizationHash } from "../../file-fence/layout.ts";
 import type { ListedObject, ObjectBackend } from "../backend/backend.ts";
 import { hashObject } from "../backend/hashing.ts";
 import type { Inventory } from "./inventory.ts";
@@ -34,7 +35,7 @@ export class SourceTracker {
   #unreadable = new Map<string, string>();
   #unlistable = new Map<string, string>();
   readonly #unowned = new Set<string>();
-  /** Changed without a write intent, as of the last complete sweep. */
+  /** Key → how it was written past what a fence would stop, as of the last complete sweep and since. */
   #outside = new Map<string, string>();
   #inventory: Inventory | null = null;
   #scan: Promise<void> | null = null;
@@ -116,7 +117,7 @@ export class SourceTracker {
   outsideWrites(): OwnProblem[] {
     return [...this.#outside].slice(0, MAX_NAMED).map(([key, what]) => ({
       code: "MISMATCH",
-      message: `${quoteKey(key)} was ${what} without a write intent, so a fence would not stop that writer`,
+      message: `${quoteKey(key)} was ${what}, so a fence would not stop that writer`,
     }));
   }
 
@@ -183,11 +184,10 @@ export class SourceTracker {
     for (const key of inventory.keys()) if (!keys.has(key)) suspects.push(key);
     for (const key of suspects) {
       const what = await this.#unannounced(key);
-      if (what !== null) outside.set(key, what);
+      if (what !== null) outside.set(key, `${what} without a write intent`);
       await this.#refresh(key);
     }
-    for (const [key, what] of outside)
-      this.#options.log.warn({ key }, `an object was ${what} outside of the write protocol`);
+    for (const [key, what] of outside) this.#options.log.warn({ key }, `an object was ${what}`);
     const noted = this.#outside.size + this.#unlistable.size + outside.size + unlistable.size > 0;
     this.#outside = outside;
     this.#unlistable = unlistable;
@@ -218,7 +218,11 @@ export class SourceTracker {
     const { fence } = this.#options;
     const byKey = new Map<string, string[]>();
     const nameless = entries.filter(({ key }) => key === null);
-    for (const { id, key } of entries) if (key !== null) byKey.set(key, [...(byKey.get(key) ?? []), id]);
+    for (const { id, key, organization } of entries) {
+      if (key === null) continue;
+      byKey.set(key, [...(byKey.get(key) ?? []), id]);
+      this.#noteAsked(key, organization);
+    }
     await forEachParallel(byKey, HASH_CONCURRENCY, async ([key, ids]) => {
       this.#ended.signal.throwIfAborted();
       // A writer whose key is none wrote no object by it.
@@ -229,6 +233,15 @@ export class SourceTracker {
     // Nobody can read which object it was.
     await this.sweep();
     for (const { id } of nameless) await fence.acknowledgeDirty("objects", id);
+  }
+
+  /** A writer that asks the fence for another organization than the key's owner passes the owner's fence. */
+  #noteAsked(key: string, organization: string | null): void {
+    if (organization === null || keyFault(key) !== null) return;
+    const owner = this.#options.ownerLookup.object(key);
+    if (owner?.kind !== "organization" || organizationHash(owner.organizationId) === organization) return;
+    this.#outside.set(key, "announced for another organization than its owner by the rules");
+    this.#options.onChange();
   }
 
   /** Reads the object as it is now into the inventory. */

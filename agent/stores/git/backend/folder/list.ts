@@ -3,10 +3,10 @@ import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import picomatch from "picomatch";
-import { isRepositoryPath } from "../../inventory/repository-path.ts";
+import { isRepositoryPath, OWN_FOLDER } from "../../inventory/repository-path.ts";
 
-/** The agent's own folder in the root: repositories that are not complete yet. On the same file system by design. */
-export const INCOMING = "+cleave";
+/** The agent's own folder in the root. On the same file system by design. */
+export const INCOMING = OWN_FOLDER;
 const MAX_DEPTH = 12;
 
 export type Ignored = (path: string) => boolean;

@@ -2,14 +2,16 @@
  * Finds new and deleted repositories. The kernel reports what happens in folders that contain repositories (not in
  * the repositories themselves), so a new one is found within milliseconds, and `settled` makes sure of it at the
  * fence at a cost that does not grow: it makes a file in a watched folder of its own and waits for that event, which
- * the kernel delivers after all earlier ones. Listing all folders from time to time covers lost events and folders
- * for which no watch was to be had.
+ * the kernel delivers after all earlier ones. Where events were lost, where no watch was to be had, and on a file system
+ * that other machines write, only listing all folders helps.
  */
 import { randomUUID } from "node:crypto";
-import { type FSWatcher, watch } from "node:fs";
+import type { FSWatcher } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../../../../protocol/ports/clock.ts";
+import { onLostEvents, watchFolder } from "../../../common/inventory/folder-watch.ts";
+import { fileSystemAt } from "../../../file-fence/file-systems.ts";
 import { isRepositoryPath } from "../../inventory/repository-path.ts";
 import type { RepositoryListener, RepositoryWatch } from "../backend.ts";
 import { folderExists, type Ignored, listFolder } from "./list.ts";
@@ -34,6 +36,11 @@ export class TreeWatch implements RepositoryWatch {
   readonly #problems = new Map<string, readonly string[]>();
   readonly #barriers = new Map<string, () => void>();
   #barrier: FSWatcher | null = null;
+  /** Other machines may write there, of which this kernel's watches tell nothing. */
+  #shared = false;
+  /** Events may be lost since the last look at everything began. */
+  #lost = false;
+  #stopCounting: () => void = () => undefined;
   #closed = false;
 
   constructor(options: TreeWatchOptions) {
@@ -54,8 +61,13 @@ export class TreeWatch implements RepositoryWatch {
     const { barrierFolder } = this.#options;
     await rm(barrierFolder, { recursive: true, force: true });
     await mkdir(barrierFolder, { recursive: true });
+    this.#shared = !(await fileSystemAt(this.#options.root)).isLocal;
+    this.#stopCounting();
+    this.#stopCounting = onLostEvents(() => {
+      this.#lost = true;
+    });
     try {
-      this.#barrier = watch(barrierFolder, (_event, name) => this.#barriers.get(name ?? "")?.());
+      this.#barrier = watchFolder(barrierFolder, (_event, name) => this.#barriers.get(name ?? "")?.());
       this.#barrier.on("error", () => undefined);
     } catch {
       this.#barrier = null;
@@ -66,30 +78,41 @@ export class TreeWatch implements RepositoryWatch {
 
   close(): void {
     this.#closed = true;
+    this.#stopCounting();
     this.#barrier?.close();
     for (const watcher of this.#folders.values()) watcher?.close();
     this.#folders.clear();
   }
 
-  /** Some folder has no watch, so only listing finds what happens in it. */
+  /** No watch tells of what happens in some folder, or of all that happened: only listing finds it. */
   get blind(): boolean {
-    return this.#barrier === null || [...this.#folders.values()].includes(null);
+    return this.#barrier === null || this.#shared || this.#lost || [...this.#folders.values()].includes(null);
   }
 
   /** Lists all folders again. Costs some system calls for each: in the background only. */
   async scan(signal?: AbortSignal): Promise<void> {
-    const before = new Set(this.#repositories);
-    for (const folder of [...this.#folders.keys()]) {
-      signal?.throwIfAborted();
-      for (const path of await this.#list(folder)) before.delete(path);
+    const { blind } = this;
+    this.#lost = false;
+    try {
+      const before = new Set(this.#repositories);
+      for (const folder of [...this.#folders.keys()]) {
+        signal?.throwIfAborted();
+        for (const path of await this.#list(folder)) before.delete(path);
+      }
+      // Known and not listed: gone, or moved out of sight in this very moment.
+      for (const path of before) await this.#look(path);
+    } catch (error) {
+      this.#lost ||= blind;
+      throw error;
     }
-    // Known and not listed: gone, or moved out of sight in this very moment.
-    for (const path of before) await this.#look(path);
     await this.#idle();
   }
 
-  /** Resolves when everything that happened in the tree before the call has been handled. */
-  async settled(signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when everything that happened in the tree before the call has been handled: as the kernel told it, or by
+   * listing everything.
+   */
+  async settled(signal: AbortSignal): Promise<"told" | "listed"> {
     if (!this.blind) {
       const name = randomUUID();
       const passed = new Promise<boolean>((resolve) => this.#barriers.set(name, () => resolve(true)));
@@ -103,10 +126,14 @@ export class TreeWatch implements RepositoryWatch {
       late.abort();
       this.#barriers.delete(name);
       void rm(join(this.#options.barrierFolder, name), { force: true });
-      if (ok) return this.#idle();
+      if (ok && !this.#lost) {
+        await this.#idle();
+        return "told";
+      }
     }
     // Without the kernel's word only looking helps, whatever it costs.
     await this.scan(signal);
+    return "listed";
   }
 
   async #idle(): Promise<void> {
@@ -123,7 +150,7 @@ export class TreeWatch implements RepositoryWatch {
     // Watched first and listed second: what appears in between is seen twice rather than never.
     let watcher: FSWatcher | null = null;
     try {
-      watcher = watch(join(this.#options.root, folder), (event, name) => {
+      watcher = watchFolder(join(this.#options.root, folder), (event, name) => {
         if (event === "rename" && name !== null)
           this.#track(this.#look(folder === "" ? name : `${folder}/${name}`));
       });

@@ -1,5 +1,5 @@
 /** The Git store under the fence: from the first copy to serving on the target, with writers, faults and restarts. */
-import { access, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -8,6 +8,7 @@ import { git, mustGit, startGit } from "../../../../support/git/pod.ts";
 import { GitSplit, type Side } from "../../../../support/git/split.ts";
 
 let split: GitSplit;
+const { signal } = new AbortController();
 beforeEach(async () => {
   split = await GitSplit.create();
 });
@@ -188,6 +189,53 @@ describe("a split", () => {
     await mustGit(["-C", at("red/one.git"), "symbolic-ref", "HEAD", "refs/heads/x"]);
     expect(await there(join(at("red/one.git"), "HEAD.lock"))).toBe(false);
     const [source, target] = await split.matched(5);
+    expect(target).toBe(source);
+  });
+});
+
+describe("git that asked nobody", () => {
+  it("whose ref was locked before the hook came is named and waited for, and its change is in the evidence", async () => {
+    const first = await someRepositories();
+    const early = startGit(["-C", at("red/one.git"), "update-ref", "--stdin"]);
+    early.child.stdin?.write(`start\ncreate refs/heads/early ${first}\nprepare\n`);
+    await eventually(async () =>
+      expect(await there(join(at("red/one.git"), "refs/heads/early.lock"))).toBe(true),
+    );
+    await split.seeded();
+    const lock = { code: "DRAIN_INCOMPLETE", message: expect.stringContaining("refs/heads/early.lock") };
+    await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject(lock);
+    expect(split.status(split.source).evidence).toBeNull();
+    await split.reach(split.source, "serve", "source");
+    const checks = () =>
+      split.source.store.preflight(split.duty(split.source, "serve", "source"), "fence", signal);
+    expect(await checks()).toMatchObject([{ code: "REPOSITORY_LOCKED", severity: "error" }]);
+    early.child.stdin?.end("commit\n");
+    expect((await early.ended).code).toBe(0);
+    expect(await checks()).toEqual([]);
+    const [source, target] = await split.matched(2);
+    expect(target).toBe(source);
+    expect(await split.target.pod.refs("red/one.git")).toContain("refs/heads/early");
+  });
+
+  it("that holds HEAD.lock is told of when it still does at the next check, and never taken for dead", async () => {
+    await someRepositories();
+    await split.seeded();
+    const lock = join(at("red/one.git"), "HEAD.lock");
+    await writeFile(lock, "");
+    await utimes(lock, 0, 0);
+    const checks = () =>
+      split.source.store.preflight(split.duty(split.source, "serve", "source"), "fence", signal);
+    expect(await checks()).toEqual([]);
+    expect(await checks()).toMatchObject([
+      { code: "REPOSITORY_LOCKED", message: expect.stringContaining(lock) },
+    ]);
+    const fenced = split.reach(split.source, "fence", "fenced", 1);
+    await expect(fenced).rejects.toMatchObject({
+      code: "DRAIN_INCOMPLETE",
+      message: expect.stringContaining(lock),
+    });
+    await rm(lock);
+    const [source, target] = await split.matched(2);
     expect(target).toBe(source);
   });
 });
