@@ -46,7 +46,7 @@ describe.skipIf(!hasChromium())("a walk through the page", () => {
     let watched: WatchedPage | undefined;
     let following: Promise<Set<string>> | undefined;
     const report = await smallRollback({
-      first: async (_, layout) => {
+      first: async ({ layout }) => {
         watched = await signedIn(layout);
         following = follow(watched.page);
         // Awaited below, when the split is over.

@@ -9,6 +9,7 @@ import type { Layout } from "../../examples/quickstart/cluster/layout.ts";
 import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
 import { changes, type Footprint, footprintOf } from "./footprint.ts";
+import { hold, letGo } from "./hold.ts";
 import { LifecycleWatch } from "./lifecycle-watch.ts";
 
 /** From each of these a migration can be aborted; `transferring` is never the end of a log. */
@@ -30,8 +31,8 @@ export interface Aborting {
   readonly layout: Layout;
   readonly processes: Processes;
   readonly states: readonly Lifecycle[];
-  /** A process that stands still from the fence to the abort, so that `fencing` and `matching` last. */
-  readonly slow: (at: Lifecycle) => string;
+  /** The source's agent: it stands still from the fence to the abort, so that `fencing` lasts. */
+  readonly sourceAgent: string;
   /** Plans and starts it (in `planned`: only plans it) under that name, with a cutover that needs no approval. */
   readonly begin: (migration: string, at: Lifecycle) => Promise<void>;
 }
@@ -71,16 +72,16 @@ async function atRest(coordinator: Coordinator, layout: Layout): Promise<Footpri
 }
 
 async function abortAt(options: Aborting, migration: string, at: Lifecycle): Promise<void> {
-  const { coordinator, layout, processes, slow } = options;
+  const { coordinator, layout, processes, sourceAgent } = options;
   const aborted = Promise.withResolvers<void>();
   let resume: (() => void) | null = null;
   const watch = new LifecycleWatch(layout, migration, (lifecycle) => {
-    if (lifecycle === "fencing" && (at === "fencing" || at === "matching"))
-      resume = processes.pause(slow(at));
+    if (lifecycle === "fencing" && at === "fencing") resume = processes.pause(sourceAgent);
     if (lifecycle !== at) return;
     abort(layout, migration).then(() => aborted.resolve(), aborted.reject);
   });
   await watch.start();
+  if (at === "matching") hold(layout.folder);
   try {
     const begun = options.begin(migration, at);
     const late = sleep(WITHIN_MS, undefined, { ref: false }).then(async () => {
@@ -92,6 +93,7 @@ async function abortAt(options: Aborting, migration: string, at: Lifecycle): Pro
     await begun.catch(() => undefined);
   } finally {
     (resume as (() => void) | null)?.();
+    letGo(layout.folder);
     await watch.stop();
   }
 }

@@ -7,6 +7,7 @@ import type { Processes } from "../../examples/quickstart/cluster/processes.ts";
 import { waitFor } from "../../examples/quickstart/cluster/waiting.ts";
 import { MIGRATION } from "../../examples/quickstart/split.ts";
 import type { Lifecycle } from "../../protocol/migration-machine.ts";
+import { hold, letGo } from "./hold.ts";
 import { LifecycleWatch } from "./lifecycle-watch.ts";
 
 export interface Kill {
@@ -16,11 +17,6 @@ export interface Kill {
   readonly at: Lifecycle;
   /** After that record. */
   readonly delayMs?: number;
-  /**
-   * A process that stands still from the fence to the kill, also when it is killed itself in between. Without one the
-   * evidence may be complete with the drain, and then nobody ever sees a log that ends in `matching`.
-   */
-  readonly pausedFromFence?: string;
 }
 
 /** What every agent and coordinator logs when it has caught up with the log. */
@@ -32,11 +28,11 @@ const AWAY_MS = 300;
 export class Saboteur {
   readonly #processes: Processes;
   readonly #logs: string;
+  readonly #folder: string;
+  readonly #kills: readonly Kill[];
   readonly #watch: LifecycleWatch;
   /** By process, one kill after the other: it has to run to be killed. */
   readonly #done = new Map<string, Promise<void>>();
-  /** Stands still, and what lets it go on. */
-  #paused: { readonly name: string; resume: () => void } | null = null;
   readonly #begun = new Set<Kill>();
   /** What was killed at which record, and is known to be gone; in that order. */
   readonly killed: Pick<Kill, "name" | "at">[] = [];
@@ -44,11 +40,11 @@ export class Saboteur {
   constructor(layout: Layout, processes: Processes, kills: readonly Kill[], migration: string = MIGRATION) {
     this.#processes = processes;
     this.#logs = layout.logs;
+    this.#folder = layout.folder;
+    this.#kills = kills;
     this.#watch = new LifecycleWatch(layout, migration, (lifecycle) => {
       for (const kill of kills) {
-        const { name, at, pausedFromFence } = kill;
-        if (lifecycle === "fencing" && pausedFromFence !== undefined && !this.#begun.has(kill))
-          this.#pause(pausedFromFence);
+        const { name, at } = kill;
         if (lifecycle !== at || this.#begun.has(kill)) continue;
         this.#begun.add(kill);
         const before = this.#done.get(name) ?? Promise.resolve();
@@ -61,6 +57,8 @@ export class Saboteur {
   }
 
   async start(): Promise<void> {
+    // Without that the evidence may be complete with the drain, and nobody ever sees a log that ends in `matching`.
+    if (this.#kills.some(({ at }) => at === "matching")) hold(this.#folder);
     await this.#watch.start();
   }
 
@@ -70,18 +68,9 @@ export class Saboteur {
   }
 
   async stop(): Promise<void> {
-    this.#resume();
+    letGo(this.#folder);
     await this.finished();
     await this.#watch.stop();
-  }
-
-  #pause(name: string): void {
-    this.#paused ??= { name, resume: this.#processes.pause(name) };
-  }
-
-  #resume(): void {
-    this.#paused?.resume();
-    this.#paused = null;
   }
 
   /** One that was killed before has come back: killing what only begins to start would show nothing. */
@@ -94,14 +83,13 @@ export class Saboteur {
     });
   }
 
-  async #strike({ name, at, delayMs, pausedFromFence }: Kill): Promise<void> {
+  async #strike({ name, at, delayMs }: Kill): Promise<void> {
     await this.#works(name);
     if (delayMs !== undefined) await sleep(delayMs);
     const startAgain = await this.#processes.kill(name);
     this.killed.push({ name, at });
-    if (pausedFromFence !== undefined) this.#resume();
+    if (at === "matching") letGo(this.#folder);
     await sleep(AWAY_MS);
     startAgain();
-    if (this.#paused?.name === name) this.#paused.resume = this.#processes.pause(name);
   }
 }

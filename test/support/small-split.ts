@@ -16,6 +16,7 @@ import { runLifecycle } from "../../examples/quickstart/run-lifecycle.ts";
 import { MOVE_PODS, runMove } from "../../examples/quickstart/run-move.ts";
 import { runRollback } from "../../examples/quickstart/run-rollback.ts";
 import type { StepContext } from "../../examples/quickstart/steps.ts";
+import { holding } from "./hold.ts";
 
 export const SMALL: DemoOptions = {
   story: "split",
@@ -105,7 +106,7 @@ export function smallLifecycle({ options, beforeSplit, ...after }: SmallSplit): 
 
 export interface SmallRollback extends SmallSplit {
   /** Called before the split: `beforeSplit` is called before the rollback. */
-  readonly first?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
+  readonly first?: SmallSplit["beforeSplit"];
   /** Instead of the operator's command. */
   readonly rollBack?: (organizations: readonly string[]) => Promise<void>;
 }
@@ -118,9 +119,10 @@ export function smallRollback(small: SmallRollback): Promise<Report> {
       ...context,
       options: { ...SMALL, story: "rollback", ...options },
       ...(rollBack && { rollBack }),
-      beforeSplit: async (coordinator) => {
+      beforeSplit: async (coordinator, planFile) => {
         started(coordinator);
-        await first?.(coordinator, context.layout);
+        const { layout, processes } = context;
+        await first?.({ coordinator, planFile, layout, processes });
       },
       beforeRollback: async (coordinator, organizations) => {
         started(coordinator);
@@ -139,7 +141,9 @@ async function run(
     started: (coordinator: Coordinator) => void,
   ) => Promise<Report>,
 ): Promise<Report> {
-  const { layout, processes } = await prepareRun("cleave-e2e-", pods);
+  const prepared = await prepareRun("cleave-e2e-", pods);
+  const { processes } = prepared;
+  const layout = { ...prepared.layout, agentSettings: holding(prepared.folder) };
   // Nobody reads it; a stream that is read by nobody must not fill up.
   const progress = new Progress(new PassThrough().resume());
   let coordinator: Coordinator | undefined;

@@ -26,5 +26,6 @@ export function agentConfig(layout: Layout, pod: PodLayout, ownershipFile: strin
           { agentUrl: `http://127.0.0.1:${peer.peerPort}`, postgres: peer.postgres },
         ]),
     ),
+    ...layout.agentSettings,
   });
 }

@@ -36,6 +36,8 @@ export interface Layout {
   readonly routerUrl: string;
   /** Pod 0 first. */
   readonly pods: readonly PodLayout[];
+  /** What every agent's configuration has besides. */
+  readonly agentSettings?: object;
 }
 
 /** The Pods of a split: `pod-0`, and so many new ones. */

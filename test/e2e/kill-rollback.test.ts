@@ -1,3 +1,0 @@
-import { killInEveryState } from "../support/kill-in-every-state.ts";
-
-killInEveryState("rollback");
