@@ -22,6 +22,8 @@ const SCHEMA_FILE = join(import.meta.dirname, "sample-pod/schema.sql");
 export interface MoveContext extends StepContext {
   /** Called under traffic, before the busiest organization is moved: for tests that disturb it. */
   readonly beforeMove?: (coordinator: Coordinator, planFile: string) => Promise<void>;
+  /** Called under traffic, when its new Pod serves it. */
+  readonly afterMove?: (coordinator: Coordinator) => Promise<void>;
 }
 
 export async function runMove(context: MoveContext): Promise<Report> {
@@ -57,6 +59,7 @@ export async function runMove(context: MoveContext): Promise<Report> {
       await move(context, coordinator, COHORT, cohort, target);
       await progress.step(`${target.podId} serves ${count(cohort)}`, () => sleep(options.trafficMs));
       await move(context, coordinator, BUSIEST, [busiest], target);
+      await context.afterMove?.(coordinator);
       return { commitToReplayMs: null, appendMs: null };
     },
     promotionMs: () => null,

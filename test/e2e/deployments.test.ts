@@ -3,8 +3,9 @@ import { expect, it } from "vitest";
 import type { Coordinator } from "../../examples/quickstart/cluster/coordinator.ts";
 import type { PodLayout } from "../../examples/quickstart/cluster/layout.ts";
 import { waitFor } from "../../examples/quickstart/cluster/waiting.ts";
+import { BUSIEST } from "../../examples/quickstart/run-move.ts";
 import { DEPLOYED, deploy, deployed } from "../support/deployment.ts";
-import { smallSplit } from "../support/small-split.ts";
+import { smallMove, smallSplit } from "../support/small-split.ts";
 
 const NOTHING_LOST = {
   ok: true,
@@ -28,7 +29,9 @@ function deployWhileFollowing(
       return known?.lifecycle === "following" ? true : null;
     },
     { withinMs: 60_000, everyMs: 50 },
-  ).then(() => Promise.all(pods.map((pod) => deploy(pod))));
+  ).then(async () => {
+    for (const pod of pods) await deploy(pod);
+  });
   // Whoever waits for it is told.
   done.catch(() => undefined);
   return done.then(() => undefined);
@@ -43,7 +46,36 @@ it("a split follows an ordinary deployment and a nightly partition job", async (
     },
     afterwards: async (_coordinator, layout) => {
       await deploying;
-      for (const pod of layout.pods) expect(await deployed(pod), pod.podId).toEqual(DEPLOYED);
+      for (const pod of layout.pods) expect(await deployed(pod), pod.podId).toEqual(DEPLOYED());
+    },
+  });
+  expect(report).toMatchObject(NOTHING_LOST);
+}, 180_000);
+
+it("a move follows them on both Pods, and so does what flows back after it", async () => {
+  let deploying: Promise<void> | undefined;
+  const report = await smallMove({
+    options: { settlingMs: 3_000 },
+    beforeSplit: async ({ coordinator, layout }) => {
+      deploying = deployWhileFollowing(coordinator, BUSIEST, layout.pods);
+    },
+    afterMove: async (coordinator, { pods }) => {
+      await deploying;
+      for (const pod of pods) expect(await deployed(pod), pod.podId).toEqual(DEPLOYED());
+      // First where the organization is served now.
+      for (const pod of pods.toReversed()) await deploy(pod, 2);
+      await waitFor(
+        "what flows back, compared with the copy",
+        async () => {
+          const { reverseReplication } = await coordinator.migration(BUSIEST);
+          const rows = reverseReplication.map(({ stores }) => stores["postgres"]);
+          return rows.length > 0 && rows.every((way) => way?.verified && way.problem === null) ? true : null;
+        },
+        { withinMs: 60_000, everyMs: 50 },
+      );
+    },
+    afterwards: async (_coordinator, layout) => {
+      for (const pod of layout.pods) expect(await deployed(pod, 2), pod.podId).toEqual(DEPLOYED(2));
     },
   });
   expect(report).toMatchObject(NOTHING_LOST);

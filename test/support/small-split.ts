@@ -74,8 +74,13 @@ export function smallSplit({ options, beforeSplit, ...after }: SmallSplit): Prom
   );
 }
 
+export interface SmallMove extends SmallSplit {
+  /** Called under traffic, when the busiest organization is served by its new Pod. */
+  readonly afterMove?: (coordinator: Coordinator, layout: Layout) => Promise<void>;
+}
+
 /** The same of a move; `beforeSplit` is called before the busiest organization is moved. */
-export function smallMove({ options, beforeSplit, ...after }: SmallSplit): Promise<Report> {
+export function smallMove({ options, beforeSplit, afterMove, ...after }: SmallMove): Promise<Report> {
   return run(MOVE_PODS, after, (context, started) =>
     runMove({
       ...context,
@@ -85,6 +90,7 @@ export function smallMove({ options, beforeSplit, ...after }: SmallSplit): Promi
         const { layout, processes } = context;
         await beforeSplit?.({ coordinator, planFile, layout, processes });
       },
+      afterMove: async (coordinator) => void (await afterMove?.(coordinator, context.layout)),
     }),
   );
 }

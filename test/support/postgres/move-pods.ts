@@ -227,6 +227,82 @@ export class MovePods {
     }
   }
 
+  // Of a rollback of everything: the organizations go back to where the move took them from.
+
+  rollbackId = "move-1-back-1" as MigrationId;
+
+  rollbackDuty(podId: PodId, goal: Goal, { epoch, phase = "source" }: DutyOptions = {}): Duty {
+    return {
+      ...this.duty(podId, goal, epoch === undefined ? {} : { epoch }),
+      migrationId: this.rollbackId,
+      kind: "rollback",
+      of: this.migrationId,
+      role: podId === TO ? "source" : "target",
+      sourcePodId: TO,
+      targetPodIds: [FROM],
+      assignments: new Map(this.organizations.map((id) => [id as OrganizationId, FROM])),
+      shares: { [FROM]: phase } as Duty["shares"],
+      reverseReplication: [],
+    };
+  }
+
+  reachBack(podId: PodId, goal: Goal, options: DutyOptions = {}): Promise<void> {
+    return this.store(podId).reach(this.rollbackDuty(podId, goal, options), AbortSignal.timeout(60_000));
+  }
+
+  statusBack(podId: PodId): StoreStatus {
+    const status = this.store(podId).status(this.rollbackId);
+    if (status === null) throw new Error(`${podId} knows nothing of ${this.rollbackId}`);
+    return status;
+  }
+
+  /** The rollback follows, and nothing that it compared differs. */
+  async followBack(): Promise<void> {
+    await Promise.all([this.reachBack(TO, "prepare"), this.reachBack(FROM, "seed")]);
+    await Promise.all([this.reachBack(TO, "serve"), this.reachBack(FROM, "follow")]);
+    await this.comparedBack();
+  }
+
+  /** What the journal of the rollback's source has, its target has compared, and the checks are of after it. */
+  async comparedBack(): Promise<void> {
+    await eventually(async () => {
+      const { verified, problems } = this.statusBack(FROM);
+      if (!verified || problems.length > 0) throw new Error(`not verified: ${JSON.stringify(problems)}`);
+      const [left] = await this.target.query(
+        "SELECT count(*)::int AS n FROM cleave.schema_change c WHERE NOT COALESCE((SELECT pg_visible_in_snapshot(c.xid, v.snapshot::pg_snapshot) FROM cleave.verified v WHERE v.migration_id = $1), false)",
+        [this.rollbackId],
+      );
+      if (left?.["n"] !== 0) throw new Error(`${String(left?.["n"])} changes of the schema are not compared`);
+    }, 30_000);
+    const checked = this.rollbackDuty(TO, "prepare");
+    await this.store(TO).preflight(checked, "fence", AbortSignal.timeout(60_000));
+  }
+
+  async fenceBack(epoch: number): Promise<{ source: string | undefined; target: string | undefined }> {
+    const phase = "fenced" as const;
+    await Promise.all([
+      this.reachBack(TO, "fence", { epoch, phase }),
+      this.reachBack(FROM, "match", { epoch, phase }),
+    ]);
+    return {
+      source: this.statusBack(TO).evidence?.digest,
+      target: this.statusBack(FROM).evidence?.digest,
+    };
+  }
+
+  async lowerBack(epoch: number): Promise<void> {
+    await Promise.all([this.reachBack(TO, "serve", { epoch }), this.reachBack(FROM, "follow", { epoch })]);
+  }
+
+  /** The rollback's fence held: the organizations are served where they came from. */
+  async transferBack(epoch: number): Promise<void> {
+    for (const phase of ["transferred", "opened"] as const)
+      await Promise.all([
+        this.reachBack(TO, "yield", { epoch, phase }),
+        this.reachBack(FROM, phase === "opened" ? "open" : "activate", { epoch, phase }),
+      ]);
+  }
+
   async transfer(epoch: number): Promise<void> {
     await Promise.all([
       this.reach(FROM, "yield", { epoch, phase: "transferred" }),

@@ -22,6 +22,13 @@ interface SqlFunction {
   readonly hot?: true;
 }
 
+/**
+ * A setting of whoever changes rows of all organizations, as a deployment does that fills a new column: with `skip` rows that
+ * are dormant here stay as they are instead of making the statement fail. Where they are served the same is done by itself,
+ * and it flows back. An application has to be told its wrong Pod, so nothing of this is so without the setting.
+ */
+export const DORMANT_ROWS = "cleave.dormant_rows";
+
 const SELF = "pg_catalog.current_setting('cluster_name')";
 
 /** SQL: the share that was just read is to be written on this server. */
@@ -44,7 +51,7 @@ const refuseElsewhere: SqlFunction = {
 BEGIN
   PERFORM cleave.refuse_unknown_identity();
   RAISE EXCEPTION USING ERRCODE = 'CL421', MESSAGE = subject || ' belongs to another Pod', DETAIL = right_pod,
-    HINT = 'Send the write to the Pod that the detail names.';
+    HINT = 'Send the write to the Pod that the detail names. A deployment that changes rows of all organizations leaves out those that are not served here: SET ${DORMANT_ROWS} = skip.';
 END`,
 };
 
@@ -80,10 +87,11 @@ END`,
  * One organization's row. The hot path: without subtransactions, one look-up where nothing is assigned, two where
  * something is. The default Pod is written into it, and the lock is taken by the query that finds the route, because
  * each further query would cost as much as the look-up itself. False is a yes too: the row's organization is being
- * moved, or flows back to where it came from, and the writer has to note which row it changes.
+ * moved, or flows back to where it came from, and the writer has to note which row it changes. NULL, where the row is there
+ * already (`present`): it is dormant and stays as it is, for the writer leaves such rows out (`DORMANT_ROWS`).
  */
 const admit = (defaultPodId: PodId): SqlFunction => ({
-  signature: "cleave.admit(organization pg_catalog.text, relation pg_catalog.text)",
+  signature: "cleave.admit(organization pg_catalog.text, relation pg_catalog.text, present pg_catalog.bool)",
   returns: "pg_catalog.bool",
   hot: true,
   body: `
@@ -113,16 +121,16 @@ ${whenSnapshotIsOld("PERFORM FROM cleave.share WHERE share.migration_id OPERATOR
     IF ${HERE} THEN
       RETURN NOT noting;
     END IF;
-    RETURN cleave.refuse(organization, now_in, source, target);
+    RETURN cleave.refuse(organization, now_in, source, target, present);
   ELSIF migration IS NULL AND organization IS NOT NULL
       AND COALESCE(base_pod, ${literal(defaultPodId)}) OPERATOR(pg_catalog.=) ${SELF} THEN
     RETURN true;
   ELSIF organization IS NULL THEN
     RETURN cleave.admit_unknown(relation);
   ELSIF migration IS NULL THEN
-    RETURN cleave.refuse(organization, 'opened', NULL, COALESCE(base_pod, ${literal(defaultPodId)}));
+    RETURN cleave.refuse(organization, 'opened', NULL, COALESCE(base_pod, ${literal(defaultPodId)}), present);
   END IF;
-  RETURN cleave.refuse(organization, NULL, NULL, NULL);
+  RETURN cleave.refuse(organization, NULL, NULL, NULL, false);
 END`,
 });
 
@@ -163,12 +171,19 @@ const admitUnknown: SqlFunction = {
 
 /** What a write that was not admitted is answered; a phase that is NULL is a lock that a fence holds or waits for. */
 const refuse: SqlFunction = {
-  signature: "cleave.refuse(organization text, phase text, source text, target text)",
+  signature: "cleave.refuse(organization text, phase text, source text, target text, present boolean)",
   returns: "boolean",
   body: `
 DECLARE
   subject text := CASE organization WHEN ${literal(NOBODY)} THEN 'a row that belongs to no organization' ELSE 'organization ' || organization END;
 BEGIN
+  IF present AND pg_catalog.current_setting('${DORMANT_ROWS}', true) = 'skip' THEN
+    IF cleave.is_dormant(organization) THEN
+      RETURN NULL;
+    END IF;
+    -- Fenced or opening: it may still come to be served here, and what was left out would be missing then.
+    PERFORM cleave.refuse_for_now(subject);
+  END IF;
   IF phase IN ('transferred', 'opened') AND target <> ${SELF} THEN
     PERFORM cleave.refuse_elsewhere(subject, target);
   ELSIF phase IN ('source', 'fenced') AND source <> ${SELF} THEN
@@ -274,13 +289,14 @@ BEGIN
 END`,
 };
 
-/** A move's target is altered as its source is, by whoever deploys. */
+/** A move's target is altered as its source is, by whoever deploys; and so is the copy that changes flow back to. */
 const followsRows: SqlFunction = {
   signature: "cleave.follows_rows()",
   returns: "boolean",
   body: `
 BEGIN
-  RETURN EXISTS (SELECT FROM cleave.share WHERE share.logical AND share.phase = 'source' AND share.target_pod_id = ${SELF});
+  RETURN EXISTS (SELECT FROM cleave.share WHERE (share.logical AND share.phase = 'source' AND share.target_pod_id = ${SELF})
+    OR (share.back AND share.phase = 'opened' AND share.source_pod_id = ${SELF}));
 END`,
 };
 

@@ -71,20 +71,25 @@ function ownedBody(
 DECLARE
   owner_before pg_catalog.text;
   owner_after pg_catalog.text;
+  admitted pg_catalog.bool;
 BEGIN${keepDormant(ownership, equalities, cascades, table, owner("OLD"))}
   IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-    IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${owner("OLD")}, ${literal(table)}) THEN
+    IF NOT (${changed([...new Set([...columns, ...keys.flat()])])}) AND cleave.admit(${owner("OLD")}, ${literal(table)}, true) THEN
       RETURN NEW;
     END IF;
   ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-    IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}) THEN
+    IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}, false) THEN
       owner_after := ${owner("NEW")};
       ${note(table, identity, "NEW", "owner_after")}
     END IF;
     RETURN NEW;
   END IF;
   owner_before := ${owner("OLD")};
-  IF NOT cleave.admit(owner_before, ${literal(table)}) THEN
+  admitted := cleave.admit(owner_before, ${literal(table)}, true);
+  IF admitted IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF NOT admitted THEN
     ${note(table, identity, "OLD", "owner_before")}
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
       IF ${identity.length > 0 ? changed(identity) : "false"} THEN
@@ -99,7 +104,7 @@ ${onDelete.join("\n")}
   IF ${changed(columns)} THEN
     owner_after := ${owner("NEW")};
     IF NOT COALESCE(owner_after OPERATOR(pg_catalog.=) owner_before, false) THEN
-      IF NOT cleave.admit(owner_after, ${literal(table)}) THEN
+      IF NOT cleave.admit(owner_after, ${literal(table)}, false) THEN
         ${note(table, identity, "NEW", "owner_after")}
       END IF;
 ${keys.length > 0 ? `      ${rememberMoved("owner_after")}` : ""}

@@ -1,10 +1,11 @@
 /**
- * What a move's target goes by: which tables there are on both Pods, as of a moment of the source. It is made again
- * whenever the stream comes to a change of the source's schema that it does not know, and stands as soon as this Pod has
- * the same: until then the stream waits right there, and says what is missing.
+ * What a move's target goes by, and whatever flows back later: which tables there are on both Pods, as of a moment of the
+ * Pod that the stream comes from (here the source). It is made again whenever the stream comes to a change of the source's
+ * schema that it does not know, and stands as soon as this Pod has the same: until then the stream waits right there, and
+ * says what is missing.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { invariant } from "../../../../protocol/errors.ts";
+import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Endpoint } from "../config.ts";
 import type { PostgresStoreOptions } from "../context.ts";
@@ -33,6 +34,8 @@ export interface PlanOptions {
   readonly migrationId: MigrationId;
   readonly defaultPodId: PodId;
   readonly organizations: readonly OrganizationId[];
+  /** How this Pod is called in what is missing here; default: the target. */
+  readonly called?: PodId;
 }
 
 export class PlanKeeper implements SchemaChanges {
@@ -86,19 +89,33 @@ export class PlanKeeper implements SchemaChanges {
     // The schema that is read after it has everything that it has.
     const snapshot = await snapshotOf(there);
     const [theirs, ours] = [await readSchema(there), await readSchema(here)];
-    this.suspects.learn(theirs);
-    const made = planMove(theirs, ours, ownership, organizations);
+    for (const schema of [theirs, ours]) this.suspects.learn(schema);
+    const made = this.#plannedBy(() => planMove(theirs, ours, ownership, organizations));
     if (!isNoted) return null;
     // Whoever is in the middle of a comparison by it goes on.
     const moving = JSON.stringify(made) === JSON.stringify(this.#plan?.moving) ? this.plan.moving : made;
     // Of what was compared before, after a restart too.
     const known = this.#plan?.snapshot ?? null;
-    for (const { relations } of await readSchemaChanges(there, migrationId, known, snapshot))
-      this.suspects.note(relations, moving);
+    for (const { relations } of await readSchemaChanges(there, migrationId, known, snapshot)) {
+      // A partition that was dropped before anybody looked may have been of any table.
+      const isAny = known === null && relations?.some((name) => !this.suspects.knows(name, theirs)) === true;
+      this.suspects.note(isAny ? null : relations, moving);
+    }
     // A table that is new here has to be guarded before its first row comes.
-    if (this.#plan !== null) await installGuard(here, { ownership, defaultPodId, migrationId });
+    await installGuard(here, { ownership, defaultPodId, migrationId });
     this.#plan = { moving, schema: ours, snapshot };
     this.#isVisible = visibility(snapshot);
     return this.#plan;
+  }
+
+  /** What flows back has another Pod as its target than the migration. */
+  #plannedBy(work: () => Moving): Moving {
+    const { called } = this.#options;
+    try {
+      return work();
+    } catch (error) {
+      if (called === undefined || !(error instanceof CleaveError)) throw error;
+      throw new CleaveError(error.code, error.message.replaceAll("the target", called), { cause: error });
+    }
   }
 }

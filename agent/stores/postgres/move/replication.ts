@@ -12,7 +12,11 @@ import { moveEvidence } from "../verification/evidence.ts";
 import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
 
-export function logicalReplication(ownership: Ownership): SourceReplication {
+/** `publicationsOf`: by which publications it is followed. */
+export function logicalReplication(
+  ownership: Ownership,
+  publicationsOf: (duty: Duty) => readonly string[] = slotsOf,
+): SourceReplication {
   /** Read while nothing is fenced, since reading a catalog takes as long as there are tables. */
   let planned: { readonly moving: Moving; readonly generation: number } | null = null;
   const plan = async (db: Database, duty: Duty) => {
@@ -22,7 +26,7 @@ export function logicalReplication(ownership: Ownership): SourceReplication {
     return { moving: planMove(schema, schema, ownership, organizations), generation };
   };
   const prepare = async (db: Database, duty: Duty) => {
-    for (const name of slotsOf(duty)) await ensurePublication(db, name, ownership);
+    for (const name of publicationsOf(duty)) await ensurePublication(db, name, ownership);
     planned = await plan(db, duty);
   };
   /** A slot that was never seen may not be made yet; one that was is needed until the end. */

@@ -54,6 +54,8 @@ export interface Moving {
   readonly texts: string;
   /** A subquery that gives the root's keys in their own type. */
   readonly keys: string;
+  /** That type. */
+  readonly keyType: string;
 }
 
 /**
@@ -88,17 +90,23 @@ export function planMove(
   const references = sharedReferences(owned, source, target, ownership);
   differences.push(...differencesOfReferred(references, source, target, differencesOf));
   if (differences.length > 0) throw new CleaveError("SCHEMA_DIFFERS", differences.slice(0, 20).join("; "));
-  const keyType = rootKeyType(source, ownership);
-  const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
   return {
-    organizations,
+    ...chosen(organizations, rootKeyType(source, ownership)),
     ownership,
     tables,
     references,
     within: withinReferences(owned, source, ownership),
-    texts,
-    keys: `SELECT pg_catalog.unnest(${texts})::${keyType}`,
   };
+}
+
+function chosen(organizations: readonly OrganizationId[], keyType: string) {
+  const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
+  return { organizations, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}`, keyType };
+}
+
+/** Of the same tables the rows of some of the organizations alone. */
+export function movingOnly(moving: Moving, organizations: readonly OrganizationId[]): Moving {
+  return { ...moving, ...chosen(organizations, moving.keyType) };
 }
 
 /** The type of organizations' keys, to cast their texts to. @throws CleaveError OWNERSHIP_RULE_INVALID */

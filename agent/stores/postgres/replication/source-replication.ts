@@ -38,14 +38,18 @@ export function slotsOf(duty: Duty): string[] {
 
 /** Of a split: targets are standbys, each with a physical slot. What they will publish for the way back comes with the copy. */
 export function physicalReplication(ownership: Ownership): SourceReplication {
+  const publish = async (db: Database, duty: Duty) => {
+    if (duty.reverseReplication.length > 0)
+      await ensurePublication(db, backPublication(duty.migrationId), ownership);
+  };
   return {
     logical: false,
     slots: slotsOf,
     prepare: async (db, duty) => {
-      if (duty.reverseReplication.length > 0)
-        await ensurePublication(db, backPublication(duty.migrationId), ownership);
+      await publish(db, duty);
       await ensureSlots(db, slotsOf(duty));
     },
+    renew: publish,
     missing: (duty, present) => slotsOf(duty).filter((name) => !present.some((slot) => slot.name === name)),
     evidence: async (_db, _duty, position, { token, lsn }) => ({
       digest: evidenceDigest(position, token),

@@ -11,8 +11,13 @@ export class Suspects {
   /** By name of the table: when it was noted last. */
   readonly #noted = new Map<string, number>();
   /** Of partitions, whatever became of them: their table. */
-  readonly #roots = new Map<string, string>();
+  readonly #roots: Map<string, string>;
   #turn = 0;
+
+  /** With what another one knows, and comes to know, of partitions. */
+  constructor(like?: Suspects) {
+    this.#roots = like === undefined ? new Map() : like.#roots;
+  }
 
   get size(): number {
     return this.#noted.size;
@@ -30,6 +35,11 @@ export class Suspects {
   learn(schema: Schema): void {
     for (const table of schema.values())
       for (const member of table.members) this.#roots.set(member, table.name);
+  }
+
+  /** Is it one of these tables, or a partition of one? */
+  knows(relation: string, schema: Schema): boolean {
+    return schema.has(relation) || this.#roots.has(relation);
   }
 
   /** @param relations as `cleave.schema_change` has them; null is for any */

@@ -1,14 +1,17 @@
-/** What flows back from one target: applied to the dormant copy here, and compared with it. Begun again after every failure. */
+/**
+ * What flows back from one target: applied to the dormant copy here, and compared with it. Begun again after every failure.
+ * Changes of the target's schema are followed as a move follows those of its source (`PlanKeeper`).
+ */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CleaveError } from "../../../../protocol/errors.ts";
+import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { OwnProblem, ReverseReplicationStatus } from "../../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import { type PostgresStoreOptions, peerNamed } from "../context.ts";
-import { readSchema, type Schema } from "../inventory/schema.ts";
 import { ensureApplyRole } from "../move/apply-role.ts";
 import { Follower } from "../move/follower.ts";
+import { PlanKeeper } from "../move/plan.ts";
+import { requireWatched } from "../move/publication.ts";
 import { createOrigin, originPosition } from "../replication/follow.ts";
-import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { connect, cutWhenAborted, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { lagBytes, readPosition } from "../split/lineage.ts";
 import { backName, backPublication, slotName } from "../split/slots.ts";
@@ -22,10 +25,18 @@ const LOOK_EVERY_MS = 500;
 const COMPARE_EVERY_MS = 500;
 const RETRY_MS = 500;
 const LASTING_RETRY_MS = 5_000;
+/** Over as soon as a server is back, or a deployment has come to the other Pod. */
+const SHORT: ReadonlySet<ErrorCode> = new Set([
+  "POSTGRES_UNREACHABLE",
+  "SCHEMA_DIFFERS",
+  "OWNERSHIP_RULE_MISSING",
+  "OWNERSHIP_RULE_INVALID",
+]);
 const HANGS_AFTER_MS = 5_000;
 
 export interface Cargo {
   readonly migrationId: MigrationId;
+  readonly defaultPodId: PodId;
   /** The target from which it flows. */
   readonly podId: PodId;
   readonly organizations: readonly OrganizationId[];
@@ -34,6 +45,7 @@ export interface Cargo {
 }
 
 interface Flow {
+  readonly keeper: PlanKeeper;
   readonly follower: Follower;
   readonly verifier: Verifier;
 }
@@ -68,6 +80,11 @@ export class Carrier {
     return this.#flow?.follower ?? null;
   }
 
+  /** What it goes by. Null until it streams. */
+  get keeper(): PlanKeeper | null {
+    return this.#flow?.keeper ?? null;
+  }
+
   get lagBytes(): number | null {
     return this.#lagBytes;
   }
@@ -99,7 +116,7 @@ export class Carrier {
         this.#problem = problem;
         this.#lagBytes = null;
         this.#onChange();
-        const pauseMs = problem.code === "POSTGRES_UNREACHABLE" ? RETRY_MS : LASTING_RETRY_MS;
+        const pauseMs = SHORT.has(problem.code) ? RETRY_MS : LASTING_RETRY_MS;
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }
     }
@@ -126,7 +143,7 @@ export class Carrier {
         await ensureApplyRole(own);
         await this.#begin(own, peer);
         signal.throwIfAborted();
-        await this.#carry(own, peer, signal);
+        await this.#carry(peer, signal);
       });
     } catch (error) {
       throw toPostgresError(error, `reverse replication from ${podId}`);
@@ -146,10 +163,9 @@ export class Carrier {
     await createOrigin(own, name, rows[0]?.lsn ?? "0/0");
   }
 
-  async #carry(own: Database, peer: Database, signal: AbortSignal): Promise<void> {
-    const { ownership } = this.#options;
-    const [theirs, ours] = [await readSchema(peer), await readSchema(own)];
-    const flow = this.#flowOf(planMove(theirs, ours, ownership, this.cargo.organizations), ours);
+  async #carry(peer: Database, signal: AbortSignal): Promise<void> {
+    const flow = this.#makeFlow();
+    await flow.keeper.renew(signal);
     flow.follower.start();
     flow.verifier.start();
     this.#flow = flow;
@@ -165,11 +181,7 @@ export class Carrier {
         this.#lagBytes =
           position === null || lsn === undefined ? null : lagBytes(position as never, lsn as never);
         this.#onChange();
-        if (problem !== null) {
-          await requireArmed(peer, this.cargo.migrationId, this.cargo.podId);
-          // Whoever altered a table here too made the stream fit again, but not the plan by which it is applied.
-          if (problem.code === "SCHEMA_DIFFERS") throw problem;
-        }
+        if (problem !== null) await requireArmed(peer, this.cargo.migrationId, this.cargo.podId);
         await sleep(LOOK_EVERY_MS, undefined, { signal });
       }
     } finally {
@@ -178,17 +190,26 @@ export class Carrier {
     }
   }
 
-  #flowOf(moving: Moving, schema: Schema): Flow {
-    const { config, log } = this.#options;
-    const { migrationId, podId, without } = this.cargo;
+  #makeFlow(): Flow {
+    const { config, log, ownership, podId: called } = this.#options;
+    const { migrationId, podId, without, organizations, defaultPodId } = this.cargo;
     const source = peerNamed(this.#options, podId);
     const session = backSession(migrationId, podId, without);
+    const publication = backPublication(migrationId);
+    const keeper = new PlanKeeper({
+      options: this.#options,
+      source,
+      migrationId,
+      defaultPodId,
+      organizations,
+      called,
+    });
     const follower = new Follower({
       source,
       target: config,
-      plan: async () => ({ moving }),
+      plan: async () => ({ ...(await keeper.renew()), changes: keeper }),
       slot: backName(migrationId, podId),
-      publication: backPublication(migrationId),
+      publication,
       session,
       // What a move's copy wrote there came from here.
       without: slotName(migrationId, podId),
@@ -198,7 +219,10 @@ export class Carrier {
       migrationId,
       source,
       target: config,
-      plan: () => ({ moving, schema }),
+      plan: () => keeper.plan,
+      changes: keeper,
+      repair: session,
+      requireWatched: (db) => requireWatched(db, publication, ownership),
       shared: new SharedRows(),
       setup: session.setup,
       applied: (lsn, signal) => follower.reached(lsn, signal),
@@ -206,6 +230,6 @@ export class Carrier {
       log,
       onChange: () => this.#onChange(),
     });
-    return { follower, verifier };
+    return { keeper, follower, verifier };
   }
 }

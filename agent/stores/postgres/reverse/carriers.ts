@@ -134,12 +134,12 @@ export class Carriers {
   }
 }
 
-function cargoOf({ migrationId, assignments, rollbacks }: Duty, podId: PodId): Cargo {
+function cargoOf({ migrationId, defaultPodId, assignments, rollbacks }: Duty, podId: PodId): Cargo {
   const back = rollbacks.filter((one) => one.podId === podId && one.phase === "opened");
   const organizations = [...assignments].flatMap(([id, target]): OrganizationId[] =>
     target === podId && !back.some((one) => one.assignments.has(id)) ? [id] : [],
   );
-  return { migrationId, podId, organizations, without: back.map((one) => one.migrationId) };
+  return { migrationId, defaultPodId, podId, organizations, without: back.map((one) => one.migrationId) };
 }
 
 /** What a rollback took out is all that ever changes. */

@@ -1,17 +1,23 @@
-/** A target's side of the way back after it opened: looked after until the way back is over, and then taken down. */
+/**
+ * A target's side of the way back after it opened: looked after until the way back is over, and then taken down. Tables that
+ * a change of its schema brings are guarded and published, so that what is written to them flows back too.
+ */
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Background } from "../background.ts";
 import type { PostgresStoreOptions } from "../context.ts";
+import { installGuard, verifyGuard } from "../fence/install.ts";
+import { readSchemaGeneration } from "../fence/schema-journal.ts";
 import { connect, type Database, discard, toPostgresError, WarmConnection } from "../server/connection.ts";
 import type { StatusBoard } from "../status-board.ts";
 import {
   advanceReverseReplication,
   dropReverseReplication,
   prepareReverseReplication,
+  publishReverseReplication,
   requireArmed,
 } from "./slot.ts";
 
-const LOOK_EVERY_MS = 1_000;
+const LOOK_EVERY_MS = 500;
 const HANGS_AFTER_MS = 20_000;
 const ADVANCE_EVERY_MS = 5_000;
 
@@ -23,6 +29,8 @@ export class ReverseReplicationKeeper {
   #duty: Duty | null = null;
   #preparing: Database | null = null;
   #advanceAt = 0;
+  /** Of the schema, when everything was last known to be guarded and published. */
+  #generation: number | null = null;
 
   constructor(options: PostgresStoreOptions, board: StatusBoard) {
     this.#options = options;
@@ -90,6 +98,7 @@ export class ReverseReplicationKeeper {
       if (duty.reverseReplication.includes(podId)) {
         const keptBytes = await this.#own.use((db) => requireArmed(db, migrationId, podId));
         this.#board.set({ keptBytes });
+        await this.#own.use((db) => this.#keepPublished(db, duty, signal));
         this.#board.say("reverse replication", null);
         return;
       }
@@ -103,5 +112,17 @@ export class ReverseReplicationKeeper {
       this.#options.log.warn({ code: problem.code, err: error }, problem.message);
       this.#board.say("reverse replication", problem);
     }
+  }
+
+  async #keepPublished(db: Database, duty: Duty, signal: AbortSignal): Promise<void> {
+    const { ownership } = this.#options;
+    const { migrationId, defaultPodId } = duty;
+    const generation = await readSchemaGeneration(db);
+    if (this.#generation === generation) return;
+    // Under a fence nothing of it may be made; what is whole is left alone.
+    if ((await verifyGuard(db, ownership)).length > 0)
+      await installGuard(db, { ownership, defaultPodId, migrationId, signal });
+    await publishReverseReplication(db, migrationId, ownership);
+    this.#generation = generation;
   }
 }

@@ -32,11 +32,19 @@ export async function prepareReverseReplication(
   duty: Duty,
   ownership: Ownership,
 ): Promise<void> {
-  const publication = backPublication(duty.migrationId);
   // Before the slot, for a stream looks it up as it was at each change.
-  if (!(await hasPublication(db, publication)))
-    await asApplyRole(db, () => ensurePublication(db, publication, ownership));
+  if (!(await hasPublication(db, backPublication(duty.migrationId))))
+    await publishReverseReplication(db, duty.migrationId, ownership);
   await armReverseReplication(db, duty.migrationId, duty.podId);
+}
+
+/** Every owned table is in the publication of the way back, those too that came after it was made. Idempotent. */
+export function publishReverseReplication(
+  db: Database,
+  migrationId: MigrationId,
+  ownership: Ownership,
+): Promise<void> {
+  return asApplyRole(db, () => ensurePublication(db, backPublication(migrationId), ownership));
 }
 
 /**

@@ -9,12 +9,15 @@ import { Background } from "../background.ts";
 import { epochOf, type PostgresStoreOptions, peerOf } from "../context.ts";
 import { waitsForOlder } from "../fence/older-transactions.ts";
 import { isStaged, returnRoutes, setShares, stageAtOnce, stageRoutes } from "../fence/staging.ts";
-import { readSchema, type Schema } from "../inventory/schema.ts";
-import { matchRows, requireMatched } from "../move/match.ts";
+import { type Matching, matchRows, requireMatched } from "../move/match.ts";
+import type { Plan } from "../move/plan.ts";
+import { requireWatched } from "../move/publication.ts";
 import { TargetConnections } from "../move/target-connections.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
-import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { movingOnly } from "../replication/moved-tables.ts";
+import { Suspects } from "../replication/suspects.ts";
+import { backPublication } from "../split/slots.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { type RemovingTarget, reachAsTarget } from "../target.ts";
 import { SharedRows } from "../verification/references.ts";
@@ -29,9 +32,8 @@ const CARRIER_ENDS_WITHIN_MS = 2_000;
 const ASK_EVERY_MS = 20;
 
 interface Comparing {
-  readonly moving: Moving;
-  readonly schema: Schema;
-  readonly shared: SharedRows;
+  /** What flows back goes by it, of these organizations alone. */
+  readonly matching: () => Matching;
   readonly verifier: Verifier;
 }
 
@@ -84,16 +86,29 @@ export class RollbackTarget implements RemovingTarget {
     const { ownership, config, log } = this.#options;
     const { migrationId, sourcePodId, assignments } = duty;
     const of = ofMigration(duty);
-    while (!this.#carriers.carrier(sourcePodId)?.follower) await sleep(ASK_EVERY_MS, undefined, { signal });
-    const theirs = await this.#connections.source(duty).use((db) => readSchema(db));
-    const ours = await this.#connections.own.use((db) => readSchema(db));
-    const moving = planMove(theirs, ours, ownership, [...assignments.keys()]);
+    const keeperOf = () => this.#carriers.carrier(sourcePodId)?.keeper ?? null;
+    while (keeperOf() === null) await sleep(ASK_EVERY_MS, undefined, { signal });
     const shared = new SharedRows();
+    let known: { readonly of: Plan; readonly matching: Matching } | null = null;
+    const matching = () => {
+      // Begun again it has no plan for a moment.
+      const of = keeperOf()?.plan ?? known?.of;
+      invariant(of !== undefined, "there was a plan before");
+      if (known?.of.moving !== of.moving)
+        known = { of, matching: { ...of, moving: movingOnly(of.moving, [...assignments.keys()]), shared } };
+      return known.matching;
+    };
     const verifier = new Verifier({
       migrationId,
       source: peerOf(this.#options, duty),
       target: config,
-      plan: () => ({ moving, schema: ours }),
+      plan: matching,
+      // What differs by a change of the schema is put right by what flows back, for all organizations.
+      changes: {
+        suspects: new Suspects(keeperOf()?.suspects),
+        isKnown: (xid) => keeperOf()?.isKnown(xid) === true,
+      },
+      requireWatched: (db) => requireWatched(db, backPublication(of), ownership),
       shared,
       setup: backSession(of, sourcePodId, []).setup,
       applied: (lsn, until) => this.#carriers.reached(sourcePodId, lsn, until),
@@ -101,7 +116,7 @@ export class RollbackTarget implements RemovingTarget {
       onChange: () => this.#tell(),
     });
     verifier.start();
-    this.#comparing = { moving, schema: ours, shared, verifier };
+    this.#comparing = { matching, verifier };
     this.#watch.start();
     return this.#comparing;
   }
@@ -122,7 +137,8 @@ export class RollbackTarget implements RemovingTarget {
     const comparing = await this.#start(duty, signal);
     comparing.verifier.paused = true;
     const streamOf = () => this.#carriers.carrier(sourcePodId)?.follower ?? null;
-    const evidence = await matchRows(this.#connections, duty, () => comparing, streamOf, signal);
+    const { matching } = comparing;
+    const evidence = await matchRows(this.#connections, duty, matching, streamOf, signal);
     this.#board.set({ evidence, reached: true });
   }
 

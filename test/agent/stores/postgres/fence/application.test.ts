@@ -90,6 +90,49 @@ describe("after a first move, on the default Pod", () => {
     expect(await app.attempt(sql)).toMatch(/^CL421 pod-1/);
   });
 
+  describe("a deployment that leaves dormant rows out", () => {
+    const SKIP = "SET LOCAL cleave.dormant_rows = skip";
+    const notes = "SELECT organization_id AS o, note FROM numerics ORDER BY id";
+
+    it("changes those that are served here alone", async () => {
+      await app.client.query("BEGIN");
+      try {
+        expect(
+          await outcome(app.client.query("SAVEPOINT whole; UPDATE numerics SET note = 'filled'")),
+        ).toMatch(/^CL421 pod-1/);
+        await app.client.query(`ROLLBACK TO SAVEPOINT whole; ${SKIP}`);
+        const before = (await app.client.query("SELECT * FROM numeric_items WHERE numeric_id = 7")).rows;
+        const { rowCount } = await app.client.query("UPDATE numerics SET note = 'filled'");
+        expect(rowCount).toBe(1);
+        expect((await app.client.query(notes)).rows).toEqual([
+          { o: "moving", note: null },
+          { o: "staying", note: "filled" },
+        ]);
+        await app.client.query("DELETE FROM numeric_items");
+        expect((await app.client.query("SELECT * FROM numeric_items")).rows).toEqual(before);
+      } finally {
+        await app.client.query("ROLLBACK");
+      }
+    });
+
+    it.each([
+      "INSERT INTO numerics VALUES ('70', 'moving')",
+      "UPDATE numerics SET organization_id = 'moving' WHERE id = 8",
+      "INSERT INTO numerics VALUES ('7', 'moving') ON CONFLICT (id) DO UPDATE SET note = 'x'",
+    ])("makes none: %s", async (sql) => {
+      expect(await app.attempt(`${SKIP}; ${sql}`)).toMatch(/^CL421 pod-1/);
+    });
+
+    it("has to wait a moment for those that may still come to be served here", async () => {
+      await setShares(app.db, SPLIT, { [POD_1]: "source" }, app.nextEpoch());
+      await app.underFence(async () => {
+        expect(await app.attempt(`${SKIP}; UPDATE numerics SET note = 'filled'`)).toMatch(/^CL503/);
+      });
+      expect(await app.attempt(`${SKIP}; UPDATE numerics SET note = 'filled'`)).toBe("ok");
+      await setShares(app.db, SPLIT, { [POD_1]: "opened" }, app.nextEpoch());
+    });
+  });
+
   it("a row of nobody does not become the organization's that left", async () => {
     expect(
       await app.attempt("INSERT INTO subjects VALUES (1)", "UPDATE subjects SET organization_id = 'moving'"),

@@ -197,7 +197,7 @@ describe("installing", () => {
     ],
     [
       "an altered function",
-      "CREATE OR REPLACE FUNCTION cleave.admit(organization text, relation text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'",
+      "CREATE OR REPLACE FUNCTION cleave.admit(organization text, relation text, present boolean) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'",
       /cleave\.admit was altered/,
     ],
     [

@@ -195,7 +195,7 @@ describe("a writer that comes after the fence", () => {
     ["SELECT 1 AS one INTO more"],
     ["DROP SCHEMA cleave CASCADE"],
     [
-      "CREATE OR REPLACE FUNCTION cleave.admit(organization text, relation text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+      "CREATE OR REPLACE FUNCTION cleave.admit(organization text, relation text, present boolean) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     ],
   ])("is refused as DDL: %s", async (sql) => {
     const client = await connect({ superuser: true });

@@ -204,7 +204,7 @@ describe("what is Cleave's", () => {
     for (const sql of [
       "UPDATE cleave.share SET phase = 'opened'",
       "SELECT * FROM cleave.route",
-      "SELECT cleave.admit('moving', 'x')",
+      "SELECT cleave.admit('moving', 'x', false)",
       "SELECT setval('cleave.flip', 99)",
     ])
       expect([sql, await attempt(sql)]).toEqual([sql, "42501"]);
