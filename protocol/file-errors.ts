@@ -4,6 +4,14 @@ export const FILE_ERRORS = {
     "A repository cannot be read.",
     "Run `git fsck` in it and repair it; unreadable never counts as matching.",
   ],
+  REPOSITORY_NOT_CARRIED: [
+    "A repository has something in its folder that cannot be made on another Pod.",
+    "The message names it and what to do; docs/08-limits.md says what is carried, left behind and refused.",
+  ],
+  LEFT_BEHIND: [
+    "Something of a repository is left behind on purpose.",
+    "Nothing, unless it is needed on the new Pod: then carry it over by hand before the retention ends.",
+  ],
   REPOSITORY_HOOK_DISABLED: [
     "The reference-transaction hook of a repository is missing, not executable or bypassed by core.hooksPath.",
     "Remove the repository's core.hooksPath; the agent installs the hook again.",

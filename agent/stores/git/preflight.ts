@@ -9,6 +9,33 @@ import type { GitContext } from "./context.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
 
 const CONCURRENCY = 4;
+const NAMED_REPOSITORIES = 3;
+
+interface Left {
+  readonly path: string;
+  readonly left: readonly string[];
+}
+
+/** What is left behind on purpose (rule 14): of every repository, and what only some have, with their names. */
+export function leftBehind(repositories: Iterable<Left>): Finding[] {
+  const having = new Map<string, string[]>();
+  let count = 0;
+  for (const { path, left } of repositories) {
+    count += 1;
+    for (const what of left) having.set(what, [...(having.get(what) ?? []), path]);
+  }
+  if (count === 0) return [];
+  const always =
+    "left behind in every repository: commits and objects that no ref and no HEAD reaches, reflogs";
+  return [
+    finding("LEFT_BEHIND", `${always}, and what git makes from the rest (docs/08-limits.md)`, "info"),
+    ...[...having].map(([what, paths]) => {
+      const named = paths.slice(0, NAMED_REPOSITORIES).join(", ");
+      const more = paths.length > NAMED_REPOSITORIES ? ` and ${paths.length - NAMED_REPOSITORIES} more` : "";
+      return finding("LEFT_BEHIND", `left behind: ${what}, in ${named}${more}`, "warning");
+    }),
+  ];
+}
 
 export async function preflightSource(context: GitContext, signal: AbortSignal): Promise<Finding[]> {
   const { backend, ownerLookup } = context;
@@ -28,6 +55,7 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
   );
   for (const problem of listing.problems) findings.push(finding("REPOSITORY_UNREADABLE", problem));
   const limiter = new Limiter(CONCURRENCY);
+  const found: Left[] = [];
   await Promise.all(
     listing.repositories.map((path) =>
       limiter.run(async () => {
@@ -35,10 +63,11 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
         if (!owners.has(path) && (await ownerLookup.repository(path)) === null)
           findings.push(finding("OWNER_UNKNOWN", `repository ${path} has no owner by the rules`));
         findings.push(...(await backend.checkRepository(path)));
+        found.push({ path, left: await backend.leftBehind(path) });
       }),
     ),
   );
-  return findings;
+  return [...findings, ...leftBehind(found)];
 }
 
 export async function preflightTarget(

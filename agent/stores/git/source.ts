@@ -20,6 +20,7 @@ import type { InventoryView } from "./verification/inventory-view.ts";
 export interface SourceFinal {
   readonly epoch: number;
   readonly generation: number;
+  readonly digest: string;
 }
 
 export class GitSource implements Role {
@@ -71,8 +72,12 @@ export class GitSource implements Role {
 
   /** What targets may rely on: everything up to `generation` is all that there is, for the organizations fenced. */
   final(): SourceFinal | null {
-    if (this.#fenced === null) return null;
-    return { epoch: this.#fenced, generation: this.#context.inventory.generation };
+    if (this.#fenced === null || this.#view === null) return null;
+    return {
+      epoch: this.#fenced,
+      generation: this.#context.inventory.generation,
+      digest: this.#view.digest,
+    };
   }
 
   status(): StoreStatus {

@@ -11,7 +11,7 @@ import { FolderBackend } from "./backend/folder/folder.ts";
 import type { GitContext, GitStoreOptions } from "./context.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { TrackerKeeper } from "./inventory/keeper.ts";
-import { preflightSource, preflightTarget } from "./preflight.ts";
+import { leftBehind, preflightSource, preflightTarget } from "./preflight.ts";
 import { gitEnding } from "./removal/ending.ts";
 import { preflightRemoval } from "./removal/remove.ts";
 import { registerGitRoutes } from "./replication/peer-routes.ts";
@@ -56,12 +56,16 @@ class Git implements GitStore {
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
-    if (stage === "fence")
+    if (stage === "fence") {
+      // What came since the first checks is named as well.
+      const named = duty.role === "source" ? leftBehind(this.#context.inventory.left()) : [];
       return [
         ...this.#notReady(duty),
         ...((await this.#keeper.current?.checkHooks(signal)) ?? []),
         ...(duty.role === "source" ? await this.#unseenWriters(duty) : []),
+        ...named.filter(({ severity }) => severity !== "info"),
       ];
+    }
     if (stage === "removal")
       return guarded("git", "FILE_PERMISSION", signal, () => preflightRemoval(this.#context, duty, signal));
     return duty.role === "source"

@@ -178,6 +178,7 @@ export class GitTarget implements Role {
       feed,
       mirror,
       migrationId,
+      source: sourcePodId,
       selective: kind !== "split",
       view: this.#view,
       watchOwn: kind === "rollback",

@@ -7,7 +7,7 @@
 import type { Readable } from "node:stream";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
-import type { FileDigests, RepositoryFiles } from "./repository-files.ts";
+import type { CarriedFile, FileDigests, RepositoryFiles } from "./repository-files.ts";
 
 /** What two Pods compare of a repository, whatever backends they have. */
 export interface RepositoryState extends FileDigests {
@@ -27,8 +27,12 @@ export interface RepositoryReading {
   readonly version: string | null;
   /** The same for HEAD alone. */
   readonly headVersion: string | null;
+  /** As `glance` says it while nothing is changed; null when that is not to be relied on. */
+  readonly glance: string | null;
   /** Locks of refs: of a writer in flight, or left behind by one that was killed. */
   readonly locks: readonly string[];
+  /** What of it is left behind on purpose, in words for a person: see `contents.ts`. */
+  readonly left: readonly string[];
 }
 
 /** What is there. */
@@ -53,10 +57,27 @@ export interface RepositoryContent {
   read(path: string): Promise<RepositoryReading | null>;
   /** Cheap. `version` is opaque, and another one when anything changed. @throws when it cannot be looked at. */
   look(path: string): Promise<{ readonly version: string; readonly locks: readonly string[] }>;
+  /**
+   * The last look when a fence goes up, for each repository, so it waits for nothing: opaque, another one when anything
+   * changed of which no hook is told. Null when nobody can say.
+   */
+  glance(path: string): string | null;
   bytes(path: string, signal: AbortSignal): Promise<number>;
+  /**
+   * Everything that two Pods compare, item by item, sorted by the bytes of its name (Latin-1). @throws as `read`, also in
+   * the middle.
+   */
+  items(path: string): AsyncIterable<RepositoryItem>;
   /** Others of this place whose objects it uses. @throws CleaveError REPOSITORY_UNREADABLE when nobody can say. */
   lendersOf(path: string): Promise<readonly string[]>;
   watch(listener: RepositoryListener): RepositoryWatch;
+}
+
+/** For a person who asks what differs: a ref, a file, a mode. */
+export interface RepositoryItem {
+  /** Kind and name, as `ref refs/heads/main`; no two items of a repository have the same. */
+  readonly name: string;
+  readonly value: string;
 }
 
 export interface RepositoryListener {
@@ -92,6 +113,8 @@ export interface RepositoryChecks {
   checkTarget(options: { readonly mustBeEmpty: boolean }): Promise<Finding[]>;
   /** Readable, and nothing of its own keeps writers from meeting the hook. */
   checkRepository(path: string): Promise<Finding[]>;
+  /** What of it would be left behind on purpose, as `RepositoryReading` says it; nothing of what cannot be read. */
+  leftBehind(path: string): Promise<readonly string[]>;
 }
 
 /** Where another Pod's agent serves a repository over smart HTTP. */
@@ -101,9 +124,16 @@ export interface GitAccess {
   readonly header: string;
 }
 
+/** The bytes of a file that travels by itself, or came along. */
+export type ContentOf = (file: CarriedFile) => Promise<AsyncIterable<Buffer> | Iterable<Buffer>>;
+
+/** What a fetch has to know besides the other's refs. */
+export type WantedRefs = Pick<RepositoryFiles, "head" | "symbolicRefs">;
+
 export interface NewRepository {
   readonly from: GitAccess;
   readonly files: RepositoryFiles;
+  readonly contentOf: ContentOf;
   /** Of the mirror that makes it: see `removeUnfinished`. */
   readonly name: string;
   /** For which migration it is made; null: it is this Pod's own. */
@@ -123,10 +153,17 @@ export interface RepositoryCopies {
    * repositories comes along. @throws CleaveError DISK_FULL or REPOSITORY_UNREADABLE.
    */
   copy(path: string, copy: NewRepository, signal: AbortSignal): Promise<void>;
-  /** Makes refs and objects what the other has now. @throws as `copy`. */
-  fetch(path: string, from: GitAccess, signal: AbortSignal): Promise<void>;
-  /** HEAD (unless `keepHead`), config, attributes and custom hooks. The hook of Cleave stays. */
-  writeFiles(path: string, files: RepositoryFiles, options: { readonly keepHead: boolean }): Promise<void>;
+  /**
+   * Makes refs, symbolic ones too, and objects what the other has now; where the history ends differs, it has to be copied
+   * anew. What a process of this agent left locked there is unlocked. @throws as `copy`.
+   */
+  fetch(path: string, from: GitAccess, wanted: WantedRefs, signal: AbortSignal): Promise<void>;
+  /** HEAD (unless `keepHead`), and everything that is carried as files, with modes. The hook of Cleave stays. */
+  writeFiles(
+    path: string,
+    files: RepositoryFiles,
+    options: { readonly keepHead: boolean; readonly contentOf: ContentOf },
+  ): Promise<void>;
   /** Out of sight at once, and deleted when it resolves. Does nothing when it is not there. */
   discard(path: string, name: string): Promise<void>;
   /** What `copy` and `discard` of that name left behind when they were killed. */
@@ -192,6 +229,8 @@ export interface RepositoryRemoval {
 /** What is served to other Pods' agents. `gitProtocol`: the header of that name, or empty. */
 export interface RepositoryServing {
   files(path: string): Promise<RepositoryFiles>;
+  /** Of a file that `files` named, by its name there. @throws CleaveError REPOSITORY_UNREADABLE when there is none. */
+  content(path: string, name: string): Promise<Readable>;
   /**
    * The answer to `GET info/refs?service=git-upload-pack`, hidden refs included. It fails when git does; whoever
    * destroys it ends what makes it.

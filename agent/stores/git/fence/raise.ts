@@ -1,4 +1,5 @@
 /** Raising the fence around repositories (rule 4): refuse, drain, and only then look at what is there. */
+import { setImmediate as turn } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { stageRoutes } from "../../common/fence/shares.ts";
@@ -8,6 +9,8 @@ import { type Tracker, unannouncedText } from "../inventory/tracker.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
 
 const LOOK_MS = 10;
+/** Others have their turn in between: the guard answers while a fence goes up. */
+const GLANCES_AT_ONCE = 16;
 
 export interface RaiseOptions {
   readonly context: GitContext;
@@ -60,13 +63,29 @@ export async function raiseFence(
         if (inventory.headLooksChanged(path, headVersion)) moved.push(path);
       },
     }),
+    glanceAtAll(context, view, moved, signal),
   ]);
   onStragglers(stragglers);
   await withoutUnannounced(context, tracker, view, graceMs, signal);
   await tracker.settle(view, signal);
-  await Promise.all(moved.map((path) => inventory.refresh(path, { urgent: true })));
+  await Promise.all([...new Set(moved)].map((path) => inventory.refresh(path, { urgent: true })));
   // A repository that was found just now has its lock to come.
   await headLocks?.hold(view.paths, { graceMs, signal });
+}
+
+/** Configuration, modes, symbolic refs: no hook is told of them, and whatever was there before the fence counts. */
+async function glanceAtAll(
+  { inventory }: GitContext,
+  view: InventoryView,
+  changed: string[],
+  signal: AbortSignal,
+): Promise<void> {
+  let count = 0;
+  for (const path of view.paths) {
+    if (inventory.glanceChanged(path)) changed.push(path);
+    count += 1;
+    if (count % GLANCES_AT_ONCE === 0) await turn(undefined, { signal });
+  }
 }
 
 /**

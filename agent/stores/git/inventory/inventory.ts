@@ -23,6 +23,8 @@ interface Known {
   version: string | null;
   headVersion: string | null;
   locks: readonly string[];
+  left: readonly string[];
+  glance: string | null;
 }
 
 export class Inventory {
@@ -62,6 +64,11 @@ export class Inventory {
   /** Ref locks seen at the last look: of a writer in flight, or left behind by one that was killed. */
   locksOf(path: string): readonly string[] {
     return this.#known.get(path)?.locks ?? [];
+  }
+
+  /** Of repositories that are there: what is left behind on purpose, in words. */
+  *left(): Generator<{ readonly path: string; readonly left: readonly string[] }> {
+    for (const [path, { entry, left }] of this.#known) if (!entry.deleted) yield { path, left };
   }
 
   /** A digest over the repositories of these owners, kept from now on. */
@@ -124,14 +131,21 @@ export class Inventory {
       const reading = await this.#options.backend.read(path);
       if (reading === null) {
         if (!before) return;
-        next = { entry: deletedEntry(path, owner), version: null, headVersion: null, locks: [] };
+        next = {
+          entry: deletedEntry(path, owner),
+          version: null,
+          headVersion: null,
+          locks: [],
+          left: [],
+          glance: null,
+        };
       } else {
-        const { state, version, headVersion, locks } = reading;
-        next = { entry: readableEntry(path, owner, state), version, headVersion, locks };
+        const { state, version, headVersion, locks, left, glance } = reading;
+        next = { entry: readableEntry(path, owner, state), version, headVersion, locks, left, glance };
       }
     } catch (error) {
       const entry = unreadableEntry(path, owner, toCleaveError(error).message);
-      next = { entry, version: null, headVersion: null, locks: [] };
+      next = { entry, version: null, headVersion: null, locks: [], left: [], glance: null };
     }
     // The owner may have become known while it was read.
     const ownerNow = newOwner ?? this.#known.get(path)?.entry.owner ?? owner;
@@ -165,6 +179,14 @@ export class Inventory {
     } catch {
       return true;
     }
+  }
+
+  /** The last look when a fence goes up: without waiting, and true when nothing is known for sure. */
+  glanceChanged(path: string): boolean {
+    const known = this.#known.get(path);
+    return (
+      known === undefined || known.glance === null || this.#options.backend.glance(path) !== known.glance
+    );
   }
 
   /** The same for HEAD alone, whose version is now this: what no hook sees of `symbolic-ref`. */

@@ -19,9 +19,13 @@ export const RepositoryEntry = z.strictObject({
   /** Over all refs, also those that the checksum leaves out. */
   refs: z.string().max(64),
   head: z.string().max(4_096),
+  symbolicRefs: z.string().max(64),
+  shallow: z.string().max(64),
   config: z.string().max(64),
   attributes: z.string().max(64),
   hooks: z.string().max(64),
+  /** All other files, and modes. */
+  others: z.string().max(64),
   /** Why it is unreadable; never compared. */
   detail: z.string().max(1_000),
 });
@@ -42,12 +46,40 @@ export function parseOwner(text: string | null): Owner | null {
   return id.success ? { kind: "organization", organizationId: id.data } : null;
 }
 
+/** What has to be equal, in this order. */
+const PARTS = [
+  "reason",
+  "checksum",
+  "refs",
+  "head",
+  "symbolicRefs",
+  "shallow",
+  "config",
+  "attributes",
+  "hooks",
+  "others",
+] as const;
+/** Of these, what a target writes as files. */
+const FILE_PARTS = ["head", "config", "attributes", "hooks", "others"] as const;
+
 export function readableEntry(path: string, owner: string | null, state: RepositoryState): RepositoryEntry {
-  const { reason, checksum, refs, head, config, attributes, hooks, detail } = state;
-  return { path, owner, deleted: false, reason, checksum, refs, head, config, attributes, hooks, detail };
+  const { reason, checksum, refs, head, symbolicRefs, shallow, config, attributes, hooks, others, detail } =
+    state;
+  const files = { head, symbolicRefs, shallow, config, attributes, hooks, others };
+  return { path, owner, deleted: false, reason, checksum, refs, ...files, detail };
 }
 
-const nothing = { checksum: "", refs: "", head: "", config: "", attributes: "", hooks: "" };
+const nothing = {
+  checksum: "",
+  refs: "",
+  head: "",
+  symbolicRefs: "",
+  shallow: "",
+  config: "",
+  attributes: "",
+  hooks: "",
+  others: "",
+};
 
 export function unreadableEntry(path: string, owner: string | null, detail: string): RepositoryEntry {
   return { ...nothing, path, owner, deleted: false, reason: "unreadable", detail: detail.slice(0, 1_000) };
@@ -60,8 +92,11 @@ export function deletedEntry(path: string, owner: string | null): RepositoryEntr
 /** The text that has to be equal on both sides; null for what never equals anything (rule 11). */
 export function comparable(entry: RepositoryEntry): string | null {
   if (entry.deleted || entry.reason === "unreadable" || entry.owner === null) return null;
-  const { owner, reason, checksum, refs, head, config, attributes, hooks } = entry;
-  return JSON.stringify([owner, reason, checksum, refs, head, config, attributes, hooks]);
+  return JSON.stringify([entry.owner, ...PARTS.map((part) => entry[part])]);
+}
+
+export function sameFiles(a: RepositoryEntry, b: RepositoryEntry): boolean {
+  return FILE_PARTS.every((part) => a[part] === b[part]);
 }
 
 /** A deleted repository equals one that is not there. */

@@ -4,9 +4,9 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
-import type { HeadLocks } from "../backend/backend.ts";
+import type { ContentOf, HeadLocks } from "../backend/backend.ts";
 import type { GitContext } from "../context.ts";
-import { parseOwner, type RepositoryEntry } from "../inventory/repository-entry.ts";
+import { parseOwner, type RepositoryEntry, sameFiles } from "../inventory/repository-entry.ts";
 import { checkRepositoryPath } from "../inventory/repository-path.ts";
 import type { SourceFeed } from "./source-feed.ts";
 
@@ -60,21 +60,37 @@ export class Mirror {
     const { name, mark } = this.#options;
     const files = await this.#feed.files(path, signal);
     const from = this.#feed.gitAccess(path);
-    await this.#context.backend.copy(path, { from, files, name, mark, replaces }, signal);
+    const contentOf = this.#contentOf(path, signal);
+    await this.#context.backend.copy(path, { from, files, contentOf, name, mark, replaces }, signal);
   }
 
   async #update(wanted: RepositoryEntry, own: RepositoryEntry, signal: AbortSignal): Promise<void> {
     const { backend } = this.#context;
-    const { path, head, config, attributes, hooks } = wanted;
-    if (own.refs !== wanted.refs || own.checksum !== wanted.checksum)
-      await backend.fetch(path, this.#feed.gitAccess(path), signal);
-    const same =
-      own.head === head && own.config === config && own.attributes === attributes && own.hooks === hooks;
-    if (!same) {
-      const files = await this.#feed.files(path, signal);
-      await backend.writeFiles(path, files, { keepHead: own.head === files.head });
+    const { path } = wanted;
+    // Git brings nothing that lies behind the end of a history that is here already.
+    if (own.shallow !== wanted.shallow) return this.#create(path, true, signal);
+    const hasSymbolic = wanted.symbolicRefs !== "none" || own.symbolicRefs !== "none";
+    const sameRefs =
+      own.refs === wanted.refs &&
+      own.checksum === wanted.checksum &&
+      own.symbolicRefs === wanted.symbolicRefs;
+    const same = sameFiles(own, wanted);
+    const files = same && (sameRefs || !hasSymbolic) ? null : await this.#feed.files(path, signal);
+    const refs = files ?? { head: wanted.head, symbolicRefs: [] };
+    const detachedElsewhere = own.head !== refs.head && !refs.head.startsWith("ref:");
+    if (!sameRefs || detachedElsewhere) await backend.fetch(path, this.#feed.gitAccess(path), refs, signal);
+    if (!same && files !== null) {
+      const contentOf = this.#contentOf(path, signal);
+      await backend.writeFiles(path, files, { keepHead: own.head === files.head, contentOf });
     }
     await backend.installHook(path);
+  }
+
+  #contentOf(path: string, signal: AbortSignal): ContentOf {
+    return async (file) => {
+      if (file.content !== null) return [Buffer.from(file.content, "base64")];
+      return this.#feed.content(path, file.path, signal);
+    };
   }
 
   async remove(path: string): Promise<void> {

@@ -28,9 +28,14 @@ export const ChangesAnswer = z.object({
   fencedEpoch: z.number().int().nullable(),
   /** Whoever applied everything up to here has all that the fenced organizations have. */
   finalGeneration: z.number().int().nonnegative().nullable(),
+  /** The source's evidence, for a target that differs and looks for what it is; never taken as its own. */
+  finalDigest: z.string().max(500).nullable().default(null),
   entries: z.array(RepositoryEntry).max(PAGE_ENTRIES),
 });
 export type ChangesAnswer = z.infer<typeof ChangesAnswer>;
+
+/** `GET /git/repositories/PATH/items`: one item a line, as JSON, sorted by the bytes of its name. */
+export const ItemLine = z.strictObject({ name: z.string().max(5_000), value: z.string().max(5_000) });
 
 /** A path as one segment of an address. */
 export function repositoryAddress(agentUrl: string, path: string): string {

@@ -1,10 +1,11 @@
 /** What a source answers to its targets' agents. The server in front has checked the token. */
+import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import { longPoll } from "../../../peer/long-poll.ts";
-import type { RepositoryServing } from "../backend/backend.ts";
+import type { RepositoryContent, RepositoryItem, RepositoryServing } from "../backend/backend.ts";
 import type { Inventory } from "../inventory/inventory.ts";
 import { deletedEntry, type RepositoryEntry } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
@@ -14,7 +15,7 @@ import { answerAdvertisement, answerUploadPack } from "./smart-http.ts";
 
 export interface PeerSource {
   readonly inventory: Inventory;
-  readonly backend: RepositoryServing;
+  readonly backend: RepositoryServing & Pick<RepositoryContent, "items">;
   readonly clock: Clock;
   /**
    * Null unless this Pod is the source of that migration, or a target that gives back what it changes, and its inventory
@@ -35,7 +36,7 @@ const PREFIX = "/git/repositories/";
 
 /**
  * Adds `GET /git/changes`, and below `/git/repositories/PATH` (the path encoded as one segment): `GET files`,
- * `GET info/refs?service=git-upload-pack`, `POST git-upload-pack`.
+ * `GET file?name=NAME`, `GET items`, `GET info/refs?service=git-upload-pack`, `POST git-upload-pack`.
  */
 export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void {
   const untilNews = longPoll(app, peer);
@@ -61,6 +62,7 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
       next: generation,
       fencedEpoch: source.final?.epoch ?? null,
       finalGeneration: source.final?.generation ?? null,
+      finalDigest: source.final?.digest ?? null,
       entries: source.only === null ? entries : entriesOf(source.only, entries, from === 0),
     };
     return reply.send(answer);
@@ -83,6 +85,11 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
         return refuse(reply, 500, error.code, error.message);
       }
     }
+    if (rest === "file") return sendFile(peer, path, query, reply);
+    if (rest === "items") {
+      reply.header("content-type", "application/x-ndjson");
+      return reply.send(Readable.from(itemLines(peer.backend.items(path))));
+    }
     if (rest !== "info/refs" || query !== "service=git-upload-pack")
       return refuse(reply, 404, "NOT_FOUND", "only reading over smart HTTP is served");
     reply.hijack();
@@ -100,6 +107,26 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
     answerUploadPack(peer.backend, asked.path, request.raw, reply.raw);
     return reply;
   });
+}
+
+async function sendFile(
+  { backend }: PeerSource,
+  path: string,
+  query: string,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  try {
+    const content = await backend.content(path, new URLSearchParams(query).get("name") ?? "");
+    reply.header("content-type", "application/octet-stream");
+    return await reply.send(content);
+  } catch (thrown) {
+    const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+    return refuse(reply, 500, error.code, error.message);
+  }
+}
+
+async function* itemLines(items: AsyncIterable<RepositoryItem>): AsyncGenerator<string> {
+  for await (const item of items) yield `${JSON.stringify(item)}\n`;
 }
 
 /**

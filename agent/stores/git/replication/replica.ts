@@ -5,12 +5,15 @@
  */
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Problem } from "../../../../protocol/evidence.ts";
-import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { Pause } from "../../../../protocol/pause.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
+import { NAMED_DIFFERENCES } from "../../common/verification/differences.ts";
 import type { GitContext } from "../context.ts";
 import { parseOwner, type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
+import { Describing } from "../verification/describing.ts";
+import { wholeDifferences } from "../verification/differences.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
 import type { Mirror } from "./mirror.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
@@ -18,6 +21,8 @@ import type { SourceFeed } from "./source-feed.ts";
 
 const POLL_MS = 5_000;
 const OWN_ENTRIES = 1_000;
+/** Attempts that leave a difference before somebody is told of it. */
+const DESCRIBED_AFTER = 2;
 const RETRY_MS = { first: 100, last: 5_000, urgent: 10 } as const;
 
 interface Pending {
@@ -33,6 +38,7 @@ export interface ReplicaOptions {
   readonly feed: SourceFeed;
   readonly mirror: Mirror;
   readonly migrationId: MigrationId;
+  readonly source: PodId;
   /** Only the view's repositories are copied; else all, and the view's first. */
   readonly selective: boolean;
   readonly view: InventoryView;
@@ -49,12 +55,14 @@ export class Replica {
   readonly #pending = new Map<string, Pending>();
   readonly #waiting = new Set<() => void>();
   readonly #work: Promise<unknown>;
+  readonly #describing: Describing;
   #incarnation = "";
   #next = 0;
   /** Of this Pod's own inventory: looked at up to here. */
   #ownNext = 0;
   #fencedEpoch: number | null = null;
   #finalGeneration: number | null = null;
+  #finalDigest: string | null = null;
   /** Everything of this incarnation has been heard at least once. */
   #complete = false;
   #connected = false;
@@ -66,7 +74,8 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
-    const { concurrency, context } = options;
+    const { concurrency, context, feed, source } = options;
+    this.#describing = new Describing(context, feed, source, this.#stopping.signal);
     this.#pauses = Array.from({ length: concurrency }, () => new Pause(context.clock));
     const workers = this.#pauses.map((pause) => this.#mirrorForever(pause));
     this.#work = Promise.all([this.#listen(), ...workers]);
@@ -112,8 +121,22 @@ export class Replica {
 
   problems(): Problem[] {
     const found = this.#problem === null ? [] : [this.#problem];
-    for (const { problem } of this.#pending.values()) if (problem !== null) found.push(problem);
-    return found.slice(0, 50);
+    const differing: Problem[] = [];
+    for (const { problem } of this.#pending.values()) if (problem !== null) differing.push(problem);
+    found.push(...differing.slice(0, NAMED_DIFFERENCES));
+    const more = differing.length - NAMED_DIFFERENCES;
+    if (more > 0) found.push({ code: "MISMATCH", message: `and ${more} more repositories with a problem` });
+    const wholly = this.#differsAtTheEnd();
+    return wholly === null ? found : [...found, wholly];
+  }
+
+  /** Everything was heard and copied, and the source's evidence is another one all the same. */
+  #differsAtTheEnd(): Problem | null {
+    const { view, context, source } = this.#options;
+    if (this.#finalDigest === null || this.#finalDigest === view.digest) return null;
+    if (this.#fencedEpoch === null || !this.matched(this.#fencedEpoch)) return null;
+    const text = wholeDifferences(this.#source, view, context.inventory, { source, own: context.podId });
+    return { code: "MISMATCH", message: `what these Pods have differs: ${text}`.slice(0, 2_000) };
   }
 
   /** Resolves when `condition` holds; looked at after every change. */
@@ -212,6 +235,7 @@ export class Replica {
     if (this.#complete && this.#options.watchOwn) await this.#lookAtOwn();
     this.#fencedEpoch = answer.fencedEpoch;
     this.#finalGeneration = answer.finalGeneration;
+    this.#finalDigest = answer.finalDigest;
     this.#wakeWorkers();
     this.#notice();
   }
@@ -330,12 +354,24 @@ export class Replica {
         ? RETRY_MS.urgent
         : Math.min(RETRY_MS.first * 2 ** Math.min(pending.attempts, 10), RETRY_MS.last);
       pending.notBefore = isNews ? 0 : context.clock.monotonic() + pauseMs;
-      if (problem === null && pending.attempts >= 4 && !isNews)
-        problem = {
-          code: "MISMATCH",
-          message: `${path} differs from the source's after ${pending.attempts} attempts`,
-        };
+      if (pending.attempts >= DESCRIBED_AFTER && !isNews) {
+        const said = problem;
+        this.#describing.look(path, (text) => {
+          if (this.#pending.get(path) !== pending) return;
+          const message = said === null ? `${path} differs: ${text}` : `${said.message}. It differs: ${text}`;
+          this.#says(path, pending, { code: said?.code ?? "MISMATCH", message: message.slice(0, 2_000) });
+        });
+      }
+      // What is said of it stands until something else is known.
+      problem ??= isNews ? null : pending.problem;
     }
+    this.#says(path, pending, problem);
+  }
+
+  #says(path: string, pending: Pending, problem: Problem | null): void {
+    const { log } = this.#options.context;
+    if (problem !== null && problem.message !== pending.problem?.message)
+      log.warn({ path, code: problem.code }, problem.message);
     pending.problem = problem;
     this.#notice();
   }

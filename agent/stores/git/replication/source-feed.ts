@@ -2,10 +2,10 @@
 import { request } from "undici";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
-import type { GitAccess } from "../backend/backend.ts";
+import type { GitAccess, RepositoryItem } from "../backend/backend.ts";
 import { RepositoryFiles } from "../backend/repository-files.ts";
 import type { Peer } from "../config.ts";
-import { ChangesAnswer, type ChangesQuery, repositoryAddress } from "./peer-protocol.ts";
+import { ChangesAnswer, type ChangesQuery, ItemLine, repositoryAddress } from "./peer-protocol.ts";
 
 const ANSWER_MS = 10_000;
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
@@ -50,7 +50,7 @@ export class SourceFeed {
     if (parsed.success) return parsed.data;
     throw new CleaveError(
       "MESSAGE_MALFORMED",
-      `${this.#podId} answered with changes that cannot be understood`,
+      `${this.#podId} answered with changes that cannot be understood: its agent may be of another version`,
     );
   }
 
@@ -64,8 +64,50 @@ export class SourceFeed {
     if (parsed.success) return parsed.data;
     throw new CleaveError(
       "MESSAGE_MALFORMED",
-      `${this.#podId} answered with files that cannot be understood`,
+      `${this.#podId} answered with files that cannot be understood: its agent may be of another version`,
     );
+  }
+
+  /** One file of a repository, as `files` named it. */
+  async content(path: string, name: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
+    const url = `${repositoryAddress(this.#peer.agentUrl, path)}/file?${new URLSearchParams({ name })}`;
+    return this.#stream(url, signal);
+  }
+
+  /** What the source's repository is now, item by item, sorted by the bytes of the names. */
+  async *items(path: string, signal: AbortSignal): AsyncGenerator<RepositoryItem> {
+    let rest = "";
+    const body = await this.#stream(`${repositoryAddress(this.#peer.agentUrl, path)}/items`, signal);
+    for await (const chunk of body) {
+      // Lines are JSON of Latin-1 text: no character of theirs is divided but by the end of a chunk.
+      rest += chunk.toString("latin1");
+      if (rest.length > MAX_BODY_BYTES) break;
+      const lines = rest.split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines)
+        yield ItemLine.parse(JSON.parse(Buffer.from(line, "latin1").toString("utf8")));
+    }
+  }
+
+  /** A body that may be of any length. */
+  async #stream(url: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
+    try {
+      const { statusCode, body } = await request(url, {
+        headers: { authorization: `Bearer ${this.#peer.token}` },
+        signal,
+        headersTimeout: 6 * ANSWER_MS,
+        bodyTimeout: 6 * ANSWER_MS,
+      });
+      if (statusCode === 200) return body as AsyncIterable<Buffer>;
+      this.#json(statusCode, (await body.text()).slice(0, 2_000));
+      throw new Error(`it answered ${statusCode}`);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof CleaveError) throw error;
+      throw new CleaveError("PEER_UNREACHABLE", `${this.#podId}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
   }
 
   /** @throws CleaveError PEER_UNREACHABLE or PEER_UNAUTHORIZED. */
@@ -85,7 +127,7 @@ export class SourceFeed {
     if (status === 401)
       throw new CleaveError("PEER_UNAUTHORIZED", `${this.#podId} refused this agent's token`);
     const said = value as { code?: ErrorCode; message?: string } | null;
-    if (said?.code === "REPOSITORY_UNREADABLE")
+    if (said?.code === "REPOSITORY_UNREADABLE" || said?.code === "REPOSITORY_NOT_CARRIED")
       throw new CleaveError(said.code, `${this.#podId}: ${String(said.message).slice(0, 1_000)}`);
     throw new CleaveError("PEER_UNREACHABLE", `${this.#podId} answered ${status}: ${body.slice(0, 200)}`);
   }

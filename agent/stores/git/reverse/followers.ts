@@ -57,6 +57,7 @@ export function gitFollowers(context: GitContext, track: () => Promise<void>): F
         feed,
         mirror,
         migrationId: duty.migrationId,
+        source: podId,
         selective: true,
         view,
         watchOwn: true,

@@ -1,5 +1,5 @@
 /** What must be true of the root, of git and of each repository before anything is copied. Changes nothing. */
-import { access, constants, readdir, statfs } from "node:fs/promises";
+import { access, constants, readdir, readFile, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type CleaveError, toCleaveError } from "../../../../../protocol/errors.ts";
 import type { Finding } from "../../../../../protocol/evidence.ts";
@@ -7,7 +7,8 @@ import { finding } from "../finding.ts";
 import { repositoryChecksum } from "./checksum.ts";
 import { gitVersion, isOlder, OLDEST_GIT } from "./git-version.ts";
 import { fileExists } from "./list.ts";
-import { readRepositoryFiles } from "./repository-files.ts";
+import { requireCarried } from "./refused.ts";
+import { type FileHashes, readContents } from "./repository-files.ts";
 import { type GitOptions, runGit } from "./run-git.ts";
 
 /** Less than this is full for all purposes. */
@@ -58,15 +59,20 @@ export async function checkTarget(root: string, git: GitOptions, mustBeEmpty: bo
 }
 
 /** @param path as messages name it */
-export async function checkRepository(directory: string, path: string, git: GitOptions): Promise<Finding[]> {
+export async function checkRepository(
+  directory: string,
+  path: string,
+  git: GitOptions,
+  hashes: FileHashes,
+): Promise<Finding[]> {
   try {
+    const { files } = await readContents(directory, hashes, { content: false });
+    await requireCarried(directory, files, git);
     const sum = await repositoryChecksum(directory, git);
     if (sum.reason === "unreadable") return [finding("REPOSITORY_UNREADABLE", `${path}: ${sum.detail}`)];
-    if (await fileExists(`${directory}/reftable`))
-      return [finding("REPOSITORY_UNREADABLE", `${path}: the reftable format is not supported yet`)];
-    const { config } = await readRepositoryFiles(directory);
-    const text = Buffer.from(config, "base64").toString("latin1");
-    if (!/hookspath|include/i.test(text)) return [];
+    const config = await readFile(`${directory}/config`, "latin1").catch(() => "");
+    const worktree = await readFile(`${directory}/config.worktree`, "latin1").catch(() => "");
+    if (!/hookspath/i.test(`${config}${worktree}`)) return [];
     const hooks = await runGit([`--git-dir=${directory}`, "config", "--get", "core.hooksPath"], git);
     if (hooks.code !== 0) return [];
     return [finding("REPOSITORY_HOOK_DISABLED", `${path} has core.hooksPath: no hook of its own is run`)];

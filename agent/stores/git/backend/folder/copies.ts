@@ -1,68 +1,53 @@
 /**
- * Makes one repository equal to another Pod's: refs and objects by git's own fetch, everything else byte by byte. A new
- * one grows in a folder of the agent's and gets its name when it is whole.
+ * Makes a repository equal to another Pod's: refs and objects by git's own fetch, everything else byte by byte. A new one
+ * grows in a folder of the agent's and gets its name when it is whole.
  */
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { CleaveError } from "../../../../../protocol/errors.ts";
+import { chmod, lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
-import type { GitAccess, NewRepository } from "../backend.ts";
+import type { ContentOf, GitAccess, NewRepository, WantedRefs } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
+import { fetchInto } from "./fetch.ts";
 import { type Hook, installHook } from "./hook-install.ts";
 import { INCOMING } from "./list.ts";
-import { writeAttributes, writeConfig, writeHead, writeHooks } from "./repository-files.ts";
-import { type GitOptions, mustRunGit, runGit } from "./run-git.ts";
+import { giveTo, giveTreeTo, isNatural } from "./permissions.ts";
+import type { FileHashes } from "./repository-files.ts";
+import { type GitOptions, mustRunGit } from "./run-git.ts";
+import { writeContents, writeHead } from "./write-files.ts";
 
 /** In each repository that was made here: for which migration. Only those are removed when it is given up. */
 const MARKER = "cleave-mirror";
-const FETCH_MS = 24 * 3_600_000;
-
-/** Settings that a repository's own configuration must not change for the agent's fetch. */
-const FETCH_CONFIG = [
-  ["core.hooksPath", "/dev/null"],
-  ["core.bare", "true"],
-  ["gc.auto", "0"],
-  ["maintenance.auto", "false"],
-  ["transfer.fsckObjects", "false"],
-  ["fetch.fsckObjects", "false"],
-  ["fetch.recurseSubmodules", "false"],
-  ["fetch.writeCommitGraph", "false"],
-  ["fetch.unpackLimit", "100"],
-  ["protocol.version", "2"],
-  ["http.followRedirects", "false"],
-  ["http.proxy", ""],
-  // A stalled connection; a source that is still counting objects sends a sign of life every few seconds.
-  ["http.lowSpeedLimit", "1"],
-  ["http.lowSpeedTime", "60"],
-] as const;
 
 export interface CopyOptions {
   readonly root: string;
   /** A repository's path, which has been checked. */
   readonly path: string;
+  /** A folder of the agent's own, for what git needs while it runs. */
+  readonly workspace: string;
   readonly git: GitOptions;
+  readonly hashes: FileHashes;
   readonly signal: AbortSignal;
 }
 
 export async function copyRepository(copy: NewRepository, hook: Hook, options: CopyOptions): Promise<void> {
-  const { root, path, git, signal } = options;
-  const { files, from, name, mark, replaces } = copy;
+  const { root, path, git, hashes, signal } = options;
+  const { files, from, name, mark, replaces, contentOf } = copy;
   const directory = await incoming(root, name);
   try {
-    const format = /^\s*objectformat\s*=\s*"?sha256/im.test(
-      Buffer.from(files.config, "base64").toString("latin1"),
-    )
-      ? ["--object-format=sha256"]
-      : [];
-    const args = ["init", "--quiet", "--bare", "--template=", ...format, directory];
+    const format = files.objectFormat === "sha256" ? ["--object-format=sha256"] : [];
+    const { permissions } = files;
+    const shared = isNatural(permissions) ? [] : [`--shared=0${permissions.toString(8)}`];
+    const args = ["init", "--quiet", "--bare", "--template=", ...format, ...shared, directory];
     await mustRunGit(args, { ...git, signal });
-    await fetchInto(directory, from, options);
-    await applyFiles(directory, files, { keepHead: false });
-    if (mark !== null) await writeFile(join(directory, MARKER), `${mark}\n`);
+    await fetchRepository(directory, from, files, options);
+    await writeShallow(directory, files.shallow);
+    if (mark !== null) await writeFile(join(directory, MARKER), `${mark}\n`, { mode: 0o600 });
     await installHook(directory, hook);
+    await applyFiles(directory, files, { keepHead: false, contentOf, hashes });
+    await giveMeaning(directory);
     const target = join(root, path);
-    await mkdir(dirname(target), { recursive: true });
+    await makeParents(root, path, files.parents);
     // What is there instead is broken: nothing of it can be used. What came meanwhile refuses the name.
     if (replaces) await discard(root, path, name);
     await rename(directory, target);
@@ -71,65 +56,79 @@ export async function copyRepository(copy: NewRepository, hook: Hook, options: C
   }
 }
 
-async function incoming(root: string, name: string): Promise<string> {
-  const folder = join(root, INCOMING);
-  await mkdir(folder, { recursive: true });
-  return join(folder, `${name}+${randomUUID()}`);
-}
-
-export async function fetchInto(
+/** Refs, symbolic refs and objects become the source's. */
+export async function fetchRepository(
   directory: string,
-  { url, header }: GitAccess,
-  { path, git, signal }: Omit<CopyOptions, "root">,
+  from: GitAccess,
+  wanted: WantedRefs,
+  { path, workspace, git, signal }: Pick<CopyOptions, "path" | "workspace" | "git" | "signal">,
 ): Promise<void> {
-  const run = {
-    ...git,
-    signal,
-    timeoutMs: FETCH_MS,
-    config: [
-      ...(git.config ?? []),
-      ...FETCH_CONFIG,
-      // A longer match than any rewriting of addresses in the repository's own configuration.
-      [`url.${url}.insteadOf`, url] as const,
-      ["http.extraHeader", header] as const,
-    ],
-  };
-  const args = (atomic: boolean) => [
-    `--git-dir=${directory}`,
-    "fetch",
-    "--quiet",
-    "--prune",
-    "--no-tags",
-    ...(atomic ? ["--atomic"] : []),
-    "--force",
-    "--update-shallow",
-    "--update-head-ok",
-    "--no-write-fetch-head",
-    "--no-auto-maintenance",
-    "--no-recurse-submodules",
-    "--",
-    url,
-    "+refs/*:refs/*",
-  ];
-  const atomic = await runGit(args(true), run);
-  if (atomic.code === 0) return;
-  // A branch `a` that became `a/b` cannot change in one transaction: deleted first, then made.
-  const second = await runGit(args(false), run);
-  if (second.code === 0) return;
-  const words = second.stderr.slice(-800) || `exit code ${second.code}`;
-  const full = /No space left on device|Disk quota exceeded/.test(words);
-  throw new CleaveError(full ? "DISK_FULL" : "REPOSITORY_UNREADABLE", `${path} cannot be fetched: ${words}`);
+  await fetchInto(from, wanted, { directory, workspace, path, git, signal });
+  await giveMeaning(directory);
 }
 
 export async function applyFiles(
   directory: string,
   files: RepositoryFiles,
-  { keepHead }: { readonly keepHead: boolean },
+  {
+    keepHead,
+    contentOf,
+    hashes,
+  }: { readonly keepHead: boolean; readonly contentOf: ContentOf; readonly hashes: FileHashes },
 ): Promise<void> {
   if (!keepHead) await writeHead(directory, files.head);
-  await writeConfig(directory, files.config);
-  await writeAttributes(directory, files.attributes);
-  await writeHooks(directory, files.hooks);
+  await writeContents(directory, files, contentOf, hashes);
+}
+
+/** Where the history ends, exactly as it does on the source. */
+async function writeShallow(directory: string, roots: readonly string[]): Promise<void> {
+  const path = join(directory, "shallow");
+  if (roots.length === 0) return rm(path, { force: true });
+  await writeFile(`${path}.lock`, `${roots.join("\n")}\n`, { flag: "wx" });
+  await rename(`${path}.lock`, path);
+}
+
+/** What git made belongs to whom the folders belong to that it is in. */
+async function giveMeaning(directory: string): Promise<void> {
+  for (const [folder, file] of [
+    ["objects", null],
+    ["refs", "packed-refs"],
+  ] as const) {
+    const owner = await lstat(join(directory, folder));
+    if (owner.uid === process.getuid?.() && owner.gid === process.getgid?.()) continue;
+    await giveTreeTo(join(directory, folder), owner);
+    if (file !== null) await giveTo(join(directory, file), owner).catch(ignoreMissing);
+  }
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}
+
+/** The folders above it, where they are missing, as open as they are on the source. */
+async function makeParents(root: string, path: string, parents: RepositoryFiles["parents"]): Promise<void> {
+  let folder = root;
+  await mkdir(root, { recursive: true });
+  for (const [index, segment] of path.split("/").slice(0, -1).entries()) {
+    folder = join(folder, segment);
+    const like = parents[index];
+    const made = await mkdir(folder, { mode: (like?.mode ?? 0o755) & 0o777 }).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code !== "EEXIST") throw error;
+        return false;
+      },
+    );
+    if (!made || like === undefined) continue;
+    await giveTo(folder, like);
+    await chmod(folder, like.mode);
+  }
+}
+
+async function incoming(root: string, name: string): Promise<string> {
+  const folder = join(root, INCOMING);
+  await mkdir(folder, { recursive: true });
+  return join(folder, `${name}+${randomUUID()}`);
 }
 
 export async function discard(root: string, path: string, name: string): Promise<void> {

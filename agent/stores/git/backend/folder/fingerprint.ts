@@ -4,7 +4,9 @@
  */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
-import { lstat, readdir, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
+import { fateOf } from "../contents.ts";
+import { pathIn } from "./repository-files.ts";
 
 /** A file changed this shortly before it was looked at may change again without its times telling. */
 const RACY_MS = 100;
@@ -17,8 +19,8 @@ export interface Fingerprint {
   readonly locks: readonly string[];
 }
 
-const FILES = ["HEAD", "packed-refs", "config", "info/attributes", "shallow", "objects/info/alternates"];
-const TREES = ["refs", "hooks", "custom_hooks"];
+/** Read where they are, besides what is carried. */
+const MEANING = ["HEAD", "packed-refs", "shallow", "objects/info/alternates", "objects/pack"];
 
 /**
  * @param now milliseconds since 1970, to know racy times.
@@ -26,8 +28,7 @@ const TREES = ["refs", "hooks", "custom_hooks"];
  */
 export async function fingerprint(gitDirectory: string, now: number): Promise<Fingerprint> {
   // Names are bytes: Latin-1 keeps them apart, and turns back into the same bytes.
-  const prefix = Buffer.from(`${gitDirectory}/`);
-  const at = (name: string) => Buffer.concat([prefix, Buffer.from(name, "latin1")]);
+  const at = (name: string) => pathIn(gitDirectory, name);
   const hash = createHash("sha1");
   const locks: string[] = [];
   let newestMs = 0;
@@ -42,15 +43,21 @@ export async function fingerprint(gitDirectory: string, now: number): Promise<Fi
       hash.update(`${name}\0-\n`, "latin1");
     }
   };
-  for (const name of FILES) await note(name);
-  for (const tree of TREES) {
-    const link = await lstat(at(tree)).then(
-      (found) => found.isSymbolicLink(),
-      () => false,
-    );
+  for (const name of MEANING) await note(name);
+  // Of folders in which git works all the time their modes alone.
+  for (const name of ["", "objects"]) {
+    const { mode } = await stat(at(name));
+    hash.update(`${name}\0${mode}\n`, "latin1");
+  }
+  await walk(at, "refs", note, locks);
+  const entries = await readdir(at(""), { withFileTypes: true, encoding: "latin1" });
+  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const fate = fateOf(entry.name)?.fate;
+    if (fate === "left" || fate === "refused") hash.update(`${entry.name}\0${fate}\n`, "latin1");
+    if (fate !== undefined) continue;
     // What is behind a link is not the repository's, and may be without end.
-    if (link) await note(tree);
-    else await walk(at, tree, note, locks);
+    if (entry.isDirectory()) await walk(at, entry.name, note, locks);
+    else await note(entry.name);
   }
   return { digest: hash.digest("hex"), racy: newestMs > now - RACY_MS, locks };
 }

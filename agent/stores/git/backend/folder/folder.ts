@@ -1,5 +1,5 @@
 /** Bare repositories below one folder, written by git itself and by whoever else works there. */
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { CleaveError } from "../../../../../protocol/errors.ts";
@@ -9,13 +9,16 @@ import type { Clock } from "../../../../../protocol/ports/clock.ts";
 import type { GitConfig } from "../../config.ts";
 import { checkRepositoryPath } from "../../inventory/repository-path.ts";
 import type {
+  ContentOf,
   GitAccess,
   HeadLocks,
   NewRepository,
   RepositoryBackend,
+  RepositoryItem,
   RepositoryListener,
   RepositoryReading,
   RepositoryWatch,
+  WantedRefs,
 } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
 import { lendersOf } from "./borrowed-objects.ts";
@@ -24,15 +27,17 @@ import {
   applyFiles,
   copyRepository,
   discard,
-  fetchInto,
+  fetchRepository,
   isMadeFor,
   removeMark,
   removeUnfinished,
 } from "./copies.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { gitVersion, HEAD_IN_HOOK_GIT, isOlder } from "./git-version.ts";
+import { Glances } from "./glance.ts";
 import { HeadLockFiles } from "./head-locks.ts";
 import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
+import { itemsOf } from "./items.ts";
 import { fileExists, folderExists, ignoring, scanRoot } from "./list.ts";
 import { readRepository } from "./reading.ts";
 import { holdsNoLock } from "./ref-locks.ts";
@@ -44,7 +49,7 @@ import {
   hideRepository,
   removeEmptyFolders,
 } from "./removal.ts";
-import { readRepositoryFiles } from "./repository-files.ts";
+import { FileHashes, parentsOf, readContent, readContents } from "./repository-files.ts";
 import type { GitOptions } from "./run-git.ts";
 import { folderBytes } from "./sizes.ts";
 import { TreeWatch } from "./tree-watch.ts";
@@ -63,7 +68,10 @@ export class FolderBackend implements RepositoryBackend {
   readonly place: string;
   readonly #options: FolderBackendOptions;
   readonly #git: GitOptions;
+  readonly #hashes = new FileHashes();
+  readonly #glances = new Glances();
   #hook: Hook | null = null;
+  #workspace: Promise<string> | null = null;
   #headLocks: Promise<HeadLocks | null> | null = null;
 
   constructor(options: FolderBackendOptions) {
@@ -98,7 +106,16 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   async read(path: string): Promise<RepositoryReading | null> {
-    return readRepository(this.#at(path), this.#git, () => this.#options.clock.now());
+    return readRepository(this.#at(path), path, {
+      git: this.#git,
+      hashes: this.#hashes,
+      glances: this.#glances,
+      now: () => this.#options.clock.now(),
+    });
+  }
+
+  glance(path: string): string | null {
+    return this.#glances.look(path, this.#at(path));
   }
 
   async look(path: string): Promise<{ readonly version: string; readonly locks: readonly string[] }> {
@@ -108,6 +125,10 @@ export class FolderBackend implements RepositoryBackend {
 
   async bytes(path: string, signal: AbortSignal): Promise<number> {
     return folderBytes(this.#at(path), signal);
+  }
+
+  items(path: string): AsyncIterable<RepositoryItem> {
+    return itemsOf(this.#at(path), this.#git, this.#hashes);
   }
 
   async lendersOf(path: string): Promise<readonly string[]> {
@@ -135,7 +156,14 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   async checkRepository(path: string): Promise<Finding[]> {
-    return checkRepository(this.#at(path), path, this.#git);
+    return checkRepository(this.#at(path), path, this.#git, this.#hashes);
+  }
+
+  async leftBehind(path: string): Promise<readonly string[]> {
+    return readContents(this.#at(path), this.#hashes, { content: false }).then(
+      ({ left }) => left,
+      () => [],
+    );
   }
 
   // Copies ----------------------------------------------------------------------------------------------------
@@ -150,20 +178,34 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   async copy(path: string, copy: NewRepository, signal: AbortSignal): Promise<void> {
-    const options = { root: this.place, path: checkRepositoryPath(path), git: this.#git, signal };
-    await copyRepository(copy, this.#prepared(), options);
+    checkRepositoryPath(path);
+    const options = { root: this.place, path, git: this.#git, hashes: this.#hashes, signal };
+    await copyRepository(copy, this.#prepared(), { ...options, workspace: await this.#makeWorkspace() });
   }
 
-  async fetch(path: string, from: GitAccess, signal: AbortSignal): Promise<void> {
-    await fetchInto(this.#at(path), from, { path, git: this.#git, signal });
+  async fetch(path: string, from: GitAccess, wanted: WantedRefs, signal: AbortSignal): Promise<void> {
+    const directory = this.#at(path);
+    const options = { path, git: this.#git, signal, workspace: await this.#makeWorkspace() };
+    await fetchRepository(directory, from, wanted, options);
+  }
+
+  /** What an earlier process left there is of no use. */
+  #makeWorkspace(): Promise<string> {
+    this.#workspace ??= (async () => {
+      const folder = join(this.#options.stateDirectory, "views");
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      return folder;
+    })();
+    return this.#workspace;
   }
 
   async writeFiles(
     path: string,
     files: RepositoryFiles,
-    options: { readonly keepHead: boolean },
+    options: { readonly keepHead: boolean; readonly contentOf: ContentOf },
   ): Promise<void> {
-    await applyFiles(this.#at(path), files, options);
+    await applyFiles(this.#at(path), files, { ...options, hashes: this.#hashes });
   }
 
   async discard(path: string, name: string): Promise<void> {
@@ -262,7 +304,12 @@ export class FolderBackend implements RepositoryBackend {
   // Serving ---------------------------------------------------------------------------------------------------
 
   async files(path: string): Promise<RepositoryFiles> {
-    return readRepositoryFiles(this.#at(path));
+    const { files } = await readContents(this.#at(path), this.#hashes, { content: true });
+    return { ...files, parents: await parentsOf(this.place, path) };
+  }
+
+  content(path: string, name: string): Promise<Readable> {
+    return readContent(this.#at(path), name);
   }
 
   advertiseRefs(path: string, gitProtocol: string): Readable {

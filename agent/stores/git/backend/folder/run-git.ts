@@ -21,6 +21,10 @@ export interface GitRun extends GitOptions {
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
   readonly maxOutputBytes?: number;
+  /** Given to git, and then nothing more; else nothing at all. */
+  readonly input?: Buffer;
+  /** Told git's process id, which is its group's too; git's end waits for it. */
+  readonly onStart?: (pid: number) => Promise<void>;
   /** Receives stdout as it comes; then nothing of it is kept. */
   readonly onOutput?: (chunk: Buffer) => void;
 }
@@ -106,7 +110,9 @@ export function runGit(args: readonly string[], run: GitRun = {}): Promise<GitRe
       timeoutMs,
     );
     child.stdin.on("error", () => undefined);
-    child.stdin.end();
+    const started = child.pid === undefined ? undefined : run.onStart?.(child.pid);
+    started?.catch(end);
+    child.stdin.end(run.input);
     child.stdout.on("data", (chunk: Buffer) => {
       if (run.onOutput) return run.onOutput(chunk);
       stdoutBytes += chunk.length;
@@ -126,8 +132,9 @@ export function runGit(args: readonly string[], run: GitRun = {}): Promise<GitRe
       finish();
       reject(new CleaveError("CONFIG_INVALID", `git cannot be started: ${error.message}`, { cause: error }));
     });
-    child.once("close", (code) => {
+    child.once("close", async (code) => {
       finish();
+      await started?.catch(() => undefined);
       if (failure !== null) reject(failure);
       else
         resolve({

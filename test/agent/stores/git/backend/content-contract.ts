@@ -1,7 +1,9 @@
 /** The part of the contract that reads: what is there, how it is watched, what checks find. */
-import { PassThrough } from "node:stream";
+import { PassThrough, Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { RepositoryBackend, RepositoryState } from "../../../../../agent/stores/git/backend/backend.ts";
+import type { RepositoryFiles } from "../../../../../agent/stores/git/backend/repository-files.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import {
   MIGRATION,
@@ -48,9 +50,18 @@ export function contentContract(name: string, world: UsedWorld): void {
     });
 
     it("refuses names that are none", async () => {
-      const files = { head: "ref: refs/heads/main", config: "", attributes: null, hooks: [] };
+      const files: RepositoryFiles = {
+        head: "ref: refs/heads/main",
+        symbolicRefs: [],
+        shallow: [],
+        objectFormat: "sha1",
+        permissions: 0o644,
+        parents: [],
+        entries: [],
+      };
       const from = { url: "http://127.0.0.1:1", header: "" };
-      const all = { from, files, name: "copy-1", mark: null, replaces: false };
+      const contentOf = async () => [];
+      const all = { from, files, contentOf, name: "copy-1", mark: null, replaces: false };
       const calls: ((backend: RepositoryBackend, path: string) => unknown)[] = [
         (backend, path) => backend.exists(path),
         (backend, path) => backend.isTaken(path),
@@ -61,8 +72,8 @@ export function contentContract(name: string, world: UsedWorld): void {
         (backend, path) => backend.lendersOf(path),
         (backend, path) => backend.checkRepository(path),
         (backend, path) => backend.copy(path, all, signal),
-        (backend, path) => backend.fetch(path, from, signal),
-        (backend, path) => backend.writeFiles(path, files, { keepHead: false }),
+        (backend, path) => backend.fetch(path, from, files, signal),
+        (backend, path) => backend.writeFiles(path, files, { keepHead: false, contentOf }),
         (backend, path) => backend.discard(path, "copy-1"),
         (backend, path) => backend.isMadeFor(path, MIGRATION),
         (backend, path) => backend.removeMark(path),
@@ -73,6 +84,9 @@ export function contentContract(name: string, world: UsedWorld): void {
         (backend, path) => backend.deleteHidden(path, MIGRATION),
         (backend, path) => backend.removeEmptyFolders([path]),
         (backend, path) => backend.files(path),
+        (backend, path) => backend.content(path, "config"),
+        (backend, path) => buffer(Readable.from(backend.items(path))),
+        (backend, path) => backend.leftBehind(path),
         (backend, path) => backend.advertiseRefs(path, ""),
         (backend, path) => backend.uploadPack(path, "", new PassThrough()),
       ];
@@ -96,6 +110,9 @@ export function contentContract(name: string, world: UsedWorld): void {
         ["head", () => mustGit(source, PATH, "symbolic-ref", "HEAD", "refs/heads/x")],
         ["config", () => mustGit(source, PATH, "config", "cleave.test", "yes")],
         ["attributes", () => source.file(PATH, "info/attributes", "*.bin -diff\n")],
+        ["others", () => source.file(PATH, "git-daemon-export-ok", "")],
+        ["symbolicRefs", () => mustGit(source, PATH, "symbolic-ref", "refs/heads/m", "refs/heads/main")],
+        ["symbolicRefs", () => mustGit(source, PATH, "symbolic-ref", "refs/heads/n", "refs/heads/none")],
         ["hooks", () => source.file(PATH, "hooks/post-receive", "#!/bin/sh\n")],
         ["hooks", () => source.file(PATH, "custom_hooks/pre-receive.d/a", "#!/bin/sh\n")],
       ];

@@ -2,7 +2,7 @@
 import { PassThrough, type Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { beforeEach, describe, expect, it } from "vitest";
-import type { NewRepository } from "../../../../../agent/stores/git/backend/backend.ts";
+import type { ContentOf, NewRepository } from "../../../../../agent/stores/git/backend/backend.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import {
   MIGRATION,
@@ -25,9 +25,21 @@ export function writingContract(name: string, world: UsedWorld): void {
     ({ source, target, served } = world.current());
   });
 
+  const contentOf =
+    (path = PATH): ContentOf =>
+    async ({ path: name, content }) =>
+      content === null ? source.backend.content(path, name) : [Buffer.from(content, "base64")];
   const copy = async (path = PATH, options: Partial<NewRepository> = {}) => {
     const files = await source.backend.files(path);
-    const all = { from: served.access(path), files, name: "copy-1", mark: null, replaces: false, ...options };
+    const all = {
+      from: served.access(path),
+      files,
+      contentOf: contentOf(path),
+      name: "copy-1",
+      mark: null,
+      replaces: false,
+      ...options,
+    };
     await target.backend.copy(path, all, signal);
   };
   const listed = async ({ backend }: Place) => [...(await backend.list(signal)).repositories].sort();
@@ -55,13 +67,13 @@ export function writingContract(name: string, world: UsedWorld): void {
       await mustGit(source, PATH, "update-ref", "refs/heads/a/b", commit);
       await mustGit(source, PATH, "symbolic-ref", "HEAD", "refs/heads/a/b");
       await source.file(PATH, "hooks/update", "#!/bin/sh\n");
-      await target.backend.fetch(PATH, served.access(PATH), signal);
+      const files = await source.backend.files(PATH);
+      await target.backend.fetch(PATH, served.access(PATH), files, signal);
       const [own, theirs] = [await stateOf(target), await stateOf(source)];
       expect(own).toMatchObject({ refs: theirs.refs, head: "ref: refs/heads/main" });
-      const files = await source.backend.files(PATH);
-      await target.backend.writeFiles(PATH, files, { keepHead: true });
+      await target.backend.writeFiles(PATH, files, { keepHead: true, contentOf: contentOf() });
       expect(await stateOf(target)).toMatchObject({ hooks: theirs.hooks, head: "ref: refs/heads/main" });
-      await target.backend.writeFiles(PATH, files, { keepHead: false });
+      await target.backend.writeFiles(PATH, files, { keepHead: false, contentOf: contentOf() });
       expect(await stateOf(target)).toEqual(theirs);
     });
 
@@ -244,12 +256,14 @@ export function writingContract(name: string, world: UsedWorld): void {
       await source.file(PATH, "hooks/update", "#!/bin/sh\n");
       await source.backend.installHook(PATH);
       const files = await source.backend.files(PATH);
-      expect(files).toMatchObject({
-        head: "ref: refs/heads/main",
-        attributes: null,
-        hooks: [{ path: "hooks/update", executable: true }],
-      });
-      expect(Buffer.from(files.config, "base64").toString()).toContain("bare = true");
+      expect(files).toMatchObject({ head: "ref: refs/heads/main", symbolicRefs: [], shallow: [] });
+      const named = new Map(files.entries.map((entry) => [entry.path, entry]));
+      expect(named.get("hooks/update")).toMatchObject({ kind: "file", mode: 0o755 });
+      expect(named.has("hooks/reference-transaction")).toBe(false);
+      const config = await buffer(await source.backend.content(PATH, "config"));
+      expect(config.toString()).toContain("bare = true");
+      expect(named.get("config")).toMatchObject({ content: config.toString("base64") });
+      await expect(source.backend.content(PATH, "objects/info/packs")).rejects.toMatchObject(UNREADABLE);
       await expect(source.backend.files("red/none.git")).rejects.toThrow();
     });
   });
