@@ -34,7 +34,8 @@ const USAGE = `usage: npm run simulate -- [options]
   --mutant-table FILE  with --html: the results that --mutants --json left, for the same page
   --mutants          break the program in every known way; which checker finds it, after how many seeds
   --mutant NAME      in this way
-  --stores           with --mutants: those in the SQL of moves, which tests on real servers have to find
+  --stores           with --mutants: those in what only real servers run, which tests on these have to find; with --mutant
+                     NAME that one, or those whose test's path has this in it
   --hunts N          independent hunts for each mutant (default 5)
   --json FILE        with --mutants: the results as data
 scenarios:
@@ -75,7 +76,7 @@ async function main(): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (values.mutants && values.stores) return reportStoreHunts();
+  if (values.mutants && values.stores) return reportStoreHunts(values.mutant ?? null);
   if (values.mutants || values.mutant !== undefined) {
     const mutants = values.mutant === undefined ? MUTANTS : [mutantNamed(values.mutant)];
     const [hunts, most] = [Number(values.hunts), Number(values.seeds ?? MUTANT_SEEDS)];

@@ -2,7 +2,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { checkMutant, ROOT, UNHARMED } from "./mutant.ts";
-import { STORE_HUNTS } from "./on-servers/all.ts";
 import type { StoreMutant } from "./on-servers/store-mutant.ts";
 
 export interface StoreHunted {
@@ -14,10 +13,13 @@ export interface StoreHunted {
 }
 
 /** One after the other: each starts servers. */
-export async function huntInStores(onHunted: (hunted: StoreHunted) => void): Promise<boolean> {
+export async function huntInStores(
+  mutants: readonly StoreMutant[],
+  onHunted: (hunted: StoreHunted) => void,
+): Promise<boolean> {
   const sound = new Map<string, boolean>();
   let good = true;
-  for (const mutant of STORE_HUNTS) {
+  for (const mutant of mutants) {
     // A test that fails because its mutant does not fit has found nothing.
     checkMutant(mutant);
     const key = `${mutant.tests.file} ${mutant.tests.name}`;

@@ -22,5 +22,5 @@ export default defineConfig({
       },
     },
   ],
-  test: { include: ["test/agent/stores/**/*.test.ts"], hookTimeout: 120_000, retry: 0 },
+  test: { include: ["test/agent/**/*.test.ts"], hookTimeout: 120_000, retry: 0 },
 });

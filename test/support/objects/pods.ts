@@ -128,9 +128,14 @@ export class ObjectPod {
   async remove(key: string): Promise<void> {
     const owner = ownerOf(key);
     const organizationId = owner?.kind === "organization" ? owner.organizationId : null;
-    await withWriteIntent({ control: this.control, store: "objects", key, organizationId }, () =>
-      rm(join(this.root, key)),
-    );
+    const intent = {
+      control: this.control,
+      store: "objects",
+      key,
+      organizationId,
+      change: "delete",
+    } as const;
+    await withWriteIntent(intent, () => rm(join(this.root, key)));
   }
 
   /** As a program does that knows nothing of Cleave. */

@@ -2,6 +2,7 @@ import { readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { withWriteIntent } from "../../../../../agent/stores/file-fence/write-intent.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import {
   equal,
@@ -74,6 +75,28 @@ describe("fence and match", () => {
     const contents = await target.contents();
     for (const [number, { status }] of outcomes.entries())
       expect(contents[`uploads/red/race-${number}`]).toBe(status === "fulfilled" ? `${number}` : undefined);
+  });
+
+  test("a writer that asks the fence for another organization is told of before, and takes the evidence back after", async () => {
+    await someObjects();
+    await following();
+    const wrong = (key: string) =>
+      withWriteIntent({ control: source.control, store: "objects", key, organizationId: "green" }, () =>
+        source.writeUnannounced(key, "1"),
+      );
+    await wrong("uploads/red/before");
+    const told = { code: "MISMATCH", message: expect.stringContaining("uploads/red/before") };
+    await eventually(() => expect(source.status().problems).toMatchObject([told]));
+    await source.reach("fence", { epoch: 1 });
+    expect(evidenceOf(source)).not.toBeNull();
+    await wrong("uploads/red/after");
+    await eventually(() => expect(evidenceOf(source)).toBeNull());
+    expect(
+      source
+        .status()
+        .problems.map(({ message }) => message)
+        .join(),
+    ).toContain("changed after their writers had ended");
   });
 
   test("a lowered fence serves again, and the next one has its own evidence", async () => {
