@@ -12,6 +12,7 @@ const ENTRIES = {
   coordinator: "coordinator/main.ts",
   checksum: "agent/commands/checksum/main.ts",
   analyze: "agent/commands/analyze/main.ts",
+  root: "agent/commands/root/main.ts",
   measure: "agent/commands/measure/main.ts",
 };
 

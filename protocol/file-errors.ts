@@ -42,4 +42,24 @@ export const FILE_ERRORS = {
     "A writer's announcement was taken away before its write had ended; nobody knows whether the write counts.",
     "Report the write as failed, read what is there, and write again.",
   ],
+  ROOT_CHANGED: [
+    "The place of the repositories or objects is another one than before, or a part of it is not there.",
+    'Mount or restore what was there: it goes on by itself, and until then nothing counts as deleted. If it is meant to be another one: docs/17-runbooks.md, "A root is not what it was".',
+  ],
+  ROOT_UNREADABLE: [
+    "The place of the repositories or objects is not there, or cannot be read.",
+    "Mount it, or give the agent's user access to it: it goes on by itself, and until then nothing counts as deleted.",
+  ],
+  ROOT_LOSSES: [
+    "More repositories or objects are gone than anybody announced.",
+    'Nothing was deleted elsewhere. Bring them back, and it goes on by itself. If they are meant to be gone: docs/17-runbooks.md, "A root is not what it was".',
+  ],
+  REPOSITORY_MISSING: [
+    "The database names a repository that is not there.",
+    "Restore the repository, or delete its row; or accept its absence in `git.acceptMissing` of the agent's configuration.",
+  ],
+  OBJECT_MISSING: [
+    "The database names an object that is not there.",
+    "Restore the object, or delete its row; or accept its absence in `objects.acceptMissing` of the agent's configuration.",
+  ],
 } as const satisfies Record<string, readonly [summary: string, nextStep: string]>;

@@ -4,6 +4,7 @@ export const TOOLS = [
   { name: "agent", usage: "--config FILE", about: "run the agent of one Pod" },
   { name: "analyze", usage: "--database URL --root TABLE", about: "whose rows are in which table" },
   { name: "measure", usage: "--agent-config FILE", about: "what every organization of a Pod weighs" },
+  { name: "root", usage: "--config FILE", about: "is a Pod's root of files the one that it was?" },
   { name: "checksum", usage: "REPOSITORY…", about: "Gitaly's checksum of repositories on this machine" },
 ] as const;
 

@@ -1,5 +1,6 @@
 /** The `git` part of an agent's configuration. */
 import { z } from "zod";
+import { LossBound } from "../common/root/losses.ts";
 
 export const GitConfig = z.strictObject({
   /** The folder of all bare repositories. A path inside it is a repository's name. */
@@ -12,6 +13,10 @@ export const GitConfig = z.strictObject({
   scanSeconds: z.number().positive().max(3_600).default(5),
   /** Paths below the root that are none of Cleave's business, as glob patterns. */
   ignore: z.array(z.string()).default(["+gitaly/**", "@pools/**", "**/*+deleted.git"]),
+  /** What may be gone unannounced: more is not deleted elsewhere before an operator says so. */
+  lossBound: LossBound.prefault({}),
+  /** Repositories that the database names and that need not be there, as glob patterns of their paths. */
+  acceptMissing: z.array(z.string()).default([]),
   /**
    * Before Git 2.46 no hook sees a change of HEAD (`symbolic-ref`), so a held HEAD.lock refuses it in fenced
    * repositories. `auto`: where the agent's own git is older than that.

@@ -5,11 +5,14 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import type { Claims } from "../common/reverse/claims.ts";
+import type { KnownRoot } from "../common/root/known-root.ts";
 import { StateFile } from "../common/state-file.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { RepositoryBackend } from "./backend/backend.ts";
 import type { GitConfig, Peer } from "./config.ts";
+import type { Absence } from "./inventory/absence.ts";
 import type { Inventory } from "./inventory/inventory.ts";
+import type { KnownRepositories } from "./inventory/known-repositories.ts";
 import { ownerText } from "./inventory/repository-entry.ts";
 
 export interface GitStoreOptions {
@@ -32,6 +35,11 @@ export interface GitStoreOptions {
 
 export interface GitContext extends GitStoreOptions {
   readonly backend: RepositoryBackend;
+  /** Asked before anything counts as deleted, and before anything is. */
+  readonly root: KnownRoot;
+  /** What is not there, and why it may not count as deleted. */
+  readonly absence: Absence;
+  readonly known: KnownRepositories;
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */
   readonly claims: Claims;

@@ -44,6 +44,7 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
   let owners: ReadonlyMap<string, unknown>;
   try {
     listing = await backend.list(signal);
+    await context.root.require();
     owners = await ownerLookup.repositories();
   } catch (thrown) {
     signal.throwIfAborted();

@@ -103,7 +103,7 @@ export class GitSource implements Role {
         unit: "repositories",
       },
       lag: null,
-      verified: this.#tracker.complete,
+      verified: this.#tracker.complete && this.#context.root.problem === null,
       evidence,
       problems: [
         ...this.#waiting(),
@@ -132,7 +132,7 @@ export class GitSource implements Role {
       code: "REPOSITORY_UNREADABLE" as const,
       message: `${path}: ${detail || "its owner is not known"}`.slice(0, 2_000),
     }));
-    return [...this.#tracker.blocking(this.#view), ...unreadable];
+    return [...this.#tracker.absent(), ...this.#tracker.blocking(this.#view), ...unreadable];
   }
 
   #viewOf(duty: Duty): InventoryView {

@@ -7,10 +7,14 @@ import { Door } from "../common/door.ts";
 import { guarded, notReady } from "../common/findings.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
+import { rootFindings } from "../common/root/findings.ts";
+import { KnownRoot } from "../common/root/known-root.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
 import type { GitContext, GitStoreOptions } from "./context.ts";
+import { Absence } from "./inventory/absence.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { TrackerKeeper } from "./inventory/keeper.ts";
+import { KnownRepositories } from "./inventory/known-repositories.ts";
 import { leftBehind, preflightSource, preflightTarget } from "./preflight.ts";
 import { gitEnding } from "./removal/ending.ts";
 import { preflightRemoval } from "./removal/remove.ts";
@@ -40,22 +44,25 @@ class Git implements GitStore {
     const control = options.fence.directory;
     const backend = options.backend ?? new FolderBackend({ ...options, control });
     const changed = this.#door.listeners.tell;
-    this.#context = {
-      ...options,
+    const root = new KnownRoot({ ...options, root: backend, place: backend.place, onChange: changed });
+    const known = new KnownRepositories(options.stateDirectory);
+    const absence = new Absence({ ...options, backend, root, known: () => inventory.paths() });
+    const inventory = new Inventory({
       backend,
-      changed,
-      claims: new Claims(),
-      inventory: new Inventory({
-        backend,
-        concurrency: READ_CONCURRENCY,
-        onChange: changed,
-      }),
-    };
+      absence,
+      known,
+      concurrency: READ_CONCURRENCY,
+      onChange: changed,
+    });
+    this.#context = { ...options, backend, root, absence, known, changed, claims: new Claims(), inventory };
     options.fence.proveEndsBy("git", (path) => backend.holdsNoLock(path));
     this.#keeper = new TrackerKeeper(this.#context);
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
+    const rooted = await rootFindings("git", this.#context.root, stage);
+    // What is not there cannot be looked at, and nothing of it may go.
+    if (rooted.length > 0) return rooted;
     if (stage === "fence") {
       // What came since the first checks is named as well.
       const named = duty.role === "source" ? leftBehind(this.#context.inventory.left()) : [];
@@ -119,9 +126,13 @@ class Git implements GitStore {
       source: (migrationId) => {
         const role = this.#door.part(migrationId);
         if (!this.#keeper.current?.complete) return null;
-        if (role instanceof GitSource) return { final: role.final(), only: null };
-        return role instanceof GitTarget && role.gives !== null ? { final: null, only: role.gives } : null;
+        const { problem } = this.#context.root;
+        if (role instanceof GitSource) return { final: role.final(), only: null, problem };
+        return role instanceof GitTarget && role.gives !== null
+          ? { final: null, only: role.gives, problem }
+          : null;
       },
+      problem: () => this.#context.root.problem,
       onChange: this.#door.listeners.add,
     });
   }

@@ -26,6 +26,8 @@ export class GitTarget implements Role {
   #goal: Goal;
   #reached = false;
   #epoch: number | null = null;
+  /** The fence at which the root was found to be what it was. */
+  #rootEpoch: number | null = null;
   #serving: Promise<void> | null = null;
   readonly #closing = new AbortController();
   readonly #removal: GitRemoval;
@@ -78,7 +80,11 @@ export class GitTarget implements Role {
         const { epoch } = duty;
         if (epoch === null) throw new CleaveError("INTERNAL", "asked to prove equality without a fence");
         replica.urgent = true;
+        this.#rootEpoch = null;
         await replica.until(() => replica.matched(epoch), signal);
+        // What was read earlier was read from this root only if it is still there.
+        await this.#context.root.require();
+        this.#rootEpoch = epoch;
         return;
       }
       case "activate":
@@ -110,7 +116,9 @@ export class GitTarget implements Role {
   status(): StoreStatus {
     const replica = this.#replica;
     const view = this.#view;
-    const matched = replica !== null && this.#epoch !== null && replica.matched(this.#epoch);
+    const { problem } = this.#context.root;
+    const isRootKnown = problem === null && this.#rootEpoch !== null && this.#rootEpoch === this.#epoch;
+    const matched = isRootKnown && replica !== null && this.#epoch !== null && replica.matched(this.#epoch);
     const evidence =
       matched && view !== null && view.unreadable.size === 0
         ? { epoch: this.#epoch as never, digest: view.digest, details: { repositories: view.size } }
@@ -120,9 +128,12 @@ export class GitTarget implements Role {
       reached: this.#reached && (this.#goal !== "match" || matched),
       progress: replica === null ? this.#removal.progress : { ...replica.progress, unit: "repositories" },
       lag: { amount: replica?.lag ?? null, unit: "repositories" },
-      verified: replica?.verified ?? false,
+      verified: problem === null && (replica?.verified ?? false),
       evidence,
-      problems: replica?.problems() ?? [...this.#removal.problems],
+      problems: [
+        ...(problem === null ? [] : [problem]),
+        ...(replica?.problems() ?? this.#removal.problems),
+      ].slice(0, 50),
       stragglers: [],
     };
   }
@@ -163,6 +174,7 @@ export class GitTarget implements Role {
         isOurs,
         locks: null,
       });
+      await this.#context.root.establish();
       await mirror.prepare();
       const { repositories } = await backend.list(signal);
       await Promise.all(
@@ -209,12 +221,15 @@ export class GitTarget implements Role {
     const { clock, log, quietAfterOpeningMs = SERVE_AFTER_MS } = this.#context;
     const { signal } = this.#closing;
     this.#serving ??= (async () => {
-      await clock.sleep(quietAfterOpeningMs, signal);
-      await this.#track();
-    })().catch((error: unknown) => {
-      this.#serving = null;
-      if (!signal.aborted) log.warn({ err: error }, "new repositories are not watched yet");
-    });
+      for (;;) {
+        await clock.sleep(quietAfterOpeningMs, signal);
+        try {
+          return await this.#track();
+        } catch (error) {
+          if (!signal.aborted) log.warn({ err: error }, "new repositories are not watched yet");
+        }
+      }
+    })().catch(() => undefined);
   }
 
   async #stopFollowing(): Promise<void> {
@@ -229,29 +244,32 @@ export class GitTarget implements Role {
    */
   async #claimRoot(duty: Duty): Promise<void> {
     const record = emptyRecord(this.#context, duty);
-    const { backend } = this.#context;
+    const { backend, root } = this.#context;
     const { place } = backend;
     if ((await record.readIfPresent()) === place) return;
     await backend.create();
     const first = duty.kind === "split" ? await backend.firstEntry() : null;
     if (first !== null)
       throw new CleaveError("GIT_NOT_EMPTY", `${place} is not empty: it has ${JSON.stringify(first)}`);
+    // Marked while it is empty; where others have their repositories the mark is there, or comes now.
+    await root.establish({ anew: duty.kind === "split" });
     await record.makeFolder();
     await record.replace(place, { durable: true });
   }
 
   /** Only what carries this migration's mark, and only in the root that was looked at before it: nothing of a rollback. */
   async #removeAll(duty: Duty): Promise<void> {
-    const { backend, fence, inventory } = this.#context;
+    const { backend, fence, inventory, root } = this.#context;
     const record = emptyRecord(this.#context, duty);
     if ((await record.readIfPresent()) === backend.place) {
+      await root.require();
       const removed: string[] = [];
       for (const path of (await backend.list()).repositories) {
         if (!(await backend.isMadeFor(path, duty.migrationId))) continue;
         removed.push(path);
         await backend.discard(path, mirrorName(duty));
         await fence.removeOwner(path);
-        await inventory.refresh(path);
+        await inventory.refresh(path, { removed: true });
       }
       await backend.removeUnfinished(mirrorName(duty));
       await backend.removeEmptyFolders(duty.kind === "split" ? null : removed);

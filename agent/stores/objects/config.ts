@@ -1,5 +1,6 @@
 /** The `objects` part of an agent's configuration. */
 import { z } from "zod";
+import { LossBound } from "../common/root/losses.ts";
 
 export const ObjectsConfig = z.strictObject({
   /** Folder that holds the objects: a key is a path below it. Not followed out of it by links. */
@@ -14,6 +15,8 @@ export const ObjectsConfig = z.strictObject({
     .default(128 * 1024 * 1024),
   /** Pause between two such passes. */
   verifyPauseSeconds: z.number().positive().max(604_800).default(600),
+  /** What may be gone unannounced: more is not deleted elsewhere before an operator says so. */
+  lossBound: LossBound.prefault({}),
 });
 export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
 /** As written by an operator, before defaults are filled in. */

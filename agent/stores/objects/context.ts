@@ -5,6 +5,7 @@ import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import type { Claims } from "../common/reverse/claims.ts";
+import type { KnownRoot } from "../common/root/known-root.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { ObjectBackend } from "./backend/backend.ts";
 import type { ObjectsConfig, Peer } from "./config.ts";
@@ -30,6 +31,8 @@ export interface ObjectsStoreOptions {
 
 export interface ObjectsContext extends ObjectsStoreOptions {
   readonly backend: ObjectBackend;
+  /** Asked before anything counts as deleted, and before anything is. */
+  readonly root: KnownRoot;
   /** Opened at first use; the same for all migrations. */
   readonly inventory: () => Promise<Inventory>;
   /** Whose objects are copied to what is dormant on this Pod, and by whom. */

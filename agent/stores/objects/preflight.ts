@@ -57,6 +57,12 @@ export async function preflightSource(
     unowned += 1;
     if (unownedExample === "") unownedExample = quoteKey(key);
   }
+  try {
+    // A disk may go while it is listed, and then less was listed than there is.
+    await context.root.require();
+  } catch (error) {
+    findings.push(finding(error));
+  }
   if (unlistableCount > 0)
     findings.push({
       store: "objects",

@@ -52,7 +52,8 @@ export class ObjectsSource implements Role {
   /** Null while targets may not be answered: an incomplete inventory would look like deletions. */
   peerView(): PeerView | null {
     if (!this.#serving || !this.#tracker.scanned || this.#inventory === null) return null;
-    return { inventory: this.#inventory, final: this.#final, only: null, problem: null };
+    // What cannot be read is in the inventory as it was; what is not there may be missing from it.
+    return { inventory: this.#inventory, final: this.#final, only: null, problem: this.#tracker.problem() };
   }
 
   async reach(duty: Duty, signal: AbortSignal): Promise<void> {
@@ -85,7 +86,11 @@ export class ObjectsSource implements Role {
     const { goal, epoch } = this.#duty;
     const changed = this.#changedInTheFence();
     const evidence: Evidence | null =
-      goal === "fence" && this.#final !== null && this.#final.epoch === epoch && changed === null
+      goal === "fence" &&
+      this.#final !== null &&
+      this.#final.epoch === epoch &&
+      changed === null &&
+      this.#tracker.problem() === null
         ? { epoch: this.#final.epoch, digest: this.#final.digest, details: this.#details }
         : null;
     const progress = this.#tracker.progress;

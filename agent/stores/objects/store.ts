@@ -7,6 +7,8 @@ import { Door, Listeners } from "../common/door.ts";
 import { guarded, notReady } from "../common/findings.ts";
 import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
+import { rootFindings } from "../common/root/findings.ts";
+import { KnownRoot } from "../common/root/known-root.ts";
 import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
 import type { ObjectsContext, ObjectsStoreOptions } from "./context.ts";
@@ -44,27 +46,34 @@ class Objects implements ObjectsStore {
       this.#door.listeners.tell();
       this.#peers.tell();
     };
+    const root = new KnownRoot({ ...options, root: backend, place: backend.place, onChange: changed });
     this.#keeper = new InventoryKeeper({
       ...options,
       backend,
+      root,
+      lossBound: options.config.lossBound,
       sweepMs: options.config.sweepSeconds * 1_000,
       onChange: changed,
       onObject: this.#peers.tell,
     });
     const inventory = () => this.#keeper.inventory();
-    this.#context = { ...options, backend, inventory, claims: new Claims(), changed };
+    this.#context = { ...options, backend, root, inventory, claims: new Claims(), changed };
     this.#summary = new Summary(this.#context);
   }
 
   async preflight(duty: Duty, stage: CheckStage, signal: AbortSignal): Promise<Finding[]> {
-    const { fence, backend } = this.#context;
+    const { fence, backend, root } = this.#context;
+    const rooted = await rootFindings("objects", root, stage);
     if (stage === "fence")
       return [
+        ...rooted,
         ...this.#notReady(duty),
         ...(duty.role === "source"
           ? await fence.unseenWriters("objects", duty.settings.cutover.deadlineMs)
           : []),
       ];
+    // What is not there cannot be looked at, and nothing of it may go.
+    if (rooted.length > 0) return rooted;
     if (stage === "removal")
       return guarded("objects", "OBJECT_UNREADABLE", signal, () =>
         preflightRemoval(this.#context, duty, signal),
@@ -120,6 +129,7 @@ class Objects implements ObjectsStore {
         const role = this.#door.part(migrationId);
         return role instanceof ObjectsSource || role instanceof ObjectsTarget ? role.peerView() : null;
       },
+      problem: () => this.#context.root.problem,
       onChange: this.#peers.add,
       summary: () => this.#summary.answer(),
     });

@@ -41,6 +41,8 @@ export class ObjectsTarget implements Role {
   #duty: Duty;
   #reached = false;
   #copying: Copying | null = null;
+  /** The fence at which the root was found to be what it was. */
+  #rootEpoch: number | null = null;
   /** The fence whose difference already made this target look through everything again. */
   #resyncedEpoch: number | null = null;
   readonly #track: () => SourceTracker;
@@ -97,8 +99,12 @@ export class ObjectsTarget implements Role {
       }
       case "match": {
         await enforce(this.#context.fence, duty);
+        this.#rootEpoch = null;
         await this.#copy(signal);
         await this.#until(() => this.#matched() !== null, signal);
+        // What was read earlier was read from this root only if it is still there.
+        await this.#context.root.require();
+        this.#rootEpoch = duty.epoch;
         break;
       }
       case "removeFiles":
@@ -124,9 +130,12 @@ export class ObjectsTarget implements Role {
   }
 
   status(): StoreStatus {
-    const { goal } = this.#duty;
+    const { goal, epoch } = this.#duty;
     const copying = this.#copying;
-    const evidence = goal === "match" ? this.#matched() : null;
+    const rootProblem =
+      this.#context.root.problem ?? (copying !== null && this.#isRollback ? this.#track().problem() : null);
+    const isRootKnown = rootProblem === null && this.#rootEpoch !== null && this.#rootEpoch === epoch;
+    const evidence = goal === "match" && isRootKnown ? this.#matched() : null;
     const source = copying?.replica.source ?? null;
     const isRemoving = goal === "removeFiles";
     const finished = isRemoving || goal === "activate" || goal === "open" || goal === "release";
@@ -140,13 +149,16 @@ export class ObjectsTarget implements Role {
             ? this.#removal.progress
             : null,
       lag: finished ? null : { amount: copying?.replica.lag() ?? null, unit: "objects" },
-      verified: finished || (copying?.verification.verified ?? false),
+      verified: rootProblem === null && (finished || (copying?.verification.verified ?? false)),
       evidence,
-      problems: copying
-        ? this.#problems(copying, evidence).slice(0, 50)
-        : isRemoving
-          ? [...this.#removal.problems]
-          : [this.peerView()?.problem ?? []].flat(),
+      problems: [
+        ...(rootProblem === null ? [] : [rootProblem]),
+        ...(copying
+          ? this.#problems(copying, evidence)
+          : isRemoving
+            ? this.#removal.problems
+            : [this.peerView()?.problem ?? []].flat().filter((problem) => problem !== rootProblem)),
+      ].slice(0, 50),
       stragglers: [],
     };
   }
@@ -245,6 +257,7 @@ export class ObjectsTarget implements Role {
       await this.#context.claims.take(this.#duty.assignments.keys(), this, signal);
     } else {
       await this.#claimRoot();
+      await this.#context.root.establish();
       await this.#lookAtOwnFiles(signal);
     }
     const client = new PeerClient(peer);
@@ -252,6 +265,8 @@ export class ObjectsTarget implements Role {
     const replica = new Replica({
       migrationId,
       backend,
+      root: this.#context.root,
+      lossBound: config.lossBound,
       inventory,
       client,
       clock,
@@ -287,7 +302,7 @@ export class ObjectsTarget implements Role {
 
   /** @throws CleaveError OBJECTS_NOT_EMPTY when somebody else's objects are there (rule 9). */
   async #claimRoot(): Promise<void> {
-    const { stateDirectory, backend } = this.#context;
+    const { stateDirectory, backend, root } = this.#context;
     const { migrationId } = this.#duty;
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.activated)
@@ -298,43 +313,58 @@ export class ObjectsTarget implements Role {
       const code = this.#selective ? "TARGET_HOLDS_ORGANIZATION" : "OBJECTS_NOT_EMPTY";
       throw new CleaveError(code, `${backend.place} has ${found}`);
     }
-    await writeCopyRecord(stateDirectory, { migrationId, emptyBefore: true, activated: false });
+    // Marked while it is empty; where others have their objects the mark is there, or comes now.
+    await root.establish({ anew: !this.#selective });
+    const rootId = await root.id();
+    await writeCopyRecord(stateDirectory, { migrationId, emptyBefore: true, rootId, activated: false });
   }
 
   /** After a restart: what is really here, whatever an earlier process believed. */
   async #lookAtOwnFiles(signal: AbortSignal): Promise<void> {
-    const { backend } = this.#context;
+    const { backend, root } = this.#context;
     const inventory = await this.#context.inventory();
+    const refresh = async (key: string) => {
+      // An unreadable copy counts as none and is replaced.
+      const object = await hashObject(backend, key).catch(() => null);
+      if (object === null) inventory.delete(key);
+      else inventory.set(key, object);
+    };
+    await root.require();
     await scanInto(inventory, backend, {
       signal,
       only: this.#isCopy,
-      refresh: async (key) => {
-        // An unreadable copy counts as none and is replaced.
-        const object = await hashObject(backend, key).catch(() => null);
-        if (object === null) inventory.delete(key);
-        else inventory.set(key, object);
+      refresh,
+      onGone: async (keys) => {
+        await root.require();
+        // Whatever was lost here is copied again.
+        for (const key of keys) await refresh(key);
       },
     });
   }
 
   async #release(signal: AbortSignal): Promise<void> {
-    const { stateDirectory, backend, fence } = this.#context;
+    const { stateDirectory, backend, fence, root, log } = this.#context;
     const { migrationId, podId, shares } = this.#duty;
     await this.letGo();
     const record = await readCopyRecord(stateDirectory, migrationId);
     if (record?.emptyBefore && !record.activated) {
       invariant(shares[podId] === "source", `${podId} is authoritative, so its objects are not removed`);
+      await root.require();
       const inventory = await this.#context.inventory();
       const temporaries: string[] = [];
-      for await (const { key } of backend.list({ onTemporary: (name) => temporaries.push(name) })) {
-        signal.throwIfAborted();
-        // What is shared stays: others may have begun to use it.
-        if (this.#selective && !this.#inScope(key)) continue;
-        await backend.delete(key);
-        inventory.delete(key);
-      }
+      // An operator put another root in its place: nothing of that was made here.
+      const isOurs = record.rootId === undefined || record.rootId === (await root.id());
+      if (!isOurs) log.warn({}, `${backend.place} is not where the copies were: nothing is removed there`);
+      else
+        for await (const { key } of backend.list({ onTemporary: (name) => temporaries.push(name) })) {
+          signal.throwIfAborted();
+          // What is shared stays: others may have begun to use it.
+          if (this.#selective && !this.#inScope(key)) continue;
+          await backend.delete(key);
+          inventory.delete(key);
+        }
       // Where others write, temporary files may be theirs.
-      if (!this.#selective) for (const name of temporaries) await backend.deleteTemporary(name);
+      if (isOurs && !this.#selective) for (const name of temporaries) await backend.deleteTemporary(name);
     }
     await fence.removeMigration(migrationId, endOf(this.#duty));
     await removeCopyRecord(stateDirectory, migrationId);

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { access, lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach } from "vitest";
+import { ROOT_MARK } from "../../../agent/stores/common/root/volume-entries.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import { GitSplit, type Side } from "./split.ts";
 
@@ -28,6 +29,10 @@ export const removeFiles = (side: Side, phase: SharePhase = "opened") =>
   split.reach(side, "removeFiles", phase, 1);
 export const removeRows = (side: Side, phase: SharePhase = "opened") =>
   split.reach(side, "removeRows", phase, 1);
+
+/** Names in a root, but for Cleave's own mark; sorted. */
+export const entries = async (root: string) =>
+  (await readdir(root)).filter((name) => name !== ROOT_MARK).sort();
 
 /** Every name, type and content below a folder; not what Cleave writes by itself. */
 export async function snapshot(folder: string, leaveOut: readonly string[] = []): Promise<string[]> {

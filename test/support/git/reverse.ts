@@ -64,8 +64,8 @@ export class GitReverseReplicationPods {
   }
 
   /** Of the rollback, whose source is the split's target. */
-  async back(side: Side, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Promise<void> {
-    const duty: Duty = {
+  duty(side: Side, goal: Goal = "seed", phase: SharePhase = "source", removal: Duty["removal"] = null): Duty {
+    return {
       ...this.split.duty(side, goal, phase),
       migrationId: ROLLBACK,
       kind: "rollback",
@@ -79,7 +79,10 @@ export class GitReverseReplicationPods {
       epoch: 2 as Epoch,
       removal,
     };
-    await side.store.reach(duty, AbortSignal.timeout(30_000));
+  }
+
+  async back(side: Side, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Promise<void> {
+    await side.store.reach(this.duty(side, goal, phase, removal), AbortSignal.timeout(30_000));
   }
 
   /** What the split's duties say of the rollback from now on. */

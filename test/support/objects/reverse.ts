@@ -58,15 +58,17 @@ export class ObjectReverseReplicationPods {
 
   /** Of the split. */
   reach(pod: ObjectPod, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Promise<void> {
+    return pod.store.reach(this.duty(pod, goal, phase, removal), AbortSignal.timeout(20_000));
+  }
+
+  duty(pod: ObjectPod, goal: Goal, phase: SharePhase, removal: Duty["removal"] = null): Duty {
     const { reverseReplication, rollbacks } = this;
     const assignments = new Map([
       [RED, TARGET],
       [BLUE, TARGET],
     ]);
-    return pod.store.reach(
-      { ...duty(pod.podId, goal, { phase, epoch: 1, removal }), assignments, reverseReplication, rollbacks },
-      AbortSignal.timeout(20_000),
-    );
+    const of = duty(pod.podId, goal, { phase, epoch: 1, removal });
+    return { ...of, assignments, reverseReplication, rollbacks };
   }
 
   async again(): Promise<void> {

@@ -7,6 +7,7 @@
 import type { Readable } from "node:stream";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { IdentifiedRoot } from "../../common/root/identity.ts";
 import type { CarriedFile, FileDigests, RepositoryFiles } from "./repository-files.ts";
 
 /** What two Pods compare of a repository, whatever backends they have. */
@@ -41,7 +42,8 @@ export interface RepositoryContent {
   readonly place: string;
   /**
    * Without those that the configuration ignores, unless `everything`. `problems` are entries that cannot be handled
-   * and must not be overlooked, in words: links, unusable names.
+   * and must not be overlooked, in words: links, unusable names. What is not listed is gone only if the place was whole
+   * before and after (`identify`). @throws CleaveError ROOT_UNREADABLE when the place cannot be listed.
    */
   list(
     signal?: AbortSignal,
@@ -146,7 +148,7 @@ export interface NewRepository {
 export interface RepositoryCopies {
   /** Makes the place if there is none. */
   create(): Promise<void>;
-  /** The name of something in the place, repository or not; null when it is empty. */
+  /** The name of something in the place, repository or not; null when it is empty, as a new volume is. */
   firstEntry(): Promise<string | null>;
   /**
    * The copy gets its name when it is whole and has the hook. It is self-contained: what the other borrows from further
@@ -241,7 +243,8 @@ export interface RepositoryServing {
 }
 
 export interface RepositoryBackend
-  extends RepositoryContent,
+  extends IdentifiedRoot,
+    RepositoryContent,
     RepositoryChecks,
     RepositoryCopies,
     WriterHooks,

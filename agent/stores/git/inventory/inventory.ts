@@ -7,10 +7,15 @@ import { toCleaveError } from "../../../../protocol/errors.ts";
 import { Limiter } from "../../common/limiter.ts";
 import type { RepositoryContent } from "../backend/backend.ts";
 import { InventoryView } from "../verification/inventory-view.ts";
+import type { Absence } from "./absence.ts";
+import type { KnownRepositories } from "./known-repositories.ts";
 import { deletedEntry, type RepositoryEntry, readableEntry, unreadableEntry } from "./repository-entry.ts";
 
 export interface InventoryOptions {
   readonly backend: RepositoryContent;
+  /** Whether what is not there any more was deleted. */
+  readonly absence: Pick<Absence, "reasonToKeep">;
+  readonly known: Pick<KnownRepositories, "note" | "forget">;
   /** Repositories read at once. */
   readonly concurrency: number;
   readonly onChange: () => void;
@@ -36,6 +41,8 @@ export class Inventory {
   /** Paths by generation, oldest first; an outdated line is one whose generation is not the path's any more. */
   #log: { readonly generation: number; readonly path: string }[] = [];
   readonly #views = new Set<InventoryView>();
+  /** Taken away by this agent itself. */
+  readonly #removed = new Set<string>();
   readonly #running = new Map<string, { current: Promise<void>; next: Promise<void> | null }>();
   #generation = 0;
 
@@ -89,14 +96,29 @@ export class Inventory {
       this.#store(path, { ...known, entry: { ...known.entry, owner } });
   }
 
+  /** It was here when an earlier process looked: whether it still is, a refresh finds. */
+  expect(path: string, owner: string | null): void {
+    if (!this.#known.has(path))
+      this.#store(path, {
+        entry: unreadableEntry(path, owner, "it has not been looked at yet"),
+        version: null,
+        headVersion: null,
+        locks: [],
+        left: [],
+        glance: null,
+      });
+  }
+
   /**
    * Reads the repository again; what changed before the call is in the inventory when it resolves. `owner` is for a
-   * repository that is new to the inventory. Never fails: an unreadable repository is an entry.
+   * repository that is new to the inventory; `removed`: this agent has taken it away, so that nobody has to ask whether its
+   * absence is a deletion. Never fails: an unreadable repository is an entry.
    */
   refresh(
     path: string,
-    options: { readonly owner?: string | null; readonly urgent?: boolean } = {},
+    options: { readonly owner?: string | null; readonly urgent?: boolean; readonly removed?: boolean } = {},
   ): Promise<void> {
+    if (options.removed) this.#removed.add(path);
     const running = this.#running.get(path);
     // A reading that has begun may have missed it; one that waits to begin will not.
     if (running) {
@@ -130,16 +152,15 @@ export class Inventory {
     try {
       const reading = await this.#options.backend.read(path);
       if (reading === null) {
+        const removed = this.#removed.delete(path);
         if (!before) return;
-        next = {
-          entry: deletedEntry(path, owner),
-          version: null,
-          headVersion: null,
-          locks: [],
-          left: [],
-          glance: null,
-        };
+        const why = removed || before.entry.deleted ? null : await this.#options.absence.reasonToKeep(path);
+        // It came back meanwhile.
+        if (why === undefined) return this.#read(path, newOwner);
+        const entry = why === null ? deletedEntry(path, owner) : unreadableEntry(path, owner, why);
+        next = { entry, version: null, headVersion: null, locks: [], left: [], glance: null };
       } else {
+        this.#removed.delete(path);
         const { state, version, headVersion, locks, left, glance } = reading;
         next = { entry: readableEntry(path, owner, state), version, headVersion, locks, left, glance };
       }
@@ -159,6 +180,8 @@ export class Inventory {
       this.#known.set(path, { ...next, generation: before.generation });
       return;
     }
+    if (next.entry.deleted) this.#options.known.forget(path);
+    else this.#options.known.note(path, next.entry.owner);
     this.#generation += 1;
     this.#known.set(path, { ...next, generation: this.#generation });
     this.#log.push({ generation: this.#generation, path });

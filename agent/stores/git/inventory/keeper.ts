@@ -39,6 +39,8 @@ export class TrackerKeeper {
     await this.#tracker?.close();
     this.#tracker = null;
     await this.#guard.end();
+    await this.#context.known.discard();
+    await this.#context.root.release();
   }
 
   /** Nothing new begins. */
@@ -49,5 +51,7 @@ export class TrackerKeeper {
 
   async close(): Promise<void> {
     await this.#tracker?.close();
+    this.#context.root.close();
+    await this.#context.known.saved();
   }
 }

@@ -64,7 +64,13 @@ export class Tracker {
 
   problems(): OwnProblem[] {
     const tree = this.#watch.problems.map((message) => ({ code: "REPOSITORY_UNREADABLE" as const, message }));
-    return [...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
+    return [...this.absent(), ...[...this.#problems.values()].map(({ problem }) => problem), ...tree];
+  }
+
+  /** The root itself, and what is not there and does not count as deleted: no evidence while there is any. */
+  absent(): OwnProblem[] {
+    const { root, absence } = this.#context;
+    return root.problem !== null ? [root.problem] : [...absence.problems];
   }
 
   /**
@@ -132,7 +138,15 @@ export class Tracker {
    * resolves. Costs what is dirty, not what there is.
    */
   async settle(view: InventoryView, signal: AbortSignal): Promise<void> {
-    if ((await this.#watch.settled(signal)) === "listed") await this.#adoptReplaced(view, signal);
+    const { root, absence } = this.#context;
+    absence.urgent = true;
+    try {
+      if ((await this.#watch.settled(signal)) === "listed") await this.#adoptReplaced(view, signal);
+    } finally {
+      absence.urgent = false;
+    }
+    // What was checked earlier has to hold still: all that was read before was read from this root.
+    await root.require();
     await Promise.all([...this.#problems.keys()].map((path) => this.#adopt(path)));
     await this.#takeDirty((path) => {
       const entry = this.#context.inventory.get(path);
@@ -152,11 +166,18 @@ export class Tracker {
   }
 
   async #start(): Promise<void> {
-    const { backend, fence, ownerLookup, changed } = this.#context;
+    const { backend, fence, ownerLookup, changed, root, absence, known, inventory } = this.#context;
+    await root.establish();
     await backend.prepareHook();
     this.#hasHook = true;
     this.#owners = await ownerLookup.repositories();
+    absence.noteNamed(this.#owners);
+    const before = await known.open();
     await this.#watch.start();
+    for (const [path, owner] of before) inventory.expect(path, owner);
+    // Those that are there are read by now.
+    const gone = [...before.keys()].filter((path) => !this.#watch.repositories.has(path));
+    await Promise.all(gone.map((path) => inventory.refresh(path)));
     this.#stopping.signal.throwIfAborted();
     this.#stopWatching = fence.watchDirty("git", () => this.#takeDirty(() => true));
     this.#complete = true;
@@ -310,11 +331,17 @@ export class Tracker {
   }
 
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { backend, inventory, ownerLookup, log } = this.#context;
+    const { backend, inventory, ownerLookup, log, root, absence } = this.#context;
+    await root.require();
     this.#owners = await ownerLookup.repositories();
+    absence.noteNamed(this.#owners);
     for (const path of [...inventory.paths()]) {
       signal.throwIfAborted();
       try {
+        if (!(await backend.exists(path))) {
+          await inventory.refresh(path);
+          continue;
+        }
         if (!(await backend.isHookInForce(path))) {
           log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and is put back");
           await backend.installHook(path);

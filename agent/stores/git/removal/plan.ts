@@ -37,6 +37,8 @@ export async function planRemoval(
   if (!mayHaveDormant(duty))
     return { removable: [], unknown: [], unusable: [], disputed: [], references: [] };
   const listing = await backend.list(signal);
+  // A disk may go while it is listed, and then less was listed than there is.
+  await context.root.require();
   const owners = await ownerLookup.repositories();
   const removable: DormantRepository[] = [];
   const unknown: string[] = [];

@@ -38,8 +38,9 @@ export class GitRemoval {
   async run(duty: Duty, signal: AbortSignal): Promise<void> {
     requireRemoval(duty);
     this.#progress = null;
-    const { backend, fence, clock, log } = this.#context;
+    const { backend, fence, clock, log, root } = this.#context;
     const { migrationId } = duty;
+    await root.require();
     // What an earlier process hid and did not delete.
     await this.#finish(await backend.hidden(migrationId), duty, signal);
     const scope = new RemovalScope(duty, fence);
@@ -53,6 +54,7 @@ export class GitRemoval {
       clock,
       signal,
       remove: async (batch) => {
+        await root.require();
         for (const { path } of batch) await backend.hide(path, migrationId);
         await this.#finish(
           batch.map(({ path }) => path),
@@ -69,6 +71,7 @@ export class GitRemoval {
 
   /** @throws CleaveError REMOVAL_DISAGREES when something came back. */
   async requireNothingLeft(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#context.root.require();
     const plan = await planRemoval(this.#context, duty, new RemovalScope(duty, this.#context.fence), signal);
     const left = [...plan.removable.map(({ path }) => `${path} is still here`), ...plan.disputed];
     if (left.length > 0) throw new CleaveError("REMOVAL_DISAGREES", some(left));
@@ -85,7 +88,7 @@ export class GitRemoval {
     for (const path of paths) {
       if (await backend.exists(path)) continue;
       await fence.removeOwner(path);
-      await inventory.refresh(path);
+      await inventory.refresh(path, { removed: true });
       await this.#onRemoved(path);
     }
     // Before the names are gone with the content.

@@ -43,6 +43,8 @@ export class Mirror {
   /** Brings the local repository to what the source's is now, which is `wanted` or newer. Idempotent. */
   async sync(wanted: RepositoryEntry, own: RepositoryEntry | undefined, signal: AbortSignal): Promise<void> {
     const path = checkRepositoryPath(wanted.path);
+    // A folder below a disk that is gone takes copies as well, until it has filled another disk.
+    await this.#context.root.requireLately();
     const exists = await this.#context.backend.isTaken(path);
     if (exists && !(await this.#isOurs(path)))
       throw new CleaveError("GIT_NOT_EMPTY", `${path} is here already, and is another repository`);
@@ -54,6 +56,8 @@ export class Mirror {
         return this.#create(path, exists, signal);
       await this.#update(wanted, own, signal);
     });
+    // Where a disk was gone it was written below it, and is on no disk that will be there.
+    await this.#context.root.confirm();
   }
 
   async #create(path: string, replaces: boolean, signal: AbortSignal): Promise<void> {
@@ -94,6 +98,7 @@ export class Mirror {
   }
 
   async remove(path: string): Promise<void> {
+    await this.#context.root.require();
     await this.#context.backend.discard(path, this.#options.name);
     await this.#context.fence.removeOwner(path);
   }

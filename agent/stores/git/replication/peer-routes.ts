@@ -2,6 +2,7 @@
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { OwnProblem } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import { longPoll } from "../../../peer/long-poll.ts";
@@ -22,6 +23,8 @@ export interface PeerSource {
    * is complete.
    */
   readonly source: (migrationId: MigrationId) => AnsweringSource | null;
+  /** Why nobody knows what is there, while there is no `source` to say it. */
+  readonly problem: () => OwnProblem | null;
   /** `listener` is called when `source` or the inventory may answer differently. */
   readonly onChange: (listener: () => void) => () => void;
 }
@@ -30,6 +33,8 @@ export interface AnsweringSource {
   readonly final: SourceFinal | null;
   /** Told of these owners' repositories alone; null: of all. */
   readonly only: ReadonlySet<string> | null;
+  /** Why nobody knows what is there: without it a listing would look like deletions. Null: nothing. */
+  readonly problem: OwnProblem | null;
 }
 
 const PREFIX = "/git/repositories/";
@@ -47,11 +52,13 @@ export function registerGitRoutes(app: FastifyInstance, peer: PeerSource): void 
     const { inventory } = peer;
     const isNews = () => {
       const source = peer.source(migration as MigrationId);
-      if (source === null || inventory.incarnation !== incarnation) return true;
+      if (source === null || source.problem !== null || inventory.incarnation !== incarnation) return true;
       return (source.final?.epoch ?? 0) !== epoch || inventory.generation > since;
     };
     if (!isNews()) await untilNews(request, isNews, waitMs);
     const source = peer.source(migration as MigrationId);
+    const problem = source === null ? peer.problem() : source.problem;
+    if (problem !== null) return refuse(reply, 503, problem.code, problem.message);
     if (source === null)
       return refuse(reply, 503, "NOT_FOUND", "this Pod's inventory is not complete, or it is not the source");
     const from = inventory.incarnation === incarnation ? since : 0;

@@ -8,8 +8,10 @@ import type { Problem } from "../../../../protocol/evidence.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { Pause } from "../../../../protocol/pause.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
+import { Unnamed } from "../../common/root/unnamed.ts";
 import { NAMED_DIFFERENCES } from "../../common/verification/differences.ts";
 import type { GitContext } from "../context.ts";
+import { listed } from "../inventory/absence.ts";
 import { parseOwner, type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
 import { Describing } from "../verification/describing.ts";
@@ -54,6 +56,8 @@ export class Replica {
   readonly #source = new Map<string, RepositoryEntry>();
   readonly #pending = new Map<string, Pending>();
   readonly #waiting = new Set<() => void>();
+  /** Copies that the source did not name, too many to be deleted for that. */
+  readonly #unnamed: Unnamed;
   readonly #work: Promise<unknown>;
   readonly #describing: Describing;
   #incarnation = "";
@@ -76,6 +80,7 @@ export class Replica {
     this.#options = options;
     const { concurrency, context, feed, source } = options;
     this.#describing = new Describing(context, feed, source, this.#stopping.signal);
+    this.#unnamed = new Unnamed({ ...context, lossBound: context.config.lossBound });
     this.#pauses = Array.from({ length: concurrency }, () => new Pause(context.clock));
     const workers = this.#pauses.map((pause) => this.#mirrorForever(pause));
     this.#work = Promise.all([this.#listen(), ...workers]);
@@ -90,7 +95,7 @@ export class Replica {
   /** Repositories of assigned organizations that are known to differ; null when news may have been missed. */
   get lag(): number | null {
     if (!this.#connected || !this.#complete) return null;
-    return this.#assignedPending();
+    return this.#assignedPending() + this.#unnamed.names.size;
   }
 
   get progress(): { done: number; total: number } {
@@ -99,14 +104,14 @@ export class Replica {
 
   /** All that the source has is here, or (of organizations that stay) was tried. */
   get seeded(): boolean {
-    if (!this.#complete || this.#assignedPending() > 0) return false;
+    if (!this.#complete || this.#assignedPending() + this.#unnamed.names.size > 0) return false;
     for (const { attempts } of this.#pending.values()) if (attempts === 0) return false;
     return true;
   }
 
   /** Every difference seen is one that a first attempt may still remove. */
   get verified(): boolean {
-    if (!this.#complete) return false;
+    if (!this.#complete || this.#unnamed.names.size > 0) return false;
     for (const [path, { attempts }] of this.#pending)
       if (attempts > 1 && this.#isAssigned(path)) return false;
     return this.#options.view.unreadable.size === 0;
@@ -116,11 +121,17 @@ export class Replica {
   matched(epoch: number): boolean {
     const heard =
       this.#fencedEpoch === epoch && this.#finalGeneration !== null && this.#next >= this.#finalGeneration;
-    return heard && this.#connected && this.#complete && this.#assignedPending() === 0;
+    const whole = this.#connected && this.#complete && this.#unnamed.names.size === 0;
+    return heard && whole && this.#assignedPending() === 0;
   }
 
   problems(): Problem[] {
     const found = this.#problem === null ? [] : [this.#problem];
+    if (this.#unnamed.names.size > 0)
+      found.push({
+        code: "ROOT_LOSSES",
+        message: `the source names nothing of ${listed([...this.#unnamed.names])} here`.slice(0, 2_000),
+      });
     const differing: Problem[] = [];
     for (const { problem } of this.#pending.values()) if (problem !== null) differing.push(problem);
     found.push(...differing.slice(0, NAMED_DIFFERENCES));
@@ -221,15 +232,17 @@ export class Replica {
       const heard = this.#ofInterest(entry);
       if (heard === null) continue;
       this.#source.set(entry.path, heard);
+      this.#unnamed.named(entry.path);
       this.#consider(entry.path);
     }
     this.#next = answer.next;
     const caughtUp = answer.next >= answer.generation;
     if (caughtUp && !this.#complete) {
       // What is here and was never heard of is not there any more.
-      for (const path of inventory.paths()) if (!this.#source.has(path)) await this.#goneAtSource(path);
+      await this.#notNamed([...inventory.paths()].filter((path) => !this.#source.has(path)));
       for (const path of [...this.#pending.keys()]) this.#consider(path);
     }
+    for (const path of this.#unnamed.released()) await this.#goneAtSource(path);
     this.#complete ||= caughtUp;
     this.#connected = caughtUp;
     if (this.#complete && this.#options.watchOwn) await this.#lookAtOwn();
@@ -263,11 +276,26 @@ export class Replica {
     return this.#source.has(entry.path) ? { ...entry, deleted: true } : null;
   }
 
-  async #goneAtSource(path: string): Promise<void> {
+  async #notNamed(paths: readonly string[]): Promise<void> {
+    const { inventory } = this.#options.context;
+    const gone: string[] = [];
+    for (const path of paths) if (await this.#isCopy(path)) gone.push(path);
+    let known = gone.length;
+    for (const path of this.#source.keys()) if (inventory.get(path)?.deleted === false) known += 1;
+    for (const path of this.#unnamed.judge(gone, known)) await this.#goneAtSource(path);
+  }
+
+  /** Whether the repository here is what this replica has in hand. */
+  async #isCopy(path: string): Promise<boolean> {
     const { mirror, context, watchOwn, view } = this.#options;
     const own = context.inventory.get(path);
-    if (watchOwn && (own === undefined || !view.covers(own))) return;
-    if (!(await mirror.isOwn(path))) return;
+    if (watchOwn && (own === undefined || !view.covers(own))) return false;
+    return mirror.isOwn(path);
+  }
+
+  async #goneAtSource(path: string): Promise<void> {
+    if (this.#unnamed.names.has(path) || !(await this.#isCopy(path))) return;
+    const own = this.#options.context.inventory.get(path);
     if (own !== undefined) this.#source.set(path, { ...own, deleted: true });
     this.#consider(path);
   }
@@ -332,7 +360,7 @@ export class Replica {
         await mirror.sync(wanted, context.inventory.get(path), signal);
         tally("git", "repositories", 1);
       }
-      await context.inventory.refresh(path, { owner: wanted.owner, urgent: true });
+      await context.inventory.refresh(path, { owner: wanted.owner, urgent: true, removed: wanted.deleted });
     } catch (thrown) {
       if (signal.aborted) return;
       const full = (thrown as NodeJS.ErrnoException).code === "ENOSPC";

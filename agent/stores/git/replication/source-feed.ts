@@ -1,6 +1,6 @@
 /** The target's side of the conversation with its source's agent: news, and a repository's files. */
 import { request } from "undici";
-import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
+import { CleaveError, ERRORS, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { GitAccess, RepositoryItem } from "../backend/backend.ts";
 import { RepositoryFiles } from "../backend/repository-files.ts";
@@ -45,7 +45,11 @@ export class SourceFeed {
       query.waitMs,
       signal,
     );
-    if (status === 503) return null;
+    if (status === 503) {
+      const { code, message } = wordsOf(body);
+      if (code === null) return null;
+      throw new CleaveError(code, `${this.#podId}: ${message}`);
+    }
     const parsed = ChangesAnswer.safeParse(this.#json(status, body));
     if (parsed.success) return parsed.data;
     throw new CleaveError(
@@ -158,5 +162,16 @@ export class SourceFeed {
       const words = error instanceof Error ? error.message : String(error);
       throw new CleaveError("PEER_UNREACHABLE", `${this.#podId}: ${words}`, { cause: error });
     }
+  }
+}
+
+/** What is wrong with the other Pod's root; null when its inventory is only not complete yet. */
+function wordsOf(body: string): { readonly code: ErrorCode | null; readonly message: string } {
+  try {
+    const { code, message } = JSON.parse(body) as { code?: string; message?: string };
+    const isRoots = code?.startsWith("ROOT_") && Object.hasOwn(ERRORS, code);
+    return { code: isRoots ? (code as ErrorCode) : null, message: String(message).slice(0, 1_000) };
+  } catch {
+    return { code: null, message: "" };
   }
 }

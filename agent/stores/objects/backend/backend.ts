@@ -1,5 +1,6 @@
 /** Where objects are kept. Cleave needs no more than this of it; a folder is the first one. */
 import type { Readable } from "node:stream";
+import type { IdentifiedRoot } from "../../common/root/identity.ts";
 
 export interface ObjectStat {
   readonly bytes: number;
@@ -42,10 +43,13 @@ export class ContentMismatch extends Error {
 }
 
 /** Every method that takes a key throws CleaveError OBJECT_KEY_INVALID when it is none or leaves the store. */
-export interface ObjectBackend {
+export interface ObjectBackend extends IdentifiedRoot {
   /** Where that is, for people, as the operator configured it: a folder's path, a bucket's address. */
   readonly place: string;
-  /** In the order of the keys' UTF-8 bytes. Objects that come or go meanwhile may be missing or listed. */
+  /**
+   * In the order of the keys' UTF-8 bytes. Objects that come or go meanwhile may be missing or listed. What is not listed
+   * is gone only if the place was whole before and after (`identify`).
+   */
   list(options?: ListOptions): AsyncIterable<ListedObject>;
   /** Null when there is none. @throws CleaveError OBJECT_UNREADABLE when it is not a readable object. */
   stat(key: string): Promise<ObjectStat | null>;

@@ -28,7 +28,7 @@ export interface RaiseOptions {
 
 /**
  * Resolves when every writer of the fenced organizations has ended and what they wrote is in the inventory.
- * @throws CleaveError OBJECT_UNREADABLE or OWNER_UNKNOWN when that cannot be vouched for; the signal's reason. The fence
+ * @throws CleaveError OBJECT_UNREADABLE, OWNER_UNKNOWN or one of the root when that cannot be vouched for; the signal's reason. The fence
  * stands all the same.
  */
 export async function raiseFence(
@@ -57,6 +57,8 @@ export async function raiseFence(
   onStragglers(stragglers);
   const drainedAt = clock.monotonic();
   await orAborted(tracker.settle(inScope), signal);
+  // What was checked earlier has to hold still: all that was read before was read from this root.
+  await context.root.require();
   const [fault] = tracker.faults();
   if (fault) throw new CleaveError(fault.code, fault.message);
   const { generation } = await context.inventory();

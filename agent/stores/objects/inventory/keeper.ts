@@ -47,11 +47,13 @@ export class InventoryKeeper {
     const inventory = this.inventory();
     await (await inventory).discard();
     this.#inventory = null;
+    await this.#options.root.release();
   }
 
   stop(): void {
     this.#stopDiscarding();
     this.#tracker?.close();
+    this.#options.root.close();
   }
 
   /** Resolves when the inventory, if there is one, is in its file. */

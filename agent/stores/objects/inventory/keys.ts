@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { CleaveError } from "../../../../protocol/errors.ts";
+import { isOfFileSystem } from "../../common/root/volume-entries.ts";
 
 export const MAX_KEY_BYTES = 1_024;
 /** The longest file name of the usual file systems. */
@@ -32,6 +33,7 @@ export function keyFault(key: string): string | null {
     if (segment.startsWith(RESERVED_PREFIX))
       return `it has a segment that begins with \`${RESERVED_PREFIX}\`, as Cleave's own files do`;
   }
+  if (isOfFileSystem(key.split("/", 1)[0] ?? "")) return "its first segment is the file system's own";
   return null;
 }
 

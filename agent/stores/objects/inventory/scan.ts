@@ -9,8 +9,10 @@ export const HASH_CONCURRENCY = 2;
 
 export interface ScanOptions {
   readonly signal: AbortSignal;
-  /** Reads one object into the inventory, or takes it out when it is gone. */
+  /** Reads one object into the inventory. */
   readonly refresh: (key: string) => Promise<void>;
+  /** Keys of the inventory that are not there. Called when the listing has ended. */
+  readonly onGone: (keys: readonly string[]) => Promise<void>;
   /** Other keys are passed over. */
   readonly only?: (key: string) => boolean;
   readonly onKept?: (key: string) => void;
@@ -24,7 +26,7 @@ export async function scanInto(
   backend: ObjectBackend,
   options: ScanOptions,
 ): Promise<Map<string, string>> {
-  const { signal, refresh, only, onKept, onProgress, onTemporary } = options;
+  const { signal, refresh, onGone, only, onKept, onProgress, onTemporary } = options;
   const unlistable = new Map<string, string>();
   const listed: ListedObject[] = [];
   const listing = backend.list({
@@ -46,6 +48,6 @@ export async function scanInto(
   });
   const keys = new Set(listed.map(({ key }) => key));
   const gone = [...inventory.keys()].filter((key) => !keys.has(key) && (only?.(key) ?? true));
-  await forEachParallel(gone, HASH_CONCURRENCY, refresh);
+  await onGone(gone);
   return unlistable;
 }

@@ -5,11 +5,14 @@ import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import type { OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import { forEachParallel, KeyedTurns } from "../../common/parallel.ts";
+import type { KnownRoot } from "../../common/root/known-root.ts";
+import type { LossBound } from "../../common/root/losses.ts";
 import type { DirtyEntry } from "../../file-fence/dirty.ts";
 import type { FileFence } from "../../file-fence/file-fence.ts";
 import { organizationHash } from "../../file-fence/layout.ts";
 import type { ListedObject, ObjectBackend } from "../backend/backend.ts";
 import { hashObject } from "../backend/hashing.ts";
+import { Absence } from "./absence.ts";
 import type { Inventory } from "./inventory.ts";
 import { keyFault, quoteKey } from "./keys.ts";
 import { HASH_CONCURRENCY, scanInto } from "./scan.ts";
@@ -18,6 +21,8 @@ const MAX_NAMED = 10;
 
 export interface SourceTrackerOptions {
   readonly backend: ObjectBackend;
+  readonly root: KnownRoot;
+  readonly lossBound: LossBound;
   readonly inventory: () => Promise<Inventory>;
   readonly fence: FileFence;
   readonly ownerLookup: OwnerLookup;
@@ -34,7 +39,10 @@ export class SourceTracker {
   /** Why something that is there cannot be vouched for: no evidence while there is any (rule 11). */
   #unreadable = new Map<string, string>();
   #unlistable = new Map<string, string>();
+  /** Of those, what is in the inventory and was not there when it was looked for. */
+  readonly #absent = new Set<string>();
   readonly #unowned = new Set<string>();
+  readonly #absence: Absence;
   /** Key → how it was written past what a fence would stop, as of the last complete sweep and since. */
   #outside = new Map<string, string>();
   #inventory: Inventory | null = null;
@@ -44,6 +52,7 @@ export class SourceTracker {
 
   constructor(options: SourceTrackerOptions) {
     this.#options = options;
+    this.#absence = new Absence(options);
   }
 
   /** Announced changes are taken over from here on. */
@@ -85,6 +94,8 @@ export class SourceTracker {
     );
     await this.#takeOver(entries);
     await forEachParallel([...this.#unreadable.keys()], HASH_CONCURRENCY, (key) => this.#refresh(key));
+    // What could not be read and is gone: nobody waits for the next sweep to say whether it was deleted.
+    if (this.#absent.size > 0) await this.#judge([...this.#absent], { partial: true });
   }
 
   /** For changes that this agent makes itself, which nobody announces: no look at the key comes in between. */
@@ -94,14 +105,21 @@ export class SourceTracker {
 
   /** What of these keys is there and cannot be read, or what may hide some of them; null when there is nothing. */
   unreadable(scope: (key: string) => boolean): OwnProblem | null {
+    const absent = this.problem();
+    if (absent !== null) return absent;
     const [found] = [...[...this.#unreadable].filter(([key]) => scope(key)), ...this.#unlistable];
     if (found === undefined) return null;
     return { code: "OBJECT_UNREADABLE", message: `${quoteKey(found[0])}: ${found[1]}`.slice(0, 2_000) };
   }
 
+  /** Why nobody may take what is not listed for deleted; null when all that is missing was deleted. */
+  problem(): OwnProblem | null {
+    return this.#options.root.problem ?? this.#absence.problem;
+  }
+
   /** What makes evidence impossible, worst first, bounded; empty when the inventory can be vouched for. */
   faults(): OwnProblem[] {
-    const found: OwnProblem[] = [];
+    const found: OwnProblem[] = [this.problem() ?? []].flat();
     for (const [name, reason] of [...this.#unreadable, ...this.#unlistable].slice(0, MAX_NAMED))
       found.push({ code: "OBJECT_UNREADABLE", message: `${quoteKey(name)}: ${reason}`.slice(0, 2_000) });
     const [example] = this.#unowned;
@@ -123,7 +141,8 @@ export class SourceTracker {
 
   async #begin(): Promise<void> {
     this.#inventory = await this.#options.inventory();
-    const { fence, clock, sweepMs, log } = this.#options;
+    const { fence, clock, sweepMs, log, root } = this.#options;
+    await root.establish();
     const signal = this.#ended.signal;
     // Watched before listed: what changes behind the listing is announced.
     const stopWatching = fence.watchDirty("objects", async () =>
@@ -148,9 +167,11 @@ export class SourceTracker {
   }
 
   async #scanAll(): Promise<void> {
-    const { backend, onChange } = this.#options;
+    const { backend, onChange, root } = this.#options;
+    await root.require();
     this.#unlistable = await scanInto(this.#opened(), backend, {
       signal: this.#ended.signal,
+      onGone: async (keys) => void (await this.#judge(keys)),
       refresh: (key) => this.#refresh(key),
       onKept: (key) => this.#note(key, true),
       onProgress: (done, total) => {
@@ -173,20 +194,22 @@ export class SourceTracker {
 
   /** Compares sizes and times of everything with the inventory; what differs unannounced was written past the fence. */
   async sweep(): Promise<void> {
-    const { onChange } = this.#options;
+    const { onChange, root } = this.#options;
     const inventory = this.#opened();
+    await root.require();
     const { listed, unlistable } = await this.#list();
     const outside = new Map<string, string>();
     const suspects = listed
       .filter(({ key, version }) => inventory.get(key)?.version !== version)
       .map(({ key }) => key);
     const keys = new Set(listed.map(({ key }) => key));
-    for (const key of inventory.keys()) if (!keys.has(key)) suspects.push(key);
     for (const key of suspects) {
       const what = await this.#unannounced(key);
       if (what !== null) outside.set(key, `${what} without a write intent`);
       await this.#refresh(key);
     }
+    const gone = [...inventory.keys()].filter((key) => !keys.has(key));
+    for (const key of await this.#judge(gone)) outside.set(key, "deleted without a write intent");
     for (const [key, what] of outside) this.#options.log.warn({ key }, `an object was ${what}`);
     const noted = this.#outside.size + this.#unlistable.size + outside.size + unlistable.size > 0;
     this.#outside = outside;
@@ -209,13 +232,13 @@ export class SourceTracker {
       const known = inventory.get(key);
       if (stat === undefined || stat?.version === known?.version) return null;
       if (await announced()) return null;
-      if (stat === null) return "deleted";
       return known === undefined ? "created" : "changed";
     });
   }
 
   async #takeOver(entries: readonly DirtyEntry[]): Promise<void> {
-    const { fence } = this.#options;
+    const { fence, root } = this.#options;
+    if (entries.length > 0) await root.require();
     const byKey = new Map<string, string[]>();
     const nameless = entries.filter(({ key }) => key === null);
     for (const { id, key, organization } of entries) {
@@ -226,7 +249,7 @@ export class SourceTracker {
     await forEachParallel(byKey, HASH_CONCURRENCY, async ([key, ids]) => {
       this.#ended.signal.throwIfAborted();
       // A writer whose key is none wrote no object by it.
-      if (keyFault(key) === null) await this.#refresh(key);
+      if (keyFault(key) === null) await this.#refresh(key, "announced");
       for (const id of ids) await fence.acknowledgeDirty("objects", id);
     });
     if (nameless.length === 0) return;
@@ -244,12 +267,34 @@ export class SourceTracker {
     this.#options.onChange();
   }
 
-  /** Reads the object as it is now into the inventory. */
-  #refresh(key: string): Promise<void> {
+  /**
+   * Of keys that are not listed: those that count as deleted go, if the root was whole all the time; the others stay, and
+   * say why. Returns those that went although nobody announced it.
+   */
+  async #judge(gone: readonly string[], options?: { readonly partial: boolean }): Promise<string[]> {
+    await this.#options.root.require();
+    const { announced, believed } = await this.#absence.judge(gone, this.#opened().size, options);
+    for (const key of [...announced, ...believed]) await this.#refresh(key, "announced");
+    return believed;
+  }
+
+  /**
+   * Reads the object as it is now into the inventory. One that is not there goes only when that was announced, or was
+   * judged; until then nobody can vouch for it.
+   */
+  #refresh(key: string, deletion: "announced" | "unheard" = "unheard"): Promise<void> {
     return this.#turns.run(key, async () => {
       const inventory = this.#opened();
       try {
         const object = await hashObject(this.#options.backend, key);
+        if (object === null && inventory.get(key) !== undefined) {
+          await this.#options.root.require();
+          if (deletion === "unheard") {
+            this.#absent.add(key);
+            throw new Error("it is not there, and nobody announced its deletion");
+          }
+        }
+        this.#absent.delete(key);
         this.#unreadable.delete(key);
         this.#note(key, object !== null);
         if (object === null) inventory.delete(key);

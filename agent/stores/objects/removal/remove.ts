@@ -81,7 +81,8 @@ export class ObjectsRemoval {
    */
   async run(duty: Duty, signal: AbortSignal): Promise<void> {
     requireRemoval(duty);
-    const { backend, fence, clock, log, changed } = this.#context;
+    const { backend, fence, clock, log, changed, root } = this.#context;
+    await root.require();
     const inventory = await this.#context.inventory();
     const scope = new RemovalScope(duty, fence);
     const { objects, problems } = await measure(this.#context, duty, scope, signal);
@@ -99,6 +100,7 @@ export class ObjectsRemoval {
       clock,
       signal,
       remove: async (batch) => {
+        await root.require();
         await forEachParallel(batch, duty.settings.rateLimits.objectConcurrency, async ({ key }) => {
           signal.throwIfAborted();
           await backend.delete(key);
@@ -114,6 +116,7 @@ export class ObjectsRemoval {
 
   /** @throws CleaveError REMOVAL_DISAGREES when something came back. */
   async requireNothingLeft(duty: Duty, signal: AbortSignal): Promise<void> {
+    await this.#context.root.require();
     const scope = new RemovalScope(duty, this.#context.fence);
     const { objects, organizations } = await measure(this.#context, duty, scope, signal);
     if (objects > 0)
@@ -159,6 +162,8 @@ async function measure(
 }> {
   const found = new Remaining();
   for await (const object of dormantObjects(context, duty, scope, found, signal)) found.count(object);
+  // A disk may go while it is listed, and then less was listed than there is.
+  await context.root.require();
   const { objects, bytes, organizations } = found;
   return { objects, bytes, organizations, problems: found.problems() };
 }

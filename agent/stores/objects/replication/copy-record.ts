@@ -8,6 +8,8 @@ const CopyRecord = z.object({
   migrationId: MigrationId,
   /** The root held nothing when the first object was copied. */
   emptyBefore: z.literal(true),
+  /** Which root that was: nothing is removed from another. Null for one without a mark; absent of an earlier version. */
+  rootId: z.string().nullable().optional(),
   /** From then on the copies are this Pod's own objects and are never removed. */
   activated: z.boolean(),
 });

@@ -1,6 +1,7 @@
 /** What a source answers to its targets' agents. The server in front has checked the token. */
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { CleaveError } from "../../../../protocol/errors.ts";
+import type { OwnProblem } from "../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import { longPoll } from "../../../peer/long-poll.ts";
@@ -17,6 +18,8 @@ export interface PeerSource {
    * is complete.
    */
   readonly source: (migrationId: MigrationId) => PeerView | null;
+  /** Why nobody knows what is there, while there is no `source` to say it. */
+  readonly problem: () => OwnProblem | null;
   /** `listener` is called when `source` may answer differently. */
   readonly onChange: (listener: () => void) => () => void;
   readonly summary: () => Promise<SummaryAnswer>;
@@ -39,6 +42,8 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
     };
     if (!isNews()) await untilNews(request, isNews, waitMs);
     const now = current();
+    const problem = peer.problem();
+    if (now === null && problem !== null) return refuse(reply, 503, problem.message, problem.code);
     if (now === null)
       return refuse(reply, 503, "this Pod's inventory is not complete, or it is not the source");
     if (now.problem !== null) return refuse(reply, 503, now.problem.message, now.problem.code);

@@ -2,17 +2,16 @@
 import { Readable } from "node:stream";
 import { CleaveError, invariant, toCleaveError } from "../../../../protocol/errors.ts";
 import type { Problem } from "../../../../protocol/evidence.ts";
-import type { Epoch, MigrationId } from "../../../../protocol/ids.ts";
-import type { Clock } from "../../../../protocol/ports/clock.ts";
-import type { Logger } from "../../../../protocol/ports/logger.ts";
+import type { Epoch } from "../../../../protocol/ids.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
-import type { RateLimit } from "../../common/rate-limit.ts";
-import { ContentMismatch, type ObjectBackend } from "../backend/backend.ts";
-import type { Inventory } from "../inventory/inventory.ts";
+import { Unnamed } from "../../common/root/unnamed.ts";
+import { ContentMismatch } from "../backend/backend.ts";
+import { lossesProblem } from "../inventory/absence.ts";
 import { keyFault, quoteKey } from "../inventory/keys.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
 import { describe } from "./problem.ts";
-import { ObjectGone, type PeerClient } from "./source-feed.ts";
+import type { ReplicaOptions } from "./replica-options.ts";
+import { ObjectGone } from "./source-feed.ts";
 
 const WAIT_MS = 2_000;
 /** Without an answer for this long nobody knows how far behind this Pod is. */
@@ -25,28 +24,6 @@ const PATIENCE = 3;
 
 type Change = ChangesAnswer["entries"][number];
 
-export interface ReplicaOptions {
-  readonly migrationId: MigrationId;
-  readonly backend: ObjectBackend;
-  readonly inventory: Inventory;
-  readonly client: PeerClient;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly rateLimit: RateLimit;
-  readonly concurrency: number;
-  readonly inScope: (key: string) => boolean;
-  /** Copied too, and never removed: the target has its own of them. */
-  readonly isShared: (key: string) => boolean;
-  /** Only these two are copied; else everything. */
-  readonly selective: boolean;
-  /**
-   * What is here is kept true by a tracker, and differs when somebody else changed it: then it is copied anew. Runs what
-   * changes an object, in turn with the tracker's own looks. Null: nobody but this replica changes anything.
-   */
-  readonly tracked: ((key: string, change: () => Promise<void>) => Promise<void>) | null;
-  readonly onChange: () => void;
-}
-
 export class Replica {
   readonly #options: ReplicaOptions;
   readonly #ended = new AbortController();
@@ -57,6 +34,8 @@ export class Replica {
   readonly #attempts = new Map<string, number>();
   readonly #failures = new Map<string, Problem>();
   readonly #invalid = new Set<string>();
+  /** Copies that the source did not name, too many to be deleted for that. */
+  readonly #unnamed: Unnamed;
   #room: (() => void) | null = null;
   #incarnation = "";
   #since = 0;
@@ -78,6 +57,7 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
+    this.#unnamed = new Unnamed(options);
   }
 
   start(): void {
@@ -116,13 +96,14 @@ export class Replica {
     const { clock } = this.#options;
     if (this.#remaining === null || this.#seen !== null || this.#answeredAt === null) return null;
     if (this.#connection !== null || clock.monotonic() - this.#answeredAt > UNKNOWN_AFTER_MS) return null;
-    return this.#pending.size + this.#remaining + this.#invalid.size;
+    return this.#pending.size + this.#remaining + this.#invalid.size + this.#unnamed.names.size;
   }
 
   /** Everything in scope up to the source's final generation of that epoch is applied (rule 5). */
   caughtUpWith(epoch: Epoch): boolean {
     if (this.#final?.epoch !== epoch || this.#seen !== null || this.#remaining !== 0) return false;
-    if (this.#since < this.#final.generation || this.#invalid.size > 0) return false;
+    if (this.#since < this.#final.generation || this.#invalid.size + this.#unnamed.names.size > 0)
+      return false;
     const { inScope, isShared } = this.#options;
     for (const key of this.#pending.keys()) if (inScope(key) || isShared(key)) return false;
     return true;
@@ -136,7 +117,8 @@ export class Replica {
       }),
     );
     const connection = this.#connection ? [this.#connection] : [];
-    return [...connection, ...invalid, ...[...this.#failures.values()].slice(0, 20)];
+    const unnamed = lossesProblem("the source", [...this.#unnamed.names]) ?? [];
+    return [...connection, ...[unnamed].flat(), ...invalid, ...[...this.#failures.values()].slice(0, 20)];
   }
 
   /** Looks through everything again; what is equal is not copied again. */
@@ -153,6 +135,7 @@ export class Replica {
     if (entry === undefined || this.#pending.has(key)) return;
     invariant(!selective || inScope(key) || isShared(key), `${quoteKey(key)} is no copy of this migration`);
     this.#options.log.warn({ key }, `the copy of an object is ${why}; it is copied again`);
+    this.#options.root.doubt();
     this.#failures.set(key, { code: "MISMATCH", message: `the copy of ${quoteKey(key)} is ${why}` });
     this.#options.inventory.delete(key);
     const sha256 = entry.sha256 as Change["sha256"];
@@ -182,6 +165,7 @@ export class Replica {
         failures = 0;
         this.#take(answer);
         this.#lookAtOwn();
+        this.#deleteAll(this.#unnamed.released());
         onChange();
       } catch (error) {
         if (signal.aborted) return;
@@ -205,6 +189,7 @@ export class Replica {
     for (const change of answer.entries) {
       if (!this.#isWanted(change)) continue;
       this.#seen?.add(change.key);
+      this.#unnamed.named(change.key);
       if (this.#options.tracked !== null && this.#options.inScope(change.key)) {
         if (change.deleted) this.#theirs.delete(change.key);
         else this.#theirs.set(change.key, change);
@@ -258,13 +243,23 @@ export class Replica {
     this.#seen = null;
     // At a fence the source keeps back later changes of others, so only what is fenced can be said to be gone.
     this.#partial = this.#final !== null;
-    for (const key of [...inventory.keys(), ...this.#pending.keys()])
-      if (!seen.has(key) && ((!this.#partial && !selective) || inScope(key)))
-        this.#enqueue({ key, bytes: 0, sha256: "", deleted: true });
+    const concerned = (key: string) => (!this.#partial && !selective) || inScope(key);
+    const gone: string[] = [];
+    let known = 0;
+    for (const key of new Set([...inventory.keys(), ...this.#pending.keys()])) {
+      if (!concerned(key)) continue;
+      known += 1;
+      if (!seen.has(key)) gone.push(key);
+    }
+    this.#deleteAll(this.#unnamed.judge(gone, known));
+  }
+
+  #deleteAll(keys: Iterable<string>): void {
+    for (const key of keys) this.#enqueue({ key, bytes: 0, sha256: "", deleted: true });
   }
 
   #noteBase(): void {
-    if (!this.#baseCopied && this.#seen === null && this.#pending.size === 0) {
+    if (!this.#baseCopied && this.#seen === null && this.#pending.size + this.#unnamed.names.size === 0) {
       this.#baseCopied = true;
       this.#options.onChange();
     }
@@ -331,17 +326,22 @@ export class Replica {
 
   async #make(change: Change): Promise<void> {
     const { key } = change;
-    const { backend, inventory, isShared } = this.#options;
+    const { backend, inventory, isShared, root } = this.#options;
     // Came back to what is here already.
     if (this.#isApplied(change)) return;
     if (isShared(key) && inventory.get(key) !== undefined)
       throw new CleaveError("MISMATCH", `${quoteKey(key)} is shared, and has another content on this Pod`);
     if (change.deleted) {
+      await root.require();
       await backend.delete(key);
       inventory.delete(key);
       return;
     }
+    // A folder below a disk that is gone takes copies as well, until it has filled another disk.
+    await root.requireLately();
     const { version } = await backend.put(key, change, (offset) => this.#fetch(key, offset));
+    // Where a disk was gone it was written below it, and is on no disk that will be there.
+    await root.confirm();
     tally("objects", "objects", 1);
     tally("objects", "bytes", change.bytes);
     inventory.set(key, { bytes: change.bytes, sha256: change.sha256, version });

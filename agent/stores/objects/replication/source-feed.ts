@@ -1,7 +1,7 @@
 /** Asks a source's agent: every question has a time limit, and every failure a code with a next step. */
 import type { Readable } from "node:stream";
 import { Agent, type Dispatcher, request } from "undici";
-import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
+import { CleaveError, ERRORS, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Peer } from "../config.ts";
 import { encodeKey } from "../inventory/keys.ts";
@@ -87,8 +87,7 @@ export class PeerClient {
     if (response.statusCode === 404) throw new ObjectGone(text);
     if (response.statusCode === 401 || response.statusCode === 403)
       throw new CleaveError("PEER_UNAUTHORIZED", `${agentUrl} refused the token`);
-    const code: ErrorCode = text.includes("OBJECT_UNREADABLE") ? "OBJECT_UNREADABLE" : "PEER_UNREACHABLE";
-    throw new CleaveError(code, `${agentUrl} answered ${response.statusCode}: ${text}`);
+    throw new CleaveError(codeIn(text), `${agentUrl} answered ${response.statusCode}: ${text}`);
   }
 
   async #json(response: Dispatcher.ResponseData): Promise<unknown> {
@@ -100,4 +99,11 @@ export class PeerClient {
       });
     }
   }
+}
+
+/** Why the other Pod's store does not answer; unreachable when it does not say. */
+function codeIn(body: string): ErrorCode {
+  const code = /"code":\s*"([A-Z_]+)"/.exec(body)?.[1] ?? "";
+  const isItsOwn = code.startsWith("OBJECT_") || code.startsWith("ROOT_");
+  return isItsOwn && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : "PEER_UNREACHABLE";
 }

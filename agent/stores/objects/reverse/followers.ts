@@ -33,6 +33,8 @@ export function objectFollowers(context: ObjectsContext, tracker: SourceTracker)
       const replica = new Replica({
         migrationId: duty.migrationId,
         backend,
+        root: context.root,
+        lossBound: config.lossBound,
         inventory,
         client,
         clock,

@@ -3,6 +3,7 @@ import { access, constants, readdir, readFile, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type CleaveError, toCleaveError } from "../../../../../protocol/errors.ts";
 import type { Finding } from "../../../../../protocol/evidence.ts";
+import { isNoItem } from "../../../common/root/volume-entries.ts";
 import { finding } from "../finding.ts";
 import { repositoryChecksum } from "./checksum.ts";
 import { gitVersion, isOlder, OLDEST_GIT } from "./git-version.ts";
@@ -42,8 +43,9 @@ export async function checkTarget(root: string, git: GitOptions, mustBeEmpty: bo
       await access(dirname(root), constants.W_OK | constants.X_OK);
       return [];
     });
-    if (entries.length > 0 && mustBeEmpty)
-      findings.push(finding("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(entries[0])}`));
+    const first = entries.find((name) => !isNoItem(name));
+    if (first !== undefined && mustBeEmpty)
+      findings.push(finding("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(first)}`));
     const place = (await fileExists(root)) ? root : dirname(root);
     await access(place, constants.W_OK | constants.X_OK);
     const { bavail, bsize } = await statfs(place);

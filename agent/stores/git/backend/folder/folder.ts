@@ -6,6 +6,9 @@ import { CleaveError } from "../../../../../protocol/errors.ts";
 import type { Finding } from "../../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
 import type { Clock } from "../../../../../protocol/ports/clock.ts";
+import { FolderRoot } from "../../../common/root/folder-root.ts";
+import type { RootIdentity } from "../../../common/root/identity.ts";
+import { isNoItem } from "../../../common/root/volume-entries.ts";
 import type { GitConfig } from "../../config.ts";
 import { checkRepositoryPath } from "../../inventory/repository-path.ts";
 import type {
@@ -70,6 +73,7 @@ export class FolderBackend implements RepositoryBackend {
   readonly #git: GitOptions;
   readonly #hashes = new FileHashes();
   readonly #glances = new Glances();
+  readonly #identity: FolderRoot;
   #hook: Hook | null = null;
   #workspace: Promise<string> | null = null;
   #headLocks: Promise<HeadLocks | null> | null = null;
@@ -78,6 +82,25 @@ export class FolderBackend implements RepositoryBackend {
     this.place = options.config.root;
     this.#options = options;
     this.#git = { program: options.config.program };
+    this.#identity = new FolderRoot(this.place);
+  }
+
+  // Which place it is ----------------------------------------------------------------------------------------
+
+  identify(): Promise<RootIdentity> {
+    return this.#identity.identify();
+  }
+
+  differenceOf(known: RootIdentity, found: RootIdentity): string | null {
+    return this.#identity.differenceOf(known, found);
+  }
+
+  mark(id: string): Promise<void> {
+    return this.#identity.mark(id);
+  }
+
+  unmark(): Promise<void> {
+    return this.#identity.unmark();
   }
 
   #at(path: string): string {
@@ -173,8 +196,7 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   async firstEntry(): Promise<string | null> {
-    const [first] = await readdir(this.place);
-    return first ?? null;
+    return (await readdir(this.place)).find((name) => !isNoItem(name)) ?? null;
   }
 
   async copy(path: string, copy: NewRepository, signal: AbortSignal): Promise<void> {

@@ -3,6 +3,8 @@ import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import picomatch from "picomatch";
+import { CleaveError } from "../../../../../protocol/errors.ts";
+import { isNoItem } from "../../../common/root/volume-entries.ts";
 import { isRepositoryPath, OWN_FOLDER } from "../../inventory/repository-path.ts";
 
 /** The agent's own folder in the root. On the same file system by design. */
@@ -27,15 +29,19 @@ export interface FolderListing {
   readonly problems: string[];
 }
 
-/** What is in one folder of the tree (`""` is the root). A folder that vanished has nothing in it. */
+/**
+ * What is in one folder of the tree (`""` is the root). A folder that vanished has nothing in it; the root does not vanish.
+ * @throws CleaveError ROOT_UNREADABLE.
+ */
 export async function listFolder(root: string, folder: string, ignored: Ignored): Promise<FolderListing> {
   const listing: FolderListing = { repositories: [], folders: [], problems: [] };
   let entries: Dirent[];
   try {
     entries = await readdir(join(root, folder), { withFileTypes: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return listing;
-    throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" && folder !== "") return listing;
+    throw new CleaveError("ROOT_UNREADABLE", message, { cause: error });
   }
   // A repository under another name would be overlooked, with everything that is in it.
   if (entries.some((e) => e.name === "HEAD") && entries.some((e) => e.name === "objects")) {
@@ -46,7 +52,7 @@ export async function listFolder(root: string, folder: string, ignored: Ignored)
   }
   for (const entry of entries) {
     const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
-    if (ignored(path)) continue;
+    if (ignored(path) || (folder === "" && isNoItem(entry.name))) continue;
     if (entry.isSymbolicLink()) listing.problems.push(`${path} is a symbolic link, which is not followed`);
     else if (!entry.isDirectory()) continue;
     else if (entry.name.endsWith(".git")) {

@@ -34,6 +34,7 @@ export async function hideRepository(root: string, path: string, migrationId: Mi
 export async function hiddenRepositories(root: string, migrationId: MigrationId): Promise<string[]> {
   const trash = trashOf(root, migrationId);
   await requireNoLink(root, trash);
+  if (!(await folderExists(trash))) return [];
   return (await scanRoot(trash, () => false)).repositories;
 }
 

@@ -17,6 +17,8 @@ import {
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { FolderRoot } from "../../../common/root/folder-root.ts";
+import type { RootIdentity } from "../../../common/root/identity.ts";
 import { syncFolder } from "../../../file-fence/durable-files.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "../../inventory/keys.ts";
 import {
@@ -40,12 +42,30 @@ const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 export class FolderBackend implements ObjectBackend {
   readonly place: string;
   readonly #root: string;
+  readonly #identity: FolderRoot;
   #resolvedRoot: string | null = null;
 
   /** `root`: the folder that holds the objects; a key is a path below it. */
   constructor(root: string) {
     this.place = root;
     this.#root = resolve(root);
+    this.#identity = new FolderRoot(this.#root);
+  }
+
+  identify(): Promise<RootIdentity> {
+    return this.#identity.identify();
+  }
+
+  differenceOf(known: RootIdentity, found: RootIdentity): string | null {
+    return this.#identity.differenceOf(known, found);
+  }
+
+  mark(id: string): Promise<void> {
+    return this.#identity.mark(id);
+  }
+
+  unmark(): Promise<void> {
+    return this.#identity.unmark();
   }
 
   list(options: ListOptions = {}): AsyncIterable<ListedObject> {

@@ -2,6 +2,7 @@
 import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { isNoItem } from "../../../common/root/volume-entries.ts";
 import { compareKeys, isTemporary, keyFault } from "../../inventory/keys.ts";
 import type { ListedObject, ListOptions } from "../backend.ts";
 
@@ -70,6 +71,7 @@ async function readFolder(root: string, folder: string, options: ListOptions): P
   for (const entry of entries) {
     const name = entry.name.toString("utf8");
     const path = `${folder}${name}`;
+    if (folder === "" && isNoItem(name)) continue;
     if (!Buffer.from(name).equals(entry.name)) {
       options.onUnlistable?.(path, "its name is not UTF-8");
     } else if (isTemporary(name)) {

@@ -85,8 +85,9 @@ describe("a folder", () => {
     await rm(pod.root, { recursive: true });
     const backend = backendOf(pod);
     expect(await backend.checkTarget({ mustBeEmpty: true })).toEqual([]);
-    expect(await backend.list()).toEqual({ repositories: [], problems: [] });
+    await expect(backend.list()).rejects.toMatchObject({ code: "ROOT_UNREADABLE" });
     await backend.create();
+    expect(await backend.list()).toEqual({ repositories: [], problems: [] });
     expect(await backend.firstEntry()).toBeNull();
     await rm(pod.folder, { recursive: true });
     expect(await backend.checkTarget({ mustBeEmpty: true })).toMatchObject([{ code: "FILE_PERMISSION" }]);

@@ -1,0 +1,110 @@
+/** `cleave root`: what a Pod's agent knows of the roots of its repositories and objects, and an operator's word about one. */
+import { join } from "node:path";
+import { Argument, Command } from "commander";
+import { exitWhenPrinted, runCommand } from "../../../protocol/adapters/run-process.ts";
+import { toCleaveError } from "../../../protocol/errors.ts";
+import { type AgentConfig, loadAgentConfig } from "../../config.ts";
+import { FolderRoot } from "../../stores/common/root/folder-root.ts";
+import { acceptRoot, readRemembered } from "../../stores/common/root/remembered.ts";
+
+const STORES = ["git", "objects"] as const;
+export type FileStore = (typeof STORES)[number];
+
+const FAILED = 8;
+
+export interface RootState {
+  readonly store: FileStore;
+  readonly path: string;
+  readonly knownId: string | null;
+  readonly foundId: string | null;
+  /** `known`: what is there is what was there. `unmarked`: no migration has marked it yet. */
+  readonly state: "known" | "unmarked" | "changed" | "unreadable";
+  /** How it differs, or why it cannot be read; empty else. */
+  readonly detail: string;
+}
+
+const stateDirectoryOf = (config: AgentConfig, store: FileStore) => join(config.stateDirectory, store);
+
+/** Changes nothing. */
+export async function describeRoot(config: AgentConfig, store: FileStore): Promise<RootState> {
+  const path = config[store].root;
+  const known = await readRemembered(stateDirectoryOf(config, store));
+  const of = { store, path, knownId: known?.id ?? null };
+  try {
+    const root = new FolderRoot(path);
+    const found = await root.identify();
+    const difference = known === null ? null : root.differenceOf(known, found);
+    const state = known === null ? "unmarked" : difference === null ? "known" : "changed";
+    return { ...of, foundId: found.id, state, detail: difference ?? "" };
+  } catch (thrown) {
+    return { ...of, foundId: null, state: "unreadable", detail: toCleaveError(thrown).message };
+  }
+}
+
+/** @throws CleaveError ROOT_UNREADABLE. */
+export async function accept(
+  config: AgentConfig,
+  store: FileStore,
+  word: { readonly reason: string; readonly losses: boolean },
+): Promise<RootState> {
+  const root = new FolderRoot(config[store].root);
+  await acceptRoot(root, stateDirectoryOf(config, store), { ...word, at: Date.now() });
+  return describeRoot(config, store);
+}
+
+function print(states: readonly RootState[], json: boolean): number {
+  if (json) console.log(JSON.stringify(states, null, 2));
+  else
+    for (const { store, path, knownId, foundId, state, detail } of states) {
+      console.log(`${store.padEnd(8)} ${path}: ${state}${detail === "" ? "" : `: ${detail}`}`);
+      console.log(`${" ".repeat(9)}known by ${knownId ?? "no mark"}, has ${foundId ?? "no mark"}`);
+    }
+  return states.some(({ state }) => state === "changed" || state === "unreadable") ? FAILED : 0;
+}
+
+const program = new Command("cleave root")
+  .description("What this Pod's agent knows of the roots of repositories and objects, and what is there.")
+  .option("--config <file>", "the agent's configuration")
+  .option("--json", "print JSON", false)
+  .exitOverride();
+
+const configOf = async () => {
+  const { config } = program.opts<{ config?: string }>();
+  if (config === undefined) program.error("error: required option '--config <file>' not specified");
+  return loadAgentConfig(config as string);
+};
+
+let exitCode = 0;
+program.action(async () => {
+  const config = await configOf();
+  const states = await Promise.all(STORES.map((store) => describeRoot(config, store)));
+  exitCode = print(states, program.opts<{ json: boolean }>().json);
+});
+
+program
+  .command("accept")
+  .description("The root that is there now is meant: the agent goes on with it from its next look on.")
+  .addArgument(new Argument("<store>", "whose root").choices(STORES))
+  .requiredOption("--reason <text>", "why, for whoever looks later")
+  .option("--with-losses", "what is gone from it was deleted on purpose, and is deleted in copies too", false)
+  .addHelpText(
+    "after",
+    `
+Be sure that all data is there: copies elsewhere follow what this root has.
+
+Example:
+  cleave root accept objects --config /etc/cleave/agent.yaml --reason "moved to a larger disk"`,
+  )
+  .action(async (store: FileStore, { reason, withLosses }: { reason: string; withLosses: boolean }) => {
+    const config = await configOf();
+    const state = await accept(config, store, { reason, losses: withLosses });
+    exitCode = print([state], program.opts<{ json: boolean }>().json);
+  });
+
+if (import.meta.main) {
+  await runCommand(async () => {
+    await program.parseAsync();
+    return exitCode;
+  });
+  exitWhenPrinted();
+}

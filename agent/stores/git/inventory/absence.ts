@@ -1,0 +1,145 @@
+/** Repositories that are not there any more: deleted, or only not there (protocol, rule 15). */
+import picomatch from "picomatch";
+import { toCleaveError } from "../../../../protocol/errors.ts";
+import type { OwnProblem } from "../../../../protocol/evidence.ts";
+import type { OrganizationId } from "../../../../protocol/ids.ts";
+import type { Clock } from "../../../../protocol/ports/clock.ts";
+import { counted } from "../../../../protocol/wording.ts";
+import type { OwnerLookup } from "../../common/inventory/owner-lookup.ts";
+import type { KnownRoot } from "../../common/root/known-root.ts";
+import { Losses } from "../../common/root/losses.ts";
+import type { RepositoryBackend } from "../backend/backend.ts";
+import type { GitConfig } from "../config.ts";
+
+/** Whoever deletes one may be deleting many: what goes at about the same time is judged together. */
+const GATHER_MS = 100;
+/** A verdict was about all that was missing: it holds for a moment. */
+const VALID_MS = 1_000;
+const NAMED = 10;
+
+export interface AbsenceOptions {
+  readonly backend: Pick<RepositoryBackend, "exists" | "place">;
+  readonly root: KnownRoot;
+  readonly ownerLookup: OwnerLookup;
+  readonly clock: Clock;
+  readonly config: Pick<GitConfig, "lossBound" | "acceptMissing">;
+  /** That were there when they were looked at last. */
+  readonly known: () => Iterable<string>;
+}
+
+/** Path → why it does not count as deleted; null when it does. Without those that are there. */
+type Verdicts = ReadonlyMap<string, string | null>;
+
+export class Absence {
+  readonly #options: AbsenceOptions;
+  readonly #losses: Losses;
+  readonly #isAccepted: (path: string) => boolean;
+  /** As the database named them at the last look: what it does not name any more was deleted there. */
+  #named: ReadonlyMap<string, OrganizationId> = new Map();
+  #gathering: Promise<Verdicts> | null = null;
+  #newest: { readonly at: number; readonly verdicts: Verdicts } | null = null;
+  /** Milliseconds since 1970: a word of before was not about what is held. */
+  #heldSince: number | null = null;
+  #problems: OwnProblem[] = [];
+  /** Nobody waits for others that may go too. */
+  urgent = false;
+
+  constructor(options: AbsenceOptions) {
+    this.#options = options;
+    this.#losses = new Losses(options.config.lossBound, options.clock);
+    const matches = options.config.acceptMissing.map((pattern) => picomatch(pattern, { dot: true }));
+    this.#isAccepted = (path) => matches.some((match) => match(path));
+  }
+
+  /** Of the last look: what is not there and does not count as deleted. */
+  get problems(): readonly OwnProblem[] {
+    return this.#problems;
+  }
+
+  /** What the database names, for those that look anyway. */
+  noteNamed(named: ReadonlyMap<string, OrganizationId>): void {
+    // One that it does not name any more is remembered until its absence was judged by that.
+    if (this.#named.size === 0) this.#named = named;
+    else this.#named = new Map([...named, ...[...this.#named].filter(([path]) => !named.has(path))]);
+  }
+
+  /** Why a repository that was not there just now does not count as deleted; null when it does; undefined: it is there. */
+  async reasonToKeep(path: string): Promise<string | null | undefined> {
+    const { clock } = this.#options;
+    const { urgent } = this;
+    const newest = this.#newest;
+    if (newest !== null && clock.monotonic() - newest.at < VALID_MS && newest.verdicts.has(path))
+      return newest.verdicts.get(path) ?? null;
+    this.#gathering ??= (async () => {
+      if (!urgent) await clock.sleep(GATHER_MS);
+      this.#gathering = null;
+      return this.#look();
+    })();
+    return (await this.#gathering).get(path);
+  }
+
+  async #look(): Promise<Verdicts> {
+    const { backend, root, known, clock } = this.#options;
+    const paths = [...known()];
+    const absent: string[] = [];
+    const verdicts = new Map<string, string | null>();
+    this.#problems = [];
+    try {
+      await root.require();
+      for (const path of paths) if (!(await backend.exists(path))) absent.push(path);
+      await root.require();
+      await this.#judge(absent, paths.length, verdicts);
+    } catch (thrown) {
+      // Nobody knows what is there, so nothing counts as deleted.
+      const { code, message } = toCleaveError(thrown, "ROOT_UNREADABLE");
+      this.#problems = [{ code, message: message.slice(0, 2_000) }];
+      for (const path of paths) verdicts.set(path, message);
+    }
+    this.#newest = { at: clock.monotonic(), verdicts };
+    return verdicts;
+  }
+
+  async #judge(
+    absent: readonly string[],
+    known: number,
+    verdicts: Map<string, string | null>,
+  ): Promise<void> {
+    const { root, ownerLookup, backend, clock } = this.#options;
+    const named = absent.length === 0 ? this.#named : await ownerLookup.repositories();
+    const missing = absent.filter((path) => named.has(path) && !this.#isAccepted(path));
+    // What the database has let go was seen to be deleted there.
+    const unheard = absent.filter((path) => !named.has(path) && !this.#named.has(path));
+    const isPlausible = this.#losses.isPlausible(unheard.length, known);
+    if (missing.length > 0 || !isPlausible) this.#heldSince ??= clock.now();
+    else this.#heldSince = null;
+    for (const path of absent) verdicts.set(path, null);
+    this.#named = named;
+    if (this.#heldSince !== null && root.lossesAcceptedAt > this.#heldSince) {
+      this.#heldSince = null;
+      this.#losses.forget();
+      return;
+    }
+    for (const path of missing) verdicts.set(path, "it is not there, and the database names it");
+    if (missing.length > 0)
+      this.#problems.push(problem("REPOSITORY_MISSING", `the database names ${listed(missing)} not there`));
+    if (isPlausible) return this.#losses.believe(unheard.length);
+    for (const path of unheard) verdicts.set(path, "it is not there, as so many others");
+    this.#problems.push(
+      problem(
+        "ROOT_LOSSES",
+        `${backend.place}: nobody announced the deletion of ${listed(unheard)} not there`,
+      ),
+    );
+  }
+}
+
+function problem(code: OwnProblem["code"], message: string): OwnProblem {
+  return { code, message: message.slice(0, 2_000) };
+}
+
+/** `3 repositories (a, b, c) that are`, with the first ten and how many more. */
+export function listed(paths: readonly string[]): string {
+  const more = paths.length > NAMED ? ` and ${paths.length - NAMED} more` : "";
+  const names = paths.slice(0, NAMED).map((path) => JSON.stringify(path));
+  return `${counted(paths.length, "repository", "repositories")} (${names.join(", ")}${more}) that ${paths.length === 1 ? "is" : "are"}`;
+}
