@@ -9,7 +9,7 @@ export const FILE_ERRORS = {
     "The message names it and what to do; docs/08-limits.md says what is carried, left behind and refused.",
   ],
   LEFT_BEHIND: [
-    "Something of a repository is left behind on purpose.",
+    "Something of a repository, or among the objects, is left behind on purpose.",
     "Nothing, unless it is needed on the new Pod: then carry it over by hand before the retention ends.",
   ],
   REPOSITORY_HOOK_DISABLED: [

@@ -49,7 +49,14 @@ export async function preflightSource(
     unlistableCount += 1;
     if (unlistable.length < MAX_NAMED) unlistable.push(`${quoteKey(name)} (${reason})`);
   };
-  for await (const { key, bytes } of backend.list({ onUnlistable })) {
+  const leftBehind: string[] = [];
+  let leftBehindCount = 0;
+  const onTemporary = (name: string) => {
+    leftBehindCount += 1;
+    if (leftBehind.length < MAX_NAMED) leftBehind.push(quoteKey(name));
+  };
+  const listing = backend.list({ onUnlistable, onTemporary, onTemporaryFolder: onTemporary });
+  for await (const { key, bytes } of listing) {
     signal.throwIfAborted();
     summary.objects += 1;
     summary.bytes += bytes;
@@ -73,6 +80,13 @@ export async function preflightSource(
           0,
           2_000,
         ),
+    });
+  if (leftBehindCount > 0)
+    findings.push({
+      store: "objects",
+      severity: "info",
+      code: "LEFT_BEHIND",
+      message: `${leftBehindCount} unfinished files, or folders of them, are left behind: ${leftBehind.join(", ")}`,
     });
   if (unowned > 0)
     findings.push({

@@ -26,6 +26,8 @@ export interface ListOptions {
   readonly onUnlistable?: (name: string, reason: string) => void;
   /** A temporary file of a writer or of an unfinished copy, as a path below the root. */
   readonly onTemporary?: (name: string) => void;
+  /** A folder of such files (`.tmp`); what is in it is not listed. */
+  readonly onTemporaryFolder?: (name: string) => void;
 }
 
 export interface ExpectedContent {

@@ -76,6 +76,7 @@ async function readFolder(root: string, folder: string, options: ListOptions): P
       options.onUnlistable?.(path, "its name is not UTF-8");
     } else if (isTemporary(name)) {
       if (entry.isFile()) options.onTemporary?.(path);
+      else if (entry.isDirectory()) options.onTemporaryFolder?.(path);
     } else if (keyFault(path) !== null) {
       options.onUnlistable?.(path, keyFault(path) as string);
     } else if (entry.isDirectory()) {

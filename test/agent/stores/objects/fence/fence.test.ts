@@ -1,7 +1,9 @@
-import { readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { formatIntent } from "../../../../../agent/stores/file-fence/announcement.ts";
+import { ownView } from "../../../../../agent/stores/file-fence/processes.ts";
 import { withWriteIntent } from "../../../../../agent/stores/file-fence/write-intent.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import {
@@ -97,6 +99,45 @@ describe("fence and match", () => {
         .problems.map(({ message }) => message)
         .join(),
     ).toContain("changed after their writers had ended");
+  });
+
+  test("a writer that nobody here sees is named where the fence waits for it, and an operator's word ends the wait", async () => {
+    await someObjects();
+    await following();
+    const view = { ...(await ownView()), pidNamespace: "1", host: "elsewhere" };
+    const inflight = join(source.control, "inflight/objects/left");
+    const announced = formatIntent({ pid: 42, startTime: "1", key: "uploads/red/left", view });
+    await writeFile(inflight, announced);
+    const over = new AbortController();
+    const fenced = source.reach("fence", { epoch: 1, signal: over.signal });
+    fenced.catch(() => undefined);
+    await eventually(() => {
+      const [problem] = source.status().problems;
+      expect(problem?.code).toBe("DRAIN_INCOMPLETE");
+      for (const part of ["process 42", "elsewhere", inflight, "uploads/red/left"])
+        expect(problem?.message).toContain(part);
+    });
+    expect(evidenceOf(source)).toBeNull();
+    // The deadline.
+    over.abort(new Error("the fence was lowered"));
+    await expect(fenced).rejects.toThrow("the fence was lowered");
+    await source.reach("serve");
+    expect(source.status().problems).toEqual([]);
+    // The checks before the next fence refuse it as soon as the writer has been there for as long as a fence would wait.
+    const settings = { cutover: { deadlineMs: 100 } };
+    const check = () =>
+      source.store.preflight(duty(SOURCE, "serve", { settings }), "fence", AbortSignal.timeout(5_000));
+    await eventually(async () =>
+      expect(await check()).toMatchObject([{ code: "WRITER_UNSEEN", severity: "error" }]),
+    );
+    await source.writeUnannounced("uploads/red/left", "written before it was killed");
+    await rename(inflight, join(source.control, "dirty/objects/left"));
+    expect(await check()).toEqual([]);
+    const match = target.reach("match", { epoch: 2 });
+    await source.reach("fence", { epoch: 2 });
+    await match;
+    expect(evidenceOf(target)?.digest).toBe(evidenceOf(source)?.digest);
+    expect(await target.read("uploads/red/left")).toBe("written before it was killed");
   });
 
   test("a lowered fence serves again, and the next one has its own evidence", async () => {
@@ -210,8 +251,15 @@ describe("preflight and release", () => {
     await source.writeUnannounced("nobody/1", "1");
     await source.writeUnannounced("nobody/2", "1");
     await symlink("/etc/hostname", join(source.root, "link"));
+    await mkdir(join(source.root, "uploads/red/.tmp"), { recursive: true });
+    await writeFile(join(source.root, "uploads/red/.tmp/half"), "");
     const findings = await start(source, "prepare");
-    expect(findings.map(({ code }) => code).sort()).toEqual(["OBJECT_UNREADABLE", "OWNER_UNKNOWN"]);
+    expect(findings.map(({ code }) => code).sort()).toEqual([
+      "LEFT_BEHIND",
+      "OBJECT_UNREADABLE",
+      "OWNER_UNKNOWN",
+    ]);
+    expect(findings.find(({ code }) => code === "LEFT_BEHIND")?.message).toContain("uploads/red/.tmp");
     expect(findings.find(({ code }) => code === "OWNER_UNKNOWN")?.message).toMatch(/^2 objects .*nobody\/1/);
     await source.reach("prepare");
     await expect(source.reach("fence", { epoch: 1 })).rejects.toMatchObject({ code: "OBJECT_UNREADABLE" });
