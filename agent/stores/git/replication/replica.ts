@@ -5,21 +5,17 @@
  */
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Problem } from "../../../../protocol/evidence.ts";
-import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { Pause } from "../../../../protocol/pause.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { Unnamed } from "../../common/root/unnamed.ts";
 import { NAMED_DIFFERENCES } from "../../common/verification/differences.ts";
-import type { GitContext } from "../context.ts";
 import { listed } from "../inventory/absence.ts";
-import { parseOwner, type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
+import { type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
 import { Describing } from "../verification/describing.ts";
 import { wholeDifferences } from "../verification/differences.ts";
-import type { InventoryView } from "../verification/inventory-view.ts";
-import type { Mirror } from "./mirror.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
-import type { SourceFeed } from "./source-feed.ts";
+import { type ReplicaOptions, unusable } from "./replica-options.ts";
 
 const POLL_MS = 5_000;
 const OWN_ENTRIES = 1_000;
@@ -33,21 +29,6 @@ interface Pending {
   notBefore: number;
   running: boolean;
   problem: Problem | null;
-}
-
-export interface ReplicaOptions {
-  readonly context: GitContext;
-  readonly feed: SourceFeed;
-  readonly mirror: Mirror;
-  readonly migrationId: MigrationId;
-  readonly source: PodId;
-  /** Only the view's repositories are copied; else all, and the view's first. */
-  readonly selective: boolean;
-  readonly view: InventoryView;
-  /** What is here is kept true by a tracker, and differs when somebody else changed it: then it is mirrored anew. */
-  readonly watchOwn: boolean;
-  readonly concurrency: number;
-  readonly onChange: () => void;
 }
 
 export class Replica {
@@ -403,17 +384,4 @@ export class Replica {
     pending.problem = problem;
     this.#notice();
   }
-}
-
-/** What can be mirrored at best in part: never equal, and here is why. */
-function unusable(wanted: RepositoryEntry): Problem | null {
-  if (wanted.deleted) return null;
-  if (wanted.reason === "unreadable")
-    return {
-      code: "REPOSITORY_UNREADABLE",
-      message: `${wanted.path} on the source: ${wanted.detail}`.slice(0, 2_000),
-    };
-  if (parseOwner(wanted.owner) === null)
-    return { code: "OWNER_UNKNOWN", message: `repository ${wanted.path} has no owner by the rules` };
-  return null;
 }
