@@ -228,7 +228,7 @@ export const ERRORS = {
     "Bring both Pods to the same version of the schema; the message names every difference.",
   ],
   SCHEMA_CHANGED: [
-    "The schema of the source was changed, and its rows were not compared since.",
+    "The schema of the source or of the target was changed, and rows were not compared since.",
     "Wait: the tables concerned are compared again, and a fence can be raised after that. If it says that the schemas differ, run the same statements on the target.",
   ],
   REPLICA_IDENTITY_MISSING: [

@@ -4,7 +4,15 @@ import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch } from "../../../protocol/ids.ts";
 
 /** Who says why it cannot go on: the step towards the goal, or one of the loops beside it. */
-export type Loop = "step" | "locks" | "watch" | "stream" | "comparison" | "pace" | "reverse replication";
+export type Loop =
+  | "step"
+  | "locks"
+  | "watch"
+  | "plan"
+  | "stream"
+  | "comparison"
+  | "pace"
+  | "reverse replication";
 
 export class StatusBoard {
   readonly #onChange: () => void;

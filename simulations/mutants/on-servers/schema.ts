@@ -40,6 +40,18 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     tests: schema("while the move follows DROP TABLE public.events_1 there: $"),
   },
   {
+    name: "the-target-stays-as-it-is",
+    says: "What was altered on the target since rows were last compared is no reason against its evidence.",
+    edits: [
+      {
+        file: `${MOVE}/match.ts`,
+        find: "  if (change === null) return;",
+        replace: "  if (change !== undefined) return;",
+      },
+    ],
+    tests: schema("on the target alone .* is no evidence when a fence comes first"),
+  },
+  {
     name: "truncate-is-no-change",
     says: "What TRUNCATE of a partition removes is told by nobody.",
     edits: [
@@ -93,13 +105,13 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: `${MOVE}/match.ts`,
-        find: "          shared.ensure({ source, target, writer, moving, schema }, { table, keys }),\n",
-        replace: "          writer.query('SELECT 1'),\n",
+        find: "      shared.ensure({ source, target, writer, moving, schema }, { table, keys }),\n",
+        replace: "      writer.query('SELECT 1'),\n",
       },
       {
         file: "agent/stores/postgres/verification/evidence.ts",
-        find: "    await referenceLines(db, moving, touched, known),\n",
-        replace: "",
+        find: "await referenceLines(this.#db, this.#moving, touched, known)",
+        replace: "[] as string[]",
       },
     ],
     tests: references("rows of nobody alone.* by a constraint"),

@@ -312,7 +312,11 @@ const GRAMMAR: Readonly<Record<string, { readonly weight: number; readonly draw:
   },
 };
 
-export const KINDS = Object.keys(GRAMMAR);
+const ROW_KINDS = ["insert", "update", "delete", "several", "key change", "shared reference"];
+/** Those after which tables are compared whole. */
+export const SCHEMA_KINDS: ReadonlySet<string> = new Set(
+  Object.keys(GRAMMAR).filter((kind) => !ROW_KINDS.includes(kind)),
+);
 
 /** The next step; null when what was drawn is not possible in this schema. */
 export function oneStep(model: Model, excluded: ReadonlySet<string>): Step | null {

@@ -36,35 +36,38 @@ WITH RECURSIVE col AS (
 ), base (oid, type) AS (
   SELECT DISTINCT atttypid, atttypid FROM col
   UNION ALL SELECT b.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
-), kind AS (
+), known AS (
   SELECT b.oid, t.oid AS type, t.typname, t.typtype = 'e' AS enumerated, t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AS own,
     t.typtype <> 'b' OR t.typcategory = 'A' OR t.oid = 'pg_catalog.varchar'::pg_catalog.regtype AS derived
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype <> 'd'
-)
-SELECT col."table", col.name, kind.derived, operator.schema, operator.name AS operator, hash.schema AS hash_schema, hash.name AS hash,
-  CASE WHEN col.attcollation NOT IN (0, 100) THEN (SELECT pg_catalog.format('%I.%I', n.nspname, l.collname)
-    FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = col.attcollation) END AS collation,
-  COALESCE((SELECT NOT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = col.attcollation), false) AS nondeterministic,
-  kind.enumerated OR kind.own AND kind.typname IN ('int2', 'int4', 'int8', 'oid', 'uuid', 'text', 'varchar', 'name', 'bytea', 'bool') AS exact
-FROM col JOIN kind ON kind.oid = col.atttypid
+), kind AS MATERIALIZED (
+  -- Once for each type: there are a hundred times as many columns.
+  SELECT known.*, operator.schema, operator.name AS operator, hash.schema AS hash_schema, hash.name AS hash FROM known
 LEFT JOIN LATERAL (
   SELECT n.nspname AS schema, o.oprname AS name FROM pg_catalog.pg_opclass k
     JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod
     JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype
     JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-  WHERE k.opcdefault AND k.opcintype = kind.type
+  WHERE k.opcdefault AND k.opcintype = known.type
     AND (m.amname, p.amopstrategy) IN (('btree', 3), ('hash', 1))
   ORDER BY m.amname LIMIT 1
-) AS operator ON NOT kind.derived
+) AS operator ON NOT known.derived
 LEFT JOIN LATERAL (
   SELECT n.nspname AS schema, f.proname AS name FROM pg_catalog.pg_opclass k
     JOIN pg_catalog.pg_amproc p ON p.amprocfamily = k.opcfamily AND p.amproclefttype = k.opcintype AND p.amprocrighttype = k.opcintype
     JOIN pg_catalog.pg_proc f ON f.oid = p.amproc JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
     JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod
   WHERE k.opcdefault AND m.amname = 'hash' AND p.amprocnum = 2 AND k.opcintype = f.proargtypes[0]
-    AND k.opcintype = CASE WHEN kind.typname = 'varchar' AND kind.own THEN 'pg_catalog.text'::pg_catalog.regtype ELSE kind.type END
+    AND k.opcintype = CASE WHEN known.typname = 'varchar' AND known.own THEN 'pg_catalog.text'::pg_catalog.regtype ELSE known.type END
   LIMIT 1
-) AS hash ON true`;
+) AS hash ON true
+)
+SELECT col."table", col.name, kind.derived, kind.schema, kind.operator, kind.hash_schema, kind.hash,
+  CASE WHEN col.attcollation NOT IN (0, 100) THEN (SELECT pg_catalog.format('%I.%I', n.nspname, l.collname)
+    FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = col.attcollation) END AS collation,
+  COALESCE((SELECT NOT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = col.attcollation), false) AS nondeterministic,
+  kind.enumerated OR kind.own AND kind.typname IN ('int2', 'int4', 'int8', 'oid', 'uuid', 'text', 'varchar', 'name', 'bytea', 'bool') AS exact
+FROM col JOIN kind ON kind.oid = col.atttypid`;
 
 interface Row {
   readonly table: string;

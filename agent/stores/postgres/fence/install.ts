@@ -89,14 +89,15 @@ async function createEventTriggers(client: ClientBase): Promise<void> {
 /**
  * Brings the guard to what the rules ask for: idempotent, touching only what is not yet right, and waiting for no
  * table's lock longer than 50 ms at a time.
+ * @returns whether something was not right.
  * @throws CleaveError OWNERSHIP_RULE_INVALID, POSTGRES_IDENTITY, POSTGRES_UNFENCEABLE, or POSTGRES_GUARD_MISSING when a
  * table stays locked by others.
  */
-export async function installGuard(db: Queryable, options: InstallOptions): Promise<void> {
+export async function installGuard(db: Queryable, options: InstallOptions): Promise<boolean> {
   const { ownership } = options;
-  await onOneConnection(db, async (client) => {
+  return await onOneConnection(db, async (client) => {
     // A whole guard is left alone: making it again would be DDL, which is refused while anything is fenced.
-    if (await isWhole(client, options)) return;
+    if (await isWhole(client, options)) return false;
     const schema = { ...options, what: "the schema" };
     await patiently(client, schema, () => createBase(client, options));
     const catalog = await readCatalog(client, ownership);
@@ -119,6 +120,7 @@ export async function installGuard(db: Queryable, options: InstallOptions): Prom
       await patiently(client, { ...options, what: name, table, mode }, repair);
     }
     await patiently(client, schema, createEventTriggers);
+    return true;
   });
 }
 

@@ -160,6 +160,8 @@ CREATE TABLE IF NOT EXISTS cleave.numbering (
 );
 -- The snapshot whose touched rows were equal on both Pods. Frozen by the fence, like everything else.
 CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snapshot text NOT NULL);
+-- On a Pod that rows come to: its own snapshot whose changes of its schema were looked at, when rows were last found equal.
+CREATE TABLE IF NOT EXISTS cleave.compared (migration_id text PRIMARY KEY, snapshot text NOT NULL);
 ${COPY_TABLES}
 ${JOURNAL_TABLES}
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;

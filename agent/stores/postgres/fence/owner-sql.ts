@@ -19,11 +19,17 @@ export function isOwned(rule: TableRule): rule is OwnedRule {
 
 /** Every table's rule, the root's included: the root's key is its own organization. */
 export function rulesOf(ownership: Ownership): ReadonlyMap<string, TableRule> {
-  return new Map<string, TableRule>([
+  const known = made.get(ownership);
+  if (known !== undefined) return known;
+  const rules = new Map<string, TableRule>([
     ...Object.entries(ownership.tables),
     [ownership.root.table, { organization: ownership.root.key }],
   ]);
+  made.set(ownership, rules);
+  return rules;
 }
+/** Asked for each table anew, which would cost the square of their number. */
+const made = new WeakMap<Ownership, ReadonlyMap<string, TableRule>>();
 
 const list = (columns: string | readonly string[]): readonly string[] =>
   typeof columns === "string" ? [columns] : columns;

@@ -44,10 +44,20 @@ WHERE known.kind <> 'f' AND CASE known.relkind WHEN 'r' THEN known.index IS NULL
   WHEN 'p' THEN known.oid = known.root AND known.index IS NULL ELSE false END
 ORDER BY 1`;
 
-/** Those of Cleave have the marker in them. */
+/** Those of Cleave have the marker in them. What a command is about is known where it drops nothing and publishes nothing. */
 const PUBLISHED = `SELECT DISTINCT other.prrelid FROM pg_catalog.pg_publication_rel AS own
   JOIN pg_catalog.pg_publication_rel AS other ON other.prpubid = own.prpubid
-  WHERE own.prrelid = pg_catalog.to_regclass('cleave.marker')`;
+  WHERE own.prrelid = pg_catalog.to_regclass('cleave.marker')
+    AND (concerned IS NULL OR other.prrelid = ANY (concerned))`;
+
+/** SQL for the table that a row of pg_event_trigger_ddl_commands is about; NULL when it is none. */
+export const RELATION = `
+      CASE command.classid
+        WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN COALESCE((SELECT i.indrelid FROM pg_catalog.pg_index AS i WHERE i.indexrelid = command.objid), command.objid)
+        WHEN 'pg_catalog.pg_trigger'::pg_catalog.regclass THEN (SELECT t.tgrelid FROM pg_catalog.pg_trigger AS t WHERE t.oid = command.objid)
+        WHEN 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN (SELECT k.conrelid FROM pg_catalog.pg_constraint AS k WHERE k.oid = command.objid)
+        WHEN 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN (SELECT d.adrelid FROM pg_catalog.pg_attrdef AS d WHERE d.oid = command.objid)
+      END`;
 
 /** On behalf of whoever changes the schema, in his own transaction, whose locks are there; what cannot be done fails nothing. */
 export const IDENTITY_FUNCTIONS = [
@@ -60,9 +70,18 @@ export const IDENTITY_FUNCTIONS = [
     body: `
 DECLARE
   relation record;
+  concerned pg_catalog.oid[];
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS own WHERE own.prrelid = 'cleave.marker'::pg_catalog.regclass) THEN
     RETURN;
+  END IF;
+  IF TG_TAG !~ '^DROP|PUBLICATION' THEN
+    SELECT pg_catalog.array_agg(DISTINCT COALESCE(pg_catalog.pg_partition_root(about.oid::pg_catalog.regclass)::pg_catalog.oid, about.oid)) INTO concerned
+      FROM pg_catalog.pg_event_trigger_ddl_commands() AS command CROSS JOIN LATERAL (SELECT ${RELATION} AS oid) AS about
+     WHERE about.oid IS NOT NULL;
+    IF concerned IS NULL THEN
+      RETURN;
+    END IF;
   END IF;
   FOR relation IN ${faults(PUBLISHED)} LOOP
     BEGIN

@@ -6,6 +6,7 @@
  */
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { type Queryable, quoteLiteral } from "./queryable.ts";
+import { RELATION } from "./replica-identity.ts";
 
 /**
  * A trigger that fires in the order of its name, behind the guard's. `DETACH PARTITION … CONCURRENTLY` commits before it
@@ -63,15 +64,6 @@ const WITHOUT_ROWS = `ARRAY[${[
 /** SQL: a publication of Cleave's own. */
 const isOwnPublication = (command: string) =>
   `COALESCE(${command}.object_type LIKE 'publication%' AND ${command}.object_identity ~ '(^|in publication |^"?)cleave_', false)`;
-
-/** SQL for the table that a row of pg_event_trigger_ddl_commands is about; NULL when it is none. */
-const RELATION = `
-      CASE command.classid
-        WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN COALESCE((SELECT i.indrelid FROM pg_catalog.pg_index AS i WHERE i.indexrelid = command.objid), command.objid)
-        WHEN 'pg_catalog.pg_trigger'::pg_catalog.regclass THEN (SELECT t.tgrelid FROM pg_catalog.pg_trigger AS t WHERE t.oid = command.objid)
-        WHEN 'pg_catalog.pg_constraint'::pg_catalog.regclass THEN (SELECT k.conrelid FROM pg_catalog.pg_constraint AS k WHERE k.oid = command.objid)
-        WHEN 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN (SELECT d.adrelid FROM pg_catalog.pg_attrdef AS d WHERE d.oid = command.objid)
-      END`;
 
 /** Called on behalf of whoever changes the schema, so they act as their owner, and nothing in them fails for him. */
 export const JOURNAL_FUNCTIONS = [

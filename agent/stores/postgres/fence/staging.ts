@@ -231,6 +231,7 @@ export async function releaseRoutes(
     await client.query("DELETE FROM cleave.moved WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.touched WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.verified WHERE migration_id = $1", [migrationId]);
+    await client.query("DELETE FROM cleave.compared WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.marker WHERE migration_id = $1", [migrationId]);
     await client.query("DELETE FROM cleave.numbering WHERE migration_id = $1", [migrationId]);
     await forgetSchemaChanges(client);
@@ -268,7 +269,7 @@ export async function returnRoutes(db: Queryable, migrationId: MigrationId, of: 
         WHERE route.migration_id = $1 AND share.migration_id = $1 AND share.target_pod_id = route.target_pod_id`,
       [migrationId, of],
     );
-    for (const table of ["share", "moved", "touched", "verified", "marker"])
+    for (const table of ["share", "moved", "touched", "verified", "compared", "marker"])
       await client.query(`DELETE FROM cleave.${table} WHERE migration_id = $1`, [migrationId]);
   });
 }

@@ -20,10 +20,12 @@ function missing(message: string): Finding {
  */
 export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<Finding[]> {
   try {
-    const { rows } = await db.query<{ present: boolean }>(
-      "SELECT pg_catalog.to_regclass('cleave.pod') IS NOT NULL AS present",
+    const { rows } = await db.query<{ present: boolean; compared: boolean }>(
+      "SELECT pg_catalog.to_regclass('cleave.pod') IS NOT NULL AS present, pg_catalog.to_regclass('cleave.compared') IS NOT NULL AS compared",
     );
     if (!rows[0]?.present) return [missing("the write guard is not installed")];
+    // Of an earlier version.
+    if (!rows[0].compared) return [missing("the table cleave.compared is missing")];
     const catalog = await readCatalog(db, ownership);
     const faults = await findTriggerFaults(db, expectedTriggers(ownership, catalog));
     return [

@@ -63,10 +63,11 @@ export type Schema = ReadonlyMap<string, Table>;
 
 const OWN = `n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'cleave') AND n.nspname !~ '^pg_(temp|toast_temp)_'`;
 
-const TABLES = `
+/** A size is read under a lock on its table, for which one has to wait behind whoever alters it. */
+const TABLES = (bytes: string) => `
 SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind, c.relpersistence, c.relreplident,
   greatest(c.reltuples, 0)::float8 AS rows,
-  CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_total_relation_size(c.oid) ELSE 0 END::float8 AS bytes,
+  ${bytes}::float8 AS bytes,
   (SELECT array_agg(i.inhparent::int8::float8) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parents
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND ${OWN}
@@ -139,21 +140,26 @@ interface ForeignKeyRow {
 
 const IDENTITIES = { d: "default", f: "full", i: "index", n: "nothing" } as const;
 
-/** Reads all schemas but PostgreSQL's own and `cleave`, in six queries whatever the number of tables. */
-export function readSchema(db: Queryable): Promise<Schema> {
+const SIZES = "CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_total_relation_size(c.oid) ELSE 0 END";
+
+/**
+ * Reads all schemas but PostgreSQL's own and `cleave`, in six queries whatever the number of tables. Tables are of zero bytes
+ * where nobody asks how large they are.
+ */
+export function readSchema(db: Queryable, { sizes = true } = {}): Promise<Schema> {
   return inTransaction(
     db,
     async (client) => {
       // Whatever the session's own is: types are to say their schema.
       await client.query("SET LOCAL search_path = pg_catalog");
-      return read(client);
+      return read(client, sizes);
     },
     "READ ONLY",
   );
 }
 
-async function read(db: Queryable): Promise<Schema> {
-  const { rows: tables } = await db.query<TableRow>(TABLES);
+async function read(db: Queryable, sizes: boolean): Promise<Schema> {
+  const { rows: tables } = await db.query<TableRow>(TABLES(sizes ? SIZES : "0"));
   const columns = groupBy((await db.query<ColumnRow>(COLUMNS)).rows);
   const keys = groupBy((await db.query<KeyRow>(KEYS)).rows);
   const foreignKeys = groupBy((await db.query<ForeignKeyRow>(FOREIGN_KEYS)).rows);

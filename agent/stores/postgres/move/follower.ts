@@ -16,7 +16,7 @@ const LASTING: ReadonlySet<ErrorCode> = new Set([
 const SCHEMA: ReadonlySet<ErrorCode> = new Set(["SCHEMA_DIFFERS", "OWNERSHIP_RULE_MISSING"]);
 const LASTING_RETRY_MS = 5_000;
 /** The one in whose hands it is to end a wait may be a deployment's script. */
-const SCHEMA_RETRY_MS = 500;
+const SCHEMA_RETRY_MS = 100;
 /** A transaction is in the stream a moment before everybody sees it; long before, when a standby has to confirm it. */
 const SEEN_AFTER_MS = { first: 10, last: 500 } as const;
 
@@ -51,6 +51,8 @@ export class Follower {
   /** The transaction of the source that could not be applied: until it is, the problem is not over. */
   #refusedAt: string | null = null;
   readonly #markers = new Map<string, Marker>();
+  /** Of the stream that runs now; null between two. */
+  #attempt: AbortController | null = null;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
@@ -64,6 +66,11 @@ export class Follower {
     this.#stopping.abort(new Error("the change stream is stopped"));
     this.#notice();
     await this.#running;
+  }
+
+  /** Begins the stream again, by a new plan; one that is about to begin is left to it. */
+  renew(): void {
+    this.#attempt?.abort(new Error("the plan of the change stream is made anew"));
   }
 
   /** Everything of the source up to there is durable on the target; null until that is known. */
@@ -115,10 +122,12 @@ export class Follower {
     let unseen = 0;
     while (!signal.aborted) {
       try {
+        const planned = await plan();
+        this.#attempt = new AbortController();
         await follow({
           ...options,
-          ...(await plan()),
-          signal,
+          ...planned,
+          signal: AbortSignal.any([signal, this.#attempt.signal]),
           onMarker: ({
             migration_id: migration,
             epoch,
@@ -152,6 +161,8 @@ export class Follower {
         this.#problem = problem;
         const pauseMs = pauseAfter(problem.code);
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+      } finally {
+        this.#attempt = null;
       }
     }
   }

@@ -28,7 +28,7 @@ export function publishedTables(schema: Schema, ownership: Ownership): readonly 
  * POSTGRES_GUARD_MISSING when a partition stays locked by others.
  */
 export async function ensurePublication(db: Database, name: string, ownership: Ownership): Promise<void> {
-  const owned = publishedTables(await readSchema(db), ownership);
+  const owned = publishedTables(await readSchema(db, { sizes: false }), ownership);
   await handDownIdentities(db, owned, name);
   const tables = [...owned.map(({ quoted }) => quoted), "cleave.marker", "cleave.schema_change"].join(", ");
   const quoted = quoteIdentifier(name);
@@ -59,7 +59,7 @@ export async function requireWatched(source: Database, name: string, ownership: 
   const [fault] = await verifyGuard(source, ownership);
   if (fault !== undefined) throw new CleaveError(fault.code as ErrorCode, `on the source: ${fault.message}`);
   const present = await tablesOf(source, name);
-  const absent = publishedTables(await readSchema(source), ownership).find(
+  const absent = publishedTables(await readSchema(source, { sizes: false }), ownership).find(
     (table) => !present.has(table.name),
   );
   if (absent !== undefined)

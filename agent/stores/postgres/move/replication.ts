@@ -8,7 +8,7 @@ import { type Moving, planMove } from "../replication/moved-tables.ts";
 import { type SourceReplication, slotsOf } from "../replication/source-replication.ts";
 import type { Database } from "../server/connection.ts";
 import { dropSlots } from "../split/slots.ts";
-import { moveEvidence } from "../verification/evidence.ts";
+import { MoveDigest } from "../verification/evidence.ts";
 import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
 
@@ -21,7 +21,7 @@ export function logicalReplication(
   let planned: { readonly moving: Moving; readonly generation: number } | null = null;
   const plan = async (db: Database, duty: Duty) => {
     const generation = await readSchemaGeneration(db);
-    const schema = await readSchema(db);
+    const schema = await readSchema(db, { sizes: false });
     const organizations = [...duty.assignments.keys()] as OrganizationId[];
     return { moving: planMove(schema, schema, ownership, organizations), generation };
   };
@@ -43,11 +43,12 @@ export function logicalReplication(
     evidence: async (db, duty, _position, fence) => {
       if (planned?.generation !== fence.schemaGeneration) planned = await plan(db, duty);
       const { moving } = planned;
-      const { rows } = await readTouched(db, duty.migrationId, fence.verified);
+      const { pages } = await readTouched(db, duty.migrationId, fence.verified);
       await db.query("BEGIN READ ONLY");
       try {
-        const marker = { ...fence, generation: fence.schemaGeneration };
-        const { digest, details } = await moveEvidence(db, moving, marker, rows);
+        const made = new MoveDigest(db, moving);
+        for await (const page of pages) await made.add(page);
+        const { digest, details } = made.evidence({ ...fence, generation: fence.schemaGeneration });
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {
         await db.query("ROLLBACK").catch(() => undefined);

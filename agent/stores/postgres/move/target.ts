@@ -139,7 +139,9 @@ export class MoveTarget implements RemovingTarget {
       source,
       target: config,
       plan: () => keeper.plan,
-      changes: keeper,
+      suspects: keeper.suspects,
+      // What the source has that is new comes by the stream.
+      onStale: (side) => side === "target" && follower.renew(),
       repair: session,
       requireWatched: (db) => requireWatched(db, slot, options.ownership),
       shared,
@@ -172,6 +174,7 @@ export class MoveTarget implements RemovingTarget {
     this.#following = null;
     await this.#watch.stop();
     await Promise.all([following?.follower.stop(), following?.verifier.stop()]);
+    following?.keeper.close();
     this.#board.silence();
   }
 

@@ -146,8 +146,10 @@ function named(
       if (only === undefined || key?.columns.length !== 1) return [];
       return means(column, to, to.columns.get(only)) ? [{ to, only }] : [];
     });
-    // The one whose whole name it is, before one that merely ends like it.
-    const best = meant.find(({ to }) => isWholeName(column.name, to.name)) ?? meant[0];
+    // One of its own schema before others, and of those the one whose whole name it is, before one that merely ends like it.
+    const near = meant.filter(({ to }) => schemaOf(to.name) === schemaOf(table.name));
+    const likely = near.length > 0 ? near : meant;
+    const best = likely.find(({ to }) => isWholeName(column.name, to.name)) ?? likely[0];
     return best === undefined
       ? []
       : [{ name: column.name, columns: [column.name], parent: best.to.name, parentKey: [best.only] }];
@@ -161,5 +163,6 @@ function means(column: Column, to: Table, key: Column | undefined): boolean {
   return column.type === key.type || (INTEGERS.has(column.type) && INTEGERS.has(key.type));
 }
 
+const schemaOf = (table: string) => table.slice(0, table.indexOf("."));
 const isWholeName = (column: string, table: string) =>
   stemmed(words(column).slice(0, -1).join(" ")) === stemmed(bareName(table));

@@ -187,6 +187,7 @@ export class Carrier {
     } finally {
       this.#flow = null;
       await Promise.all([flow.follower.stop(), flow.verifier.stop()]);
+      flow.keeper.close();
     }
   }
 
@@ -220,7 +221,9 @@ export class Carrier {
       source,
       target: config,
       plan: () => keeper.plan,
-      changes: keeper,
+      suspects: keeper.suspects,
+      // What the other Pod has that is new comes by the stream.
+      onStale: (side) => side === "target" && follower.renew(),
       repair: session,
       requireWatched: (db) => requireWatched(db, publication, ownership),
       shared: new SharedRows(),

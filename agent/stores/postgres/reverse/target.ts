@@ -15,7 +15,7 @@ import { requireWatched } from "../move/publication.ts";
 import { TargetConnections } from "../move/target-connections.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
-import { movingOnly } from "../replication/moved-tables.ts";
+import { type Moving, movingOnly } from "../replication/moved-tables.ts";
 import { Suspects } from "../replication/suspects.ts";
 import { backPublication } from "../split/slots.ts";
 import type { StatusBoard } from "../status-board.ts";
@@ -33,7 +33,7 @@ const ASK_EVERY_MS = 20;
 
 interface Comparing {
   /** What flows back goes by it, of these organizations alone. */
-  readonly matching: () => Matching;
+  readonly matching: () => Matching & Plan;
   readonly verifier: Verifier;
 }
 
@@ -89,14 +89,14 @@ export class RollbackTarget implements RemovingTarget {
     const keeperOf = () => this.#carriers.carrier(sourcePodId)?.keeper ?? null;
     while (keeperOf() === null) await sleep(ASK_EVERY_MS, undefined, { signal });
     const shared = new SharedRows();
-    let known: { readonly of: Plan; readonly matching: Matching } | null = null;
+    let known: { readonly of: Plan; readonly moving: Moving } | null = null;
     const matching = () => {
       // Begun again it has no plan for a moment.
       const of = keeperOf()?.plan ?? known?.of;
       invariant(of !== undefined, "there was a plan before");
-      if (known?.of.moving !== of.moving)
-        known = { of, matching: { ...of, moving: movingOnly(of.moving, [...assignments.keys()]), shared } };
-      return known.matching;
+      const isSame = known?.of.moving === of.moving;
+      known = { of, moving: isSame && known ? known.moving : movingOnly(of.moving, [...assignments.keys()]) };
+      return { ...of, moving: known.moving, shared };
     };
     const verifier = new Verifier({
       migrationId,
@@ -104,10 +104,8 @@ export class RollbackTarget implements RemovingTarget {
       target: config,
       plan: matching,
       // What differs by a change of the schema is put right by what flows back, for all organizations.
-      changes: {
-        suspects: new Suspects(keeperOf()?.suspects),
-        isKnown: (xid) => keeperOf()?.isKnown(xid) === true,
-      },
+      suspects: new Suspects(keeperOf()?.suspects),
+      onStale: (side) => side === "target" && this.#carriers.carrier(sourcePodId)?.follower?.renew(),
       requireWatched: (db) => requireWatched(db, backPublication(of), ownership),
       shared,
       setup: backSession(of, sourcePodId, []).setup,

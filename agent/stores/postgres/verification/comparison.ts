@@ -7,7 +7,7 @@ import type { ErrorCode } from "../../../../protocol/errors.ts";
 import type { MovedTable, Moving } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
 import type { RowKey } from "./keys.ts";
-import { bucketDigests, bucketsFor, rowHashes, rowsOfBuckets } from "./rows.ts";
+import { type Bucket, bucketDigests, bucketsFor, rowHashes, rowsOfBuckets } from "./rows.ts";
 
 export interface Difference {
   readonly table: string;
@@ -87,7 +87,13 @@ const AT_ONCE = 20;
 /** A table whose every row became another is put right piece by piece. */
 const AT_MOST = 100_000;
 
-/** All rows of a table (of those that differ, the first hundred thousand): by buckets, and row by row where a bucket differs. */
+/** A server's estimate may be off by so much; by more, and a bucket's rows are too many to be in memory. */
+const OFF_BY = 4;
+
+/**
+ * All rows of a table (of those that differ, the first hundred thousand): by buckets, and row by row where a bucket differs.
+ * `rows` is an estimate of their number.
+ */
 export async function compareTable(sides: Sides, table: MovedTable, rows: number): Promise<Difference[]> {
   const { source, target, moving, signal } = sides;
   const buckets = bucketsFor(rows);
@@ -95,9 +101,12 @@ export async function compareTable(sides: Sides, table: MovedTable, rows: number
     bucketDigests(source, moving, table, buckets),
     bucketDigests(target, moving, table, buckets),
   ]);
+  const present = Math.max(rowsIn(ours), rowsIn(theirs));
   const differing = [...new Set([...ours.keys(), ...theirs.keys()])].filter(
     (bucket) => ours.get(bucket)?.digest !== theirs.get(bucket)?.digest,
   );
+  if (differing.length > 0 && bucketsFor(present) > OFF_BY * buckets)
+    return await compareTable(sides, table, present);
   const found: Difference[] = [];
   for (let from = 0; from < differing.length && found.length < AT_MOST; from += AT_ONCE) {
     signal.throwIfAborted();
@@ -114,6 +123,9 @@ export async function compareTable(sides: Sides, table: MovedTable, rows: number
   }
   return found;
 }
+
+const rowsIn = (buckets: ReadonlyMap<number, Bucket>) =>
+  [...buckets.values()].reduce((sum, { rows }) => sum + rows, 0);
 
 /** Of what the source has written; everything that it has acknowledged lies before it. */
 export async function walPosition(source: Database): Promise<string> {

@@ -9,6 +9,7 @@ import { keyTypes, type MovedTable, type Moving, rowsOf, typeOf } from "../repli
 import type { SharedReference } from "../replication/shared-references.ts";
 import type { Database } from "../server/connection.ts";
 import { asTexts, columnsOf, given, isGiven, parameters, type RowKey } from "./keys.ts";
+import { pagesOf } from "./pages.ts";
 import { byTable, type TouchedRow } from "./rows.ts";
 import { copyShared } from "./shared-copy.ts";
 
@@ -55,15 +56,16 @@ export class SharedRows {
     const conflicts: CleaveError[] = [];
     for (const reference of sides.moving.references) {
       if (only !== null && reference.from !== only.table.name) continue;
-      const there = await referred(sides.target, sides.moving, reference, only?.keys ?? null);
-      const unknown = there.filter((one) => one.content === null || !this.#same.has(idOf(reference, one)));
-      for (let from = 0; from < unknown.length; from += BATCH)
+      for await (const there of referred(sides.target, sides.moving, reference, only?.keys ?? null)) {
+        const unknown = there.filter((one) => one.content === null || !this.#same.has(idOf(reference, one)));
+        if (unknown.length === 0) continue;
         try {
-          copied += await this.#settle(sides, reference, unknown.slice(from, from + BATCH));
+          copied += await this.#settle(sides, reference, unknown);
         } catch (error) {
           if (!(error instanceof CleaveError) || error.code !== "SHARED_ROW_CONFLICT") throw error;
-          conflicts.push(error);
+          if (conflicts.length < NAMED) conflicts.push(error);
         }
+      }
     }
     if (conflicts.length > 0) throw new CleaveError("SHARED_ROW_CONFLICT", inWords(conflicts));
     return copied;
@@ -164,13 +166,13 @@ function uncopied({ to, parentKey }: SharedReference, left: readonly Referred[])
 const contentOf = ({ identifying }: SharedReference) =>
   `ROW(${columnsOf(identifying, '"to"').join(", ")})::pg_catalog.text`;
 
-/** What the organizations' rows on `db` refer to by a reference: of all rows, or of those with the keys. */
-async function referred(
+/** What the organizations' rows on `db` refer to by a reference, in batches: of all rows, or of those with the keys. */
+async function* referred(
   db: Database,
   moving: Moving,
   reference: SharedReference,
   keys: readonly RowKey[] | null,
-): Promise<Referred[]> {
+): AsyncGenerator<readonly Referred[]> {
   const { columns, parentKey, to } = reference;
   const table = tableNamed(moving, reference.from);
   const present = columnsOf(columns, '"row"').map((column) => `${column} IS NOT NULL`);
@@ -180,12 +182,11 @@ async function referred(
       ? rowsOf(moving, table)
       : `${table.quoted} AS "row" WHERE ${isGiven(table.key, keyTypes(table), '"row"')} AND ${table.owner} = ANY (${moving.texts})`;
   const match = columnsOf(parentKey, '"to"').map((key, at) => `${key} = ${columnsOf(columns, '"row"')[at]}`);
-  const { rows } = await db.query<Referred>(
-    `SELECT ${asTexts(columns, '"row"')} AS value, (SELECT ${contentOf(reference)} FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")} LIMIT 1) AS content
-       FROM (SELECT DISTINCT ${columnsOf(columns, '"row"').join(", ")} FROM ${which} AND ${present.join(" AND ")}) AS "row"`,
-    keys === null ? [] : parameters(keys, table.key.length),
-  );
-  return rows;
+  const query = `SELECT ${asTexts(columns, '"row"')} AS value, (SELECT ${contentOf(reference)} FROM ${to.quoted} AS "to" WHERE ${match.join(" AND ")} LIMIT 1) AS content
+       FROM (SELECT DISTINCT ${columnsOf(columns, '"row"').join(", ")} FROM ${which} AND ${present.join(" AND ")}) AS "row"`;
+  if (keys === null) return yield* pagesOf<Referred & Record<string, unknown>>(db, query, BATCH);
+  const { rows } = await db.query<Referred>(query, parameters(keys, table.key.length));
+  for (let from = 0; from < rows.length; from += BATCH) yield rows.slice(from, from + BATCH);
 }
 
 /** What tells the rows apart that the values lead to, in the order of the values; null where `db` has none. */
@@ -225,11 +226,17 @@ export async function referenceLines(
   for (const [name, keys] of byTable(touched))
     for (const reference of moving.references) {
       if (reference.from !== name || !reference.onSource) continue;
-      for (const { value, content } of await referred(db, moving, reference, keys)) {
-        if (content === null) continue;
-        const line = JSON.stringify([name, reference.name, value, isWhole(reference) ? content : "is there"]);
-        if (reference.declared || known === null || known.has(line)) lines.push(line);
-      }
+      for await (const batch of referred(db, moving, reference, keys))
+        for (const { value, content } of batch) {
+          if (content === null) continue;
+          const line = JSON.stringify([
+            name,
+            reference.name,
+            value,
+            isWhole(reference) ? content : "is there",
+          ]);
+          if (reference.declared || known === null || known.has(line)) lines.push(line);
+        }
     }
   return lines;
 }
@@ -246,9 +253,9 @@ export async function conflictingReferences(
   const conflicts: string[] = [];
   for (const reference of moving.references) {
     const { to, parentKey } = reference;
-    const ours = (await referred(source, moving, reference, null)).filter(({ content }) => content !== null);
-    for (let from = 0; from < ours.length && conflicts.length < NAMED; from += BATCH) {
-      const batch = ours.slice(from, from + BATCH);
+    for await (const ours of referred(source, moving, reference, null)) {
+      if (conflicts.length >= NAMED) break;
+      const batch = ours.filter(({ content }) => content !== null);
       for (const [at, there] of (await contentsOf(target, moving, reference, batch)).entries()) {
         const { value, content } = batch[at] as Referred;
         if (there !== null && there !== content && conflicts.length < NAMED)

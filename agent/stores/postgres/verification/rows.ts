@@ -1,5 +1,4 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
-import { createHash } from "node:crypto";
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
 import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
@@ -101,24 +100,19 @@ export function byTable(touched: readonly TouchedRow[]): Map<string, RowKey[]> {
 }
 
 /**
- * What this server holds of the rows that were touched since the last comparison: equal on both Pods exactly when they
- * hold the same of them. Costs what was touched, whatever the size of the organization. `further` lines are part of it.
+ * What this server holds of rows that were touched since the last comparison, a line for each: equal on both Pods exactly
+ * when they hold the same of them. Costs what was touched, whatever the size of the organization.
  */
-export async function digestOfTouched(
+export async function linesOfTouched(
   db: Database,
   moving: Moving,
   touched: readonly TouchedRow[],
-  further: readonly string[] = [],
-): Promise<{ readonly rows: number; readonly digest: string }> {
+): Promise<string[]> {
   const lines: string[] = [];
   for (const [name, keys] of byTable(touched)) {
     const table = moving.tables.find((one) => one.name === name);
     const hashes = table === undefined ? [] : await rowHashes(db, moving, table, keys);
     for (const [at, key] of keys.entries()) lines.push(JSON.stringify([name, key, hashes[at] ?? null]));
   }
-  const digest = createHash("sha256")
-    .update([...lines.sort(), "", ...[...further].sort()].join("\n"))
-    .digest("hex")
-    .slice(0, 32);
-  return { rows: lines.length, digest };
+  return lines;
 }

@@ -1,4 +1,4 @@
-/** Changes of the source's schema (fence/schema-journal.ts) since rows were last compared. */
+/** Changes of both Pods' schemas (fence/schema-journal.ts) since rows were last compared. */
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import type { Database } from "../server/connection.ts";
 
@@ -24,7 +24,7 @@ export async function readSchemaChanges(
   migrationId: MigrationId,
   since: string | null,
   upTo: string,
-): Promise<readonly SchemaChange[]> {
+): Promise<SchemaChange[]> {
   const { rows } = await source.query<Omit<SchemaChange, "xid"> & { xid: string }>(
     `SELECT changed.xid::text AS xid, changed.tag, changed.objects, changed.relations FROM cleave.schema_change AS changed
        LEFT JOIN (SELECT COALESCE($2::text, (SELECT v.snapshot FROM cleave.verified AS v WHERE v.migration_id = $1)) AS snapshot) AS since ON true
@@ -36,6 +36,49 @@ export async function readSchemaChanges(
   return rows.map(({ xid, ...change }) => ({ ...change, xid: Number(xid) }));
 }
 
-export function describeChange({ tag, objects }: SchemaChange): string {
+/** SQL: rows of some table may be others by it. */
+const CONCERNS_ROWS = "(changed.relations IS NULL OR pg_catalog.cardinality(changed.relations) > 0)";
+
+/** One that the snapshot of the same server has not, and that concerns rows; null for none. */
+export async function changeSince(db: Database, snapshot: string): Promise<Described | null> {
+  const { rows } = await db.query<Described>(
+    `SELECT changed.tag, changed.objects FROM cleave.schema_change AS changed
+      WHERE NOT pg_catalog.pg_visible_in_snapshot(changed.xid, $1::text::pg_catalog.pg_snapshot) AND ${CONCERNS_ROWS}
+      ORDER BY changed.id LIMIT 1`,
+    [snapshot],
+  );
+  return rows[0] ?? null;
+}
+
+/** Remembers on the Pod that rows come to that what its schema's changes up to `snapshot` have done was compared. */
+export async function saveCompared(
+  target: Database,
+  migrationId: MigrationId,
+  snapshot: string,
+): Promise<void> {
+  await target.query(
+    "INSERT INTO cleave.compared (migration_id, snapshot) VALUES ($1, $2) ON CONFLICT (migration_id) DO UPDATE SET snapshot = EXCLUDED.snapshot",
+    [migrationId, snapshot],
+  );
+}
+
+/** On the Pod that rows come to: a change of its own schema that came after rows were last compared, and concerns rows; null for none. */
+export async function uncomparedChange(
+  target: Database,
+  migrationId: MigrationId,
+): Promise<Described | null> {
+  const { rows } = await target.query<Described>(
+    `SELECT changed.tag, changed.objects FROM cleave.schema_change AS changed
+       LEFT JOIN cleave.compared ON compared.migration_id = $1
+      WHERE NOT COALESCE(pg_catalog.pg_visible_in_snapshot(changed.xid, compared.snapshot::pg_catalog.pg_snapshot), false) AND ${CONCERNS_ROWS}
+      ORDER BY changed.id LIMIT 1`,
+    [migrationId],
+  );
+  return rows[0] ?? null;
+}
+
+export type Described = Pick<SchemaChange, "tag" | "objects">;
+
+export function describeChange({ tag, objects }: Described): string {
   return objects.length === 0 ? tag : `${tag} (${objects.slice(0, 5).join(", ")})`;
 }

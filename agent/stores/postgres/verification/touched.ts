@@ -9,32 +9,56 @@ import type { MigrationId } from "../../../../protocol/ids.ts";
 import { lockKeys } from "../fence/names.ts";
 import { quoteLiteral } from "../fence/queryable.ts";
 import type { Database } from "../server/connection.ts";
+import { pagesOf } from "./pages.ts";
 import type { TouchedRow } from "./rows.ts";
 
+/** A writer of millions of rows (a backfill) notes them all: so many of them are in memory at once. */
+const PAGE_ROWS = 10_000;
+
 export interface Touched {
-  /** Has every row of `rows`, and nothing that came later. */
+  /** Has every row of the pages, and nothing that came later. */
   readonly snapshot: string;
-  readonly rows: readonly TouchedRow[];
+  /** Each row once, and ordered, so that two readers of one list have the same pages. */
+  readonly pages: AsyncIterable<readonly TouchedRow[]>;
 }
 
-/** The rows noted since the snapshot `since`; all of them when that is null. */
+/** The rows noted since the snapshot `since`; all of them when that is null. `pageRows`: of a page at most. */
 export async function readTouched(
   source: Database,
   migrationId: MigrationId,
   since: string | null,
+  pageRows = PAGE_ROWS,
 ): Promise<Touched> {
+  const later =
+    since === null
+      ? ""
+      : `AND NOT pg_catalog.pg_visible_in_snapshot(touched.xid, ${quoteLiteral(since)}::pg_catalog.pg_snapshot)`;
+  const list = `SELECT DISTINCT touched."table" COLLATE "C" AS "table", touched.key COLLATE "C" AS key FROM cleave.touched
+     WHERE touched.migration_id = ${quoteLiteral(migrationId)} ${later} ORDER BY 1, 2`;
+  // Nearly always it is short, and read at once.
   const { rows } = await source.query<{ snapshot: string; table: string | null; key: string[] | null }>(
     `SELECT present.snapshot, noted."table", noted.key
        FROM (SELECT pg_catalog.pg_current_snapshot()::text AS snapshot) AS present
-       LEFT JOIN (SELECT DISTINCT touched."table", touched.key FROM cleave.touched
-                   WHERE touched.migration_id = $1
-                     AND ($2::text IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(touched.xid, $2::text::pg_catalog.pg_snapshot))) AS noted ON true`,
-    [migrationId, since],
+       LEFT JOIN (${list} LIMIT ${pageRows + 1}) AS noted ON true ORDER BY 2, 3`,
   );
-  return {
-    snapshot: rows[0]?.snapshot ?? "",
-    rows: rows.flatMap(({ table, key }) => (table === null || key === null ? [] : [{ table, key }])),
-  };
+  const found = rows.flatMap(({ table, key }) => (table === null || key === null ? [] : [{ table, key }]));
+  if (found.length <= pageRows) return { snapshot: rows[0]?.snapshot ?? "", pages: onePage(found) };
+  let snapshot = "";
+  const pages = pagesOf<TouchedRow & Record<string, unknown>>(source, list, pageRows, (of) => {
+    snapshot = of;
+  });
+  const first = await pages.next();
+  return { snapshot, pages: after(first, pages) };
+}
+
+async function* onePage(rows: readonly TouchedRow[]): AsyncGenerator<readonly TouchedRow[]> {
+  if (rows.length > 0) yield rows;
+}
+
+async function* after<T>(first: IteratorResult<T>, rest: AsyncGenerator<T>): AsyncGenerator<T> {
+  if (first.done === true) return;
+  yield first.value;
+  yield* rest;
 }
 
 /** The source's present snapshot. */

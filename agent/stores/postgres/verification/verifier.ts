@@ -1,7 +1,7 @@
 /**
  * Compares a move's target with its source all the time: every row once before it says that they are equal, and again
  * and again after that; and between, soon, each row that a writer touched. So at the fence only those of the last moment
- * are left (`readTouched`, `digestOfTouched`).
+ * are left (`readTouched`, `MoveDigest`).
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
@@ -13,7 +13,7 @@ import { sqlStateOf } from "../fence/queryable.ts";
 import type { Schema } from "../inventory/schema.ts";
 import type { MovedTable, Moving } from "../replication/moved-tables.ts";
 import type { ApplySession } from "../replication/session.ts";
-import { type SchemaChanges, Suspects } from "../replication/suspects.ts";
+import type { Suspects } from "../replication/suspects.ts";
 import { connect, type Database, discard, toPostgresError } from "../server/connection.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import { crossingRows } from "./crossings.ts";
@@ -21,12 +21,14 @@ import { doubledRows } from "./doubled.ts";
 import type { RowKey } from "./keys.ts";
 import type { SharedRows } from "./references.ts";
 import { byTable } from "./rows.ts";
-import { SchemaComparison } from "./schema-comparison.ts";
+import { saveCompared } from "./schema-changes.ts";
+import { type AsOf, SchemaComparison } from "./schema-comparison.ts";
 import { pruneTouched, readTouched, saveVerified, snapshotOf } from "./touched.ts";
 
 /** Between one look at touched rows and the next: the rows of so long are left for the fence. */
 const LOOK_EVERY_MS = 50;
-const RETRY_MS = 500;
+/** After a failure, and twice as long after the next, up to the longest. */
+const RETRY_MS = { first: 50, longest: 500 } as const;
 /** What an operator corrects is seen soon. */
 const CONFLICT_RETRY_MS = 5_000;
 /** A full pass begins again after this, or after nine times what the last one took. */
@@ -34,16 +36,18 @@ const PASS_EVERY_MS = 30_000;
 const PASS_SHARE = 9;
 const PRUNE_EVERY_MS = 5_000;
 const NAMED = 20;
+/** Rows that are known to differ. */
+const AT_MOST = 100_000;
 
 export interface VerifierOptions {
   readonly migrationId: MigrationId;
   readonly source: Endpoint;
   readonly target: Endpoint;
-  /** What is compared, as of now; and the target's schema. */
-  readonly plan: () => { readonly moving: Moving; readonly schema: Schema };
-  /** Default: none are followed, and of what changes, the tables that are known are compared whole. */
-  readonly changes?: SchemaChanges;
-  /** See `SchemaComparisonOptions`. */
+  /** What is compared; the target's schema; and the snapshots of both servers of which this is. */
+  readonly plan: () => { readonly moving: Moving; readonly schema: Schema; readonly asOf: AsOf };
+  /** See `SchemaComparisonOptions`. Plans that are made anew note in it what is to be compared. */
+  readonly suspects: Suspects;
+  readonly onStale?: (side: keyof AsOf) => void;
   readonly repair?: ApplySession;
   readonly requireWatched?: (source: Database) => Promise<void>;
   /** Makes a connection to the target one of the apply role. */
@@ -89,14 +93,15 @@ export class Verifier {
   /** The snapshot up to which touched rows are compared; null before the first pass. */
   #since: string | null = null;
   #prunedAt = 0;
+  /** The last look had more to compare than fits at once, so the next may have too. */
+  #isBehind = false;
+  /** Of the target: what was saved last of up to where changes of its schema were compared. */
+  #compared: string | null = null;
   readonly #schema: SchemaComparison;
 
   constructor(options: VerifierOptions) {
     this.#options = options;
-    const suspects = new Suspects();
-    if (options.changes === undefined) suspects.learn(options.plan().schema);
-    const changes = options.changes ?? { suspects, isKnown: () => true };
-    this.#schema = new SchemaComparison({ ...options, changes });
+    this.#schema = new SchemaComparison(options);
   }
 
   start(): void {
@@ -120,7 +125,7 @@ export class Verifier {
   get verified(): boolean {
     const compared = this.#passes > 0 && this.#since !== null;
     const different = this.#differences.size + this.#conflicts.size;
-    return compared && different === 0 && this.#schema.isSettled;
+    return compared && different === 0 && !this.#isBehind && this.#schema.isSettled;
   }
 
   problems(): OwnProblem[] {
@@ -146,6 +151,11 @@ export class Verifier {
 
   async #forever(loop: Loop, work: (sides: PlannedSides) => Promise<number>): Promise<void> {
     const { signal } = this.#stopping;
+    let failures = 0;
+    const failed = async (error: CleaveError) => {
+      this.#tell(loop, { code: error.code, message: `comparing rows: ${error.message}`.slice(0, 2_000) });
+      await sleep(Math.min(RETRY_MS.first * 2 ** failures++, RETRY_MS.longest), undefined, { signal });
+    };
     while (!signal.aborted) {
       let made: Connections | null = null;
       try {
@@ -154,16 +164,21 @@ export class Verifier {
         signal.throwIfAborted();
         const { applied, plan } = this.#options;
         const sides = { ...made, signal, applied: (lsn: string) => applied(lsn, signal) };
-        for (;;) {
-          const pauseMs = await work({ ...sides, ...plan() });
-          this.#tell(loop, null);
-          await sleep(pauseMs, undefined, { signal });
-        }
+        for (;;)
+          try {
+            const pauseMs = await work({ ...sides, ...plan() });
+            failures = 0;
+            this.#tell(loop, null);
+            await sleep(pauseMs, undefined, { signal });
+          } catch (error) {
+            // The servers are there, and it is for one of them to be brought to what is missing.
+            if (!(error instanceof CleaveError) || error.code !== "SCHEMA_CHANGED") throw error;
+            await failed(error);
+          }
       } catch (error) {
         if (signal.aborted) return;
         const known = byOldSchema(error) ?? toPostgresError(error, "PostgreSQL of either Pod");
-        this.#tell(loop, { code: known.code, message: `comparing rows: ${known.message}`.slice(0, 2_000) });
-        await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined);
+        await failed(known).catch(() => undefined);
       } finally {
         for (const db of Object.values(made ?? {}) as Database[]) {
           this.#open.delete(db);
@@ -200,6 +215,7 @@ export class Verifier {
   /** Every row of every table. @returns the pause before the next pass. */
   async #pass(sides: PlannedSides): Promise<number> {
     const startedAt = performance.now();
+    this.#schema.begin(sides.asOf);
     const snapshot = await snapshotOf(sides.source);
     const conflict = await this.#references(sides, null);
     this.#note("pass", conflict);
@@ -233,20 +249,32 @@ export class Verifier {
   async #look(sides: PlannedSides): Promise<number> {
     const { migrationId, lookEveryMs = LOOK_EVERY_MS } = this.#options;
     if (this.#since === null || this.paused) return lookEveryMs;
-    const { snapshot, rows } = await readTouched(sides.source, migrationId, this.#since);
+    const { snapshot, pages } = await readTouched(sides.source, migrationId, this.#since);
     const compareWhole = (table: MovedTable) => this.#compareWhole(sides, table);
-    await this.#schema.settle({ ...sides, compareWhole }, this.#since, snapshot);
+    await this.#schema.settle({ ...sides, compareWhole }, snapshot);
     let conflict: OwnProblem | null = null;
-    for (const [name, keys] of byTable(rows)) {
-      const table = sides.moving.tables.find((one) => one.name === name);
-      if (table === undefined) continue;
-      this.#replace(name, keys, await this.#differing(sides, table, keys));
-      conflict = (await this.#references(sides, { table, keys })) ?? conflict;
+    let read = 0;
+    for await (const rows of pages) {
+      // What takes long is not left for a fence.
+      this.#isBehind ||= ++read > 1;
+      for (const [name, keys] of byTable(rows)) {
+        sides.signal.throwIfAborted();
+        const table = sides.moving.tables.find((one) => one.name === name);
+        if (table === undefined) continue;
+        this.#replace(name, keys, await this.#differing(sides, table, keys));
+        conflict = (await this.#references(sides, { table, keys })) ?? conflict;
+      }
     }
+    this.#isBehind = read > 1;
     this.#note("look", conflict);
     await this.#lookAgain(sides);
     // A row that differs stays noted: it is compared at the fence too.
     if (this.#differences.size > 0 || conflict !== null || !this.#schema.isSettled) return lookEveryMs;
+    if (this.#compared !== sides.asOf.target) {
+      // Before the source's: rows that were touched since the former one are compared at the fence.
+      await saveCompared(sides.target, migrationId, sides.asOf.target);
+      this.#compared = sides.asOf.target;
+    }
     if (await saveVerified(sides.source, migrationId, snapshot)) {
       this.#since = snapshot;
       await this.#prune(sides.source, snapshot);
@@ -305,7 +333,9 @@ export class Verifier {
       for (const [id, difference] of this.#differences)
         if (difference.table === table) this.#differences.delete(id);
     } else for (const key of keys) this.#differences.delete(idOf(key));
-    for (const difference of found) this.#differences.set(idOf(difference.key), difference);
+    // The others stay noted, and are found by the next look.
+    for (const difference of found)
+      if (this.#differences.size < AT_MOST) this.#differences.set(idOf(difference.key), difference);
     if ([...this.#differences.keys()].join() === before) return;
     for (const difference of found.slice(0, NAMED))
       this.#options.log.error({ difference }, describe(difference));

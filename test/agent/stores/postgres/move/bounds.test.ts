@@ -2,7 +2,11 @@
 import type pg from "pg";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { applySession } from "../../../../../agent/stores/postgres/move/apply-role.ts";
-import { saveVerified, snapshotOf } from "../../../../../agent/stores/postgres/verification/touched.ts";
+import {
+  readTouched,
+  saveVerified,
+  snapshotOf,
+} from "../../../../../agent/stores/postgres/verification/touched.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { FROM, MovePods, TO } from "../../../../support/postgres/move-pods.ts";
@@ -67,6 +71,30 @@ it("no comparison is remembered under a fence", async () => {
   const before = await remembered();
   expect(await saveVerified(db, pods.migrationId, await snapshotOf(db))).toBe(false);
   expect(await remembered()).toEqual(before);
+});
+
+it("what a backfill touched is compared piece by piece, at the fence too", async () => {
+  await pods.follow();
+  const db = await client("source");
+  await db.query(
+    "INSERT INTO settings SELECT 20, 'n' || g, 'of a backfill' FROM generate_series(1, 25000) g; UPDATE settings SET value = 'again' WHERE name < 'n2'",
+  );
+  const { pages } = await readTouched(db, pods.migrationId, null);
+  const seen = new Set<string>();
+  const sizes: number[] = [];
+  for await (const page of pages) {
+    sizes.push(page.length);
+    for (const one of page) seen.add(JSON.stringify(one));
+  }
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(seen.size);
+  expect(seen.size).toBeGreaterThanOrEqual(25_000);
+  expect(sizes.length).toBeGreaterThan(2);
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(10_000);
+  const { source, target } = await pods.fence(1);
+  expect(target).toBe(source);
+  const CONTENTS =
+    "SELECT count(*)::int AS n, md5(string_agg(name || value, '' ORDER BY name)) FROM settings WHERE project_id = 20";
+  expect(await pods.target.query(CONTENTS)).toEqual(await pods.source.query(CONTENTS));
 });
 
 it("the gate is closed to a late copy once the target is activated", async () => {

@@ -78,6 +78,41 @@ describe("between the check and the fence", () => {
   });
 });
 
+/** By an operator who is late, or in the wrong place. */
+describe("on the target alone", () => {
+  const statements = [
+    "ALTER TABLE public.notes ALTER COLUMN body TYPE text USING upper(body)",
+    "ALTER TABLE public.notes DROP COLUMN size; ALTER TABLE public.notes ADD COLUMN size int DEFAULT 7",
+    "DROP TABLE public.events_1; CREATE TABLE public.events_1 PARTITION OF public.events FOR VALUES FROM (1) TO (2)",
+    "CREATE TABLE public.copy (LIKE public.notes INCLUDING ALL); INSERT INTO public.copy SELECT * FROM public.notes WHERE id > 100; DROP TABLE public.notes; ALTER TABLE public.copy RENAME TO notes",
+    "CREATE RULE nothing AS ON INSERT TO public.later DO INSTEAD NOTHING; DROP RULE nothing ON public.later; ALTER TABLE public.later ALTER COLUMN body TYPE text USING 'new'",
+  ];
+
+  it.each(statements)("%s: is put right before a fence", async (statement) => {
+    await pods.target.query(statement);
+    const { epoch, evidence } = await pods.fenceWhenCompared(number * 10);
+    expect(evidence.target).toBe(evidence.source);
+    expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+    await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
+  });
+
+  it.each(statements)("%s: is no evidence when a fence comes first", async (statement) => {
+    const epoch = number * 10;
+    await pods.target.query(statement);
+    const refusal = await pods.fence(epoch).then(
+      () => null,
+      (error: unknown) => error,
+    );
+    if (refusal !== null) expect(refusal).toMatchObject({ code: "SCHEMA_CHANGED" });
+    // Compared and put right already, by a machine that was quicker.
+    else expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+    await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
+    const later = await pods.fenceWhenCompared(epoch + 1);
+    expect(later.evidence.target).toBe(later.evidence.source);
+    expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+  });
+});
+
 describe("under the fence", () => {
   it.each([
     "ALTER TABLE public.notes ADD COLUMN colour text",
