@@ -1,5 +1,6 @@
 /** Names of repositories: relative paths below the Git root. They come from disks, databases and other Pods: hostile. */
 import { CleaveError } from "../../../../protocol/errors.ts";
+import { isNoItem } from "../../common/root/volume-entries.ts";
 
 /** The agent's own folder in the root: repositories that are not complete yet, or no more. */
 export const OWN_FOLDER = "+cleave";
@@ -8,6 +9,9 @@ export const OWN_FOLDER = "+cleave";
 export function carriedPathFault(path: string): string | null {
   if (path.startsWith(`${OWN_FOLDER}/`))
     return `it begins with \`${OWN_FOLDER}\`, which is Cleave's own folder`;
+  const [first = ""] = path.split("/");
+  if (isNoItem(first))
+    return `it lies in ${JSON.stringify(first)}, which is a volume's own and never carried`;
   return repositoryPathFault(path);
 }
 

@@ -51,7 +51,11 @@ const KEYS: readonly [key: string, rule: RegExp | "carried"][] = [
   ["uploads/.cleave-tmp-1/a", /`\.cleave`/],
   ["uploads/.cleave-tmp-1", /`\.cleave`/],
   [".cleave-root", /`\.cleave`/],
+  ["uploads/.cleave-root", /`\.cleave`/],
   ["uploads/.cleave", /`\.cleave`/],
+  ["lost+found/a", /file system's own/],
+  [".snapshot/a", /file system's own/],
+  ["uploads/lost+found/a", "carried"],
   ["uploads/a\u0000b", /control/],
   ["uploads/a\nb", /control/],
   ["uploads/a\u007fb", /control/],
@@ -109,6 +113,7 @@ test.each([
   ["red.git/objects.git", /another repository/],
   ["red\\.git", /backslash/],
   ["+cleave/red.git", /Cleave/],
+  ["lost+found/red.git", /volume's own/],
 ])("a repository's path %j", async (key, rule) => {
   const write = withWriteIntent({ control, store: "git", key, organizationId: null }, async () => 1);
   if (rule === null) {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { listAfresh } from "../../../../../../agent/stores/file-fence/durable-files.ts";
 import { fileSystemAt, fileSystemOf } from "../../../../../../agent/stores/file-fence/file-systems.ts";
+import { whatIsNotSeen } from "../../../../../../agent/stores/file-fence/seen.ts";
 import { TreeWatch } from "../../../../../../agent/stores/git/backend/folder/tree-watch.ts";
 import { systemClock } from "../../../../../../protocol/adapters/system-clock.ts";
 
@@ -94,6 +95,10 @@ it.runIf(mounted)("on such a file system (one of huge pages stands for it) settl
     expect(found).toContain("new.git");
     expect(await listAfresh(place)).toEqual(["new.git"]);
     expect(await readdir(place)).toEqual(["new.git"]);
+    expect(await whatIsNotSeen("git", { control: folder, root: folder })).toEqual([]);
+    expect(await whatIsNotSeen("git", { control: folder, root: place })).toMatchObject([
+      { severity: "warning", code: "WRITERS_ELSEWHERE", message: expect.stringContaining(place) },
+    ]);
     watch.close();
   } finally {
     execFileSync("umount", [place]);
