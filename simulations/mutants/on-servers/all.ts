@@ -6,6 +6,7 @@ import { LOOP_HUNTS } from "./agent-loop.ts";
 import { FENCE_HUNTS } from "./fence.ts";
 import { FILES_HUNTS } from "./files.ts";
 import { MOVES_HUNTS } from "./moves.ts";
+import { REPOSITORIES_HUNTS } from "./repositories.ts";
 import { SCHEMA_HUNTS } from "./schema.ts";
 import { SPLIT_HUNTS } from "./split.ts";
 import type { StoreMutant } from "./store-mutant.ts";
@@ -17,4 +18,5 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
   ...SPLIT_HUNTS,
   ...FILES_HUNTS,
   ...LOOP_HUNTS,
+  ...REPOSITORIES_HUNTS,
 ];

@@ -48,15 +48,22 @@ async function symbolicRefsOf(folder: string): Promise<string[]> {
 
 /** Sections by name; two repositories are the same when all are. */
 export async function independentlyOf(folder: string): Promise<Record<string, string>> {
-  const run = (...args: string[]) => mustGit([`--git-dir=${folder}`, ...args]);
+  const run = (...args: string[]) => mustGit(["--no-replace-objects", `--git-dir=${folder}`, ...args]);
   const head = (await readFile(join(folder, "HEAD"), "utf8")).trim();
   const detached = /^[0-9a-f]{40}/.test(head) ? [head] : [];
-  const objects = await run("rev-list", "--objects", "--all", ...detached);
+  const objects = await run("rev-list", "--objects", "--single-worktree", "--all", ...detached);
   const ids = objects
     .split("\n")
     .map((line) => line.split(" ")[0])
     .sort();
-  const fsck = await git([`--git-dir=${folder}`, "fsck", "--full", "--no-dangling", "--no-reflogs"]);
+  const fsck = await git([
+    "--no-replace-objects",
+    `--git-dir=${folder}`,
+    "fsck",
+    "--full",
+    "--no-dangling",
+    "--no-reflogs",
+  ]);
   const shallow = await readFile(join(folder, "shallow"), "utf8").catch(() => "");
   return {
     refs: await run("for-each-ref", "--format=%(objectname) %(objecttype) %(refname)"),
@@ -67,4 +74,12 @@ export async function independentlyOf(folder: string): Promise<Record<string, st
     shallow: shallow.split("\n").filter(Boolean).sort().join("\n"),
     files: (await filesOf(folder)).sort().join("\n"),
   };
+}
+
+/** Something that refs or HEAD reach is missing: git itself cannot copy it, whoever asks. */
+export async function isBroken(folder: string): Promise<boolean> {
+  const args = ["--no-replace-objects", `--git-dir=${folder}`, "rev-list", "--objects", "--quiet"];
+  const head = (await readFile(join(folder, "HEAD"), "utf8")).trim();
+  const detached = /^[0-9a-f]{40}/.test(head) ? [head] : [];
+  return (await git([...args, "--single-worktree", "--all", ...detached])).code !== 0;
 }

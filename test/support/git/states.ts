@@ -44,6 +44,15 @@ const fetchFrom = ({ git }: Used, ...options: string[]) =>
 
 export const STATES: readonly State[] = [
   { name: "unshallowed", begin: shallowClone, make: (r) => fetchFrom(r, "--unshallow") },
+  {
+    // What git noted then of what its commits reach is wrong from then on, and git itself goes by it.
+    name: "unshallowed-with-bitmaps",
+    begin: async (r, origin) => {
+      await shallowClone(r, origin);
+      await r.git("repack", "-adq", "--write-bitmap-index");
+    },
+    make: (r) => fetchFrom(r, "--unshallow"),
+  },
   { name: "deepened", begin: shallowClone, make: (r) => fetchFrom(r, "--depth=2") },
   {
     name: "made-shallow",

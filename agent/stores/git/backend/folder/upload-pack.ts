@@ -9,6 +9,9 @@ const SHOW_ALL = [
   ["uploadpack.hideRefs", "!refs"],
   ["uploadpack.allowAnySHA1InWant", "true"],
   ["uploadpack.allowFilter", "false"],
+  // What git once noted of what a commit reaches: of a history that ended there then, it is wrong after a deepening.
+  ["pack.useBitmaps", "false"],
+  ["core.commitGraph", "false"],
 ] as const;
 
 function start(directory: string, git: GitOptions, protocol: string, advertise: boolean): GitChild {

@@ -1,0 +1,158 @@
+/** Defects in what a copy of a repository has: what is read, fetched, written, looked at, and said of it. */
+import type { StoreMutant } from "./store-mutant.ts";
+
+const GIT = "agent/stores/git";
+const FOLDER = `${GIT}/backend/folder`;
+const closed = (name: string) => ({ file: `test/${GIT}/verification/closed-world.test.ts`, name });
+const differences = (name: string) => ({ file: `test/${GIT}/verification/differences.test.ts`, name });
+const locks = (name: string) => ({ file: `test/${FOLDER}/own-locks.test.ts`, name });
+const before = closed("before the first check");
+const following = closed("while it follows");
+const backwards = closed("on the new Pod");
+
+export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
+  {
+    name: "symbolic-refs-are-branches",
+    says: "A ref that follows another one arrives as a branch of its own.",
+    edits: [
+      {
+        file: `${FOLDER}/symbolic-refs.ts`,
+        find: 'return text.startsWith("ref:") ? text.slice(4).trim() : null;',
+        replace: 'return text.startsWith("ref:never") ? text.slice(4).trim() : null;',
+      },
+    ],
+    tests: before,
+  },
+  {
+    name: "histories-end-where-they-ended",
+    says: "A copy whose source was deepened or unshallowed keeps the end that it had.",
+    edits: [
+      {
+        file: `${GIT}/replication/mirror.ts`,
+        find: "if (own.shallow !== wanted.shallow) return",
+        replace: "if (own.shallow === undefined) return",
+      },
+    ],
+    tests: following,
+  },
+  {
+    name: "bitmaps-are-believed",
+    says: "What git once noted of what a commit reaches decides what a copy gets.",
+    edits: [{ file: `${FOLDER}/upload-pack.ts`, find: '  ["pack.useBitmaps", "false"],\n', replace: "" }],
+    tests: before,
+  },
+  {
+    name: "detached-commits-stay",
+    says: "The commit of a detached HEAD is not asked for, and no ref brings it.",
+    edits: [{ file: `${FOLDER}/fetch.ts`, find: "lines.push(head);", replace: "lines.push();" }],
+    tests: before,
+  },
+  {
+    name: "copies-rule-their-fetches",
+    says: "What the users' configuration forbids or redirects, the agent's fetch into the copy obeys.",
+    edits: [
+      {
+        file: `${FOLDER}/fetch.ts`,
+        find: "      `--git-dir=${view}`,\n",
+        replace: "      `--git-dir=${directory}`,\n",
+      },
+    ],
+    tests: following,
+  },
+  {
+    name: "no-last-look",
+    says: "What no hook is told of may change between the last sweep and the fence.",
+    edits: [
+      {
+        file: `${GIT}/fence/raise.ts`,
+        find: "if (inventory.glanceChanged(path)) changed.push(path);",
+        replace: "if (path === '') changed.push(path);",
+      },
+    ],
+    tests: following,
+  },
+  {
+    name: "includes-are-overlooked",
+    says: "A configuration that is elsewhere is no reason to refuse a repository.",
+    edits: [{ file: `${FOLDER}/refused.ts`, find: "if (/include/i.test(text)) {", replace: "if (false) {" }],
+    tests: before,
+  },
+  {
+    name: "everybody-may-read",
+    says: "What git makes in a copy has the modes that the agent's umask gives it.",
+    edits: [
+      {
+        file: `${FOLDER}/permissions.ts`,
+        find: "return permissions === (0o666 & ~process.umask());",
+        replace: "return permissions >= 0;",
+      },
+    ],
+    tests: closed("owners and modes"),
+  },
+  {
+    name: "modes-are-not-carried",
+    says: "Files and folders of a copy keep the modes that they were made with.",
+    edits: [
+      {
+        file: `${FOLDER}/write-files.ts`,
+        find: "for (const entry of [...files.entries].reverse()) await applyMode(",
+        replace: "for (const entry of files.entries.slice(0, 0)) await applyMode(",
+      },
+    ],
+    tests: backwards,
+  },
+  {
+    name: "own-locks-stay",
+    says: "Locks that a killed git of the agent left in a copy keep it from following for ever.",
+    edits: [
+      {
+        file: `${FOLDER}/own-locks.ts`,
+        find: "for (const lock of locks) if (!others.has(lock.id)) await rm(",
+        replace: "for (const lock of locks) if (others.has(lock.id)) await rm(",
+      },
+    ],
+    tests: locks("are removed by the next fetch"),
+  },
+  {
+    name: "any-old-lock-goes",
+    says: "A lock that is old is removed although a process works in the repository.",
+    edits: [{ file: `${FOLDER}/own-locks.ts`, find: " && !isInUse(directory))", replace: ")" }],
+    tests: locks("of others stay"),
+  },
+  {
+    name: "new-locks-go",
+    says: "A lock that somebody took just now is removed as one that was left behind.",
+    edits: [
+      {
+        file: `${FOLDER}/own-locks.ts`,
+        find: "const LEFT_BEHIND_MS = 15_000;",
+        replace: "const LEFT_BEHIND_MS = -1;",
+      },
+    ],
+    tests: locks("of others stay"),
+  },
+  {
+    name: "what-differs-is-not-said",
+    says: "A repository that stays different is told of without what differs.",
+    edits: [
+      {
+        file: `${GIT}/verification/describing.ts`,
+        find: 'if (text !== "") onText(text);',
+        replace: "void text;",
+      },
+    ],
+    tests: differences("says which refs and files differ"),
+  },
+  {
+    name: "one-side-is-told",
+    says: "What the source lacks is not among what differs.",
+    edits: [
+      {
+        file: `${GIT}/verification/differences.ts`,
+        find: "note(ours.name, null, ours.value);",
+        replace: "void ours.name;",
+      },
+    ],
+    tests: differences("are told with both values"),
+  },
+];
