@@ -81,6 +81,7 @@ export class GitTarget implements Role {
         if (epoch === null) throw new CleaveError("INTERNAL", "asked to prove equality without a fence");
         replica.urgent = true;
         this.#rootEpoch = null;
+        await this.#context.root.require();
         await replica.until(() => replica.matched(epoch), signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();

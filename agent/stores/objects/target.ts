@@ -101,6 +101,7 @@ export class ObjectsTarget implements Role {
         await enforce(this.#context.fence, duty);
         this.#rootEpoch = null;
         await this.#copy(signal);
+        await this.#context.root.require();
         await this.#until(() => this.#matched() !== null, signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();

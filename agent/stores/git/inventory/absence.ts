@@ -27,8 +27,12 @@ export interface AbsenceOptions {
   readonly known: () => Iterable<string>;
 }
 
+interface Verdict {
+  readonly code: OwnProblem["code"];
+  readonly why: string;
+}
 /** Path → why it does not count as deleted; null when it does. Without those that are there. */
-type Verdicts = ReadonlyMap<string, string | null>;
+type Verdicts = ReadonlyMap<string, Verdict | null>;
 
 export class Absence {
   readonly #options: AbsenceOptions;
@@ -40,7 +44,10 @@ export class Absence {
   #newest: { readonly at: number; readonly verdicts: Verdicts } | null = null;
   /** Milliseconds since 1970: a word of before was not about what is held. */
   #heldSince: number | null = null;
-  #problems: OwnProblem[] = [];
+  /** What is not there and does not count as deleted. */
+  readonly #held = new Map<string, OwnProblem["code"]>();
+  /** Why nobody could look; null after a look. */
+  #failure: OwnProblem | null = null;
   /** Nobody waits for others that may go too. */
   urgent = false;
 
@@ -51,9 +58,29 @@ export class Absence {
     this.#isAccepted = (path) => matches.some((match) => match(path));
   }
 
-  /** Of the last look: what is not there and does not count as deleted. */
+  /** What is not there and does not count as deleted; empty when it is all there again. */
   get problems(): readonly OwnProblem[] {
-    return this.#problems;
+    if (this.#held.size === 0) return [];
+    if (this.#failure !== null) return [this.#failure];
+    const of = (code: OwnProblem["code"]) =>
+      [...this.#held].flatMap(([path, held]) => (held === code ? [path] : []));
+    const found: OwnProblem[] = [];
+    const [missing, lost] = [of("REPOSITORY_MISSING"), of("ROOT_LOSSES")];
+    if (missing.length > 0)
+      found.push(problem("REPOSITORY_MISSING", `the database names ${listed(missing)} not there`));
+    if (lost.length > 0)
+      found.push(
+        problem(
+          "ROOT_LOSSES",
+          `${this.#options.backend.place}: nobody announced the deletion of ${listed(lost)} not there`,
+        ),
+      );
+    return found;
+  }
+
+  /** It is there. */
+  seen(path: string): void {
+    this.#held.delete(path);
   }
 
   /** What the database names, for those that look anyway. */
@@ -65,11 +92,18 @@ export class Absence {
 
   /** Why a repository that was not there just now does not count as deleted; null when it does; undefined: it is there. */
   async reasonToKeep(path: string): Promise<string | null | undefined> {
+    const verdict = await this.#verdictOf(path);
+    if (verdict) this.#held.set(path, verdict.code);
+    else this.#held.delete(path);
+    return verdict ? verdict.why : verdict;
+  }
+
+  async #verdictOf(path: string): Promise<Verdict | null | undefined> {
     const { clock } = this.#options;
     const { urgent } = this;
     const newest = this.#newest;
     if (newest !== null && clock.monotonic() - newest.at < VALID_MS && newest.verdicts.has(path))
-      return newest.verdicts.get(path) ?? null;
+      return newest.verdicts.get(path);
     this.#gathering ??= (async () => {
       if (!urgent) await clock.sleep(GATHER_MS);
       this.#gathering = null;
@@ -82,8 +116,8 @@ export class Absence {
     const { backend, root, known, clock } = this.#options;
     const paths = [...known()];
     const absent: string[] = [];
-    const verdicts = new Map<string, string | null>();
-    this.#problems = [];
+    const verdicts = new Map<string, Verdict | null>();
+    this.#failure = null;
     try {
       await root.require();
       for (const path of paths) if (!(await backend.exists(path))) absent.push(path);
@@ -92,8 +126,8 @@ export class Absence {
     } catch (thrown) {
       // Nobody knows what is there, so nothing counts as deleted.
       const { code, message } = toCleaveError(thrown, "ROOT_UNREADABLE");
-      this.#problems = [{ code, message: message.slice(0, 2_000) }];
-      for (const path of paths) verdicts.set(path, message);
+      this.#failure = problem(code, message);
+      for (const path of paths) verdicts.set(path, { code, why: message });
     }
     this.#newest = { at: clock.monotonic(), verdicts };
     return verdicts;
@@ -102,9 +136,9 @@ export class Absence {
   async #judge(
     absent: readonly string[],
     known: number,
-    verdicts: Map<string, string | null>,
+    verdicts: Map<string, Verdict | null>,
   ): Promise<void> {
-    const { root, ownerLookup, backend, clock } = this.#options;
+    const { root, ownerLookup, clock } = this.#options;
     const named = absent.length === 0 ? this.#named : await ownerLookup.repositories();
     const missing = absent.filter((path) => named.has(path) && !this.#isAccepted(path));
     // What the database has let go was seen to be deleted there.
@@ -119,17 +153,11 @@ export class Absence {
       this.#losses.forget();
       return;
     }
-    for (const path of missing) verdicts.set(path, "it is not there, and the database names it");
-    if (missing.length > 0)
-      this.#problems.push(problem("REPOSITORY_MISSING", `the database names ${listed(missing)} not there`));
+    for (const path of missing)
+      verdicts.set(path, { code: "REPOSITORY_MISSING", why: "it is not there, and the database names it" });
     if (isPlausible) return this.#losses.believe(unheard.length);
-    for (const path of unheard) verdicts.set(path, "it is not there, as so many others");
-    this.#problems.push(
-      problem(
-        "ROOT_LOSSES",
-        `${backend.place}: nobody announced the deletion of ${listed(unheard)} not there`,
-      ),
-    );
+    for (const path of unheard)
+      verdicts.set(path, { code: "ROOT_LOSSES", why: "it is not there, as so many others" });
   }
 }
 

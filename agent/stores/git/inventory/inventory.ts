@@ -14,7 +14,7 @@ import { deletedEntry, type RepositoryEntry, readableEntry, unreadableEntry } fr
 export interface InventoryOptions {
   readonly backend: RepositoryContent;
   /** Whether what is not there any more was deleted. */
-  readonly absence: Pick<Absence, "reasonToKeep">;
+  readonly absence: Pick<Absence, "reasonToKeep" | "seen">;
   readonly known: Pick<KnownRepositories, "note" | "forget">;
   /** Repositories read at once. */
   readonly concurrency: number;
@@ -161,6 +161,7 @@ export class Inventory {
         next = { entry, version: null, headVersion: null, locks: [], left: [], glance: null };
       } else {
         this.#removed.delete(path);
+        this.#options.absence.seen(path);
         const { state, version, headVersion, locks, left, glance } = reading;
         next = { entry: readableEntry(path, owner, state), version, headVersion, locks, left, glance };
       }
