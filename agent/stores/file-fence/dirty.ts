@@ -56,13 +56,22 @@ export async function acknowledgeDirty(control: string, store: FencedStore, id: 
   await rm(join(fencePaths(control).dirty(store), id), { force: true, recursive: true });
 }
 
-export async function inflightKeys(control: string, store: FencedStore): Promise<Set<string>> {
+/** Keys of writers between begin and end; of those alone that announced such a change, if one is named. */
+export async function inflightKeys(
+  control: string,
+  store: FencedStore,
+  change?: DirtyEntry["change"],
+): Promise<Set<string>> {
   const folder = fencePaths(control).inflight(store);
   const found = await Promise.all(
     (await listAfresh(folder)).map((name) => readAnnouncement(join(folder, name))),
   );
   return new Set(
-    found.flatMap((one) => (one !== null && typeof one.announced === "object" ? [one.announced.key] : [])),
+    found.flatMap((one) => {
+      if (one === null || typeof one.announced !== "object") return [];
+      const { key, change: announced = "write" } = one.announced;
+      return change === undefined || announced === change ? [key] : [];
+    }),
   );
 }
 

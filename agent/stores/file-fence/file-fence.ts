@@ -216,9 +216,9 @@ export class FileFence {
     return acknowledgeDirty(this.directory, store, id);
   }
 
-  /** Keys of writers between begin and end. */
-  inflightKeys(store: FencedStore): Promise<Set<string>> {
-    return inflightKeys(this.directory, store);
+  /** Keys of writers between begin and end; of those alone that announced such a change, if one is named. */
+  inflightKeys(store: FencedStore, change?: DirtyEntry["change"]): Promise<Set<string>> {
+    return inflightKeys(this.directory, store, change);
   }
 
   /** How the end of a writer is proven whose process this agent cannot see: said once, by the store. */

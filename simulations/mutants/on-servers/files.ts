@@ -292,8 +292,15 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
   {
     name: "nothing-is-read-after-the-drain",
     says: "What the last writers changed is not read before evidence is given.",
-    edits: [{ file: `${GIT}/fence/raise.ts`, find: "  await tracker.settle(view, signal);\n", replace: "" }],
-    tests: git("fence/fence", "a split evidence is final in the moment it is given"),
+    edits: [
+      { file: `${GIT}/fence/raise.ts`, find: "  await tracker.settle(view, signal);\n", replace: "" },
+      {
+        file: `${GIT}/fence/raise.ts`,
+        find: "  await Promise.all([...new Set(moved)].map((path) => inventory.refresh(path, { urgent: true })));\n",
+        replace: "",
+      },
+    ],
+    tests: git("fence/fence", "a split the last writer's change is in the evidence"),
   },
   {
     name: "lost-events-are-passed-over",
@@ -324,6 +331,18 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
       },
     ],
     tests: fence("writers", "no write that a program was told of is missing"),
+  },
+  {
+    name: "writes-announce-deletions",
+    says: "An object of which a write was announced counts as deleted when it is not there.",
+    edits: [
+      {
+        file: `${OBJECTS}/inventory/tracker.ts`,
+        find: "this.#refreshAnnounced(key, deleted.has(key))",
+        replace: "this.#refreshAnnounced(key, true)",
+      },
+    ],
+    tests: objects("store", "seed and follow who announces writes of objects that are lost"),
   },
   {
     name: "evidence-outlives-a-change",

@@ -35,6 +35,13 @@ export class Absence {
     return lossesProblem(this.#options.backend.place, this.#held);
   }
 
+  /** Its deletion was announced after all. */
+  heard(key: string): void {
+    if (!this.#held.includes(key)) return;
+    this.#held = this.#held.filter((one) => one !== key);
+    if (this.#held.length === 0) this.#heldSince = null;
+  }
+
   /**
    * `found`: all of the `known` that a look at everything did not find; or some, by a look at those alone (`partial`), which
    * count together with what is held. Those that are in neither answer are held back.
@@ -51,8 +58,10 @@ export class Absence {
       this.#heldSince = null;
       return { announced: [], believed: [] };
     }
-    const heard = await fence.inflightKeys("objects");
-    for (const { key } of await fence.takeDirty("objects")) if (key !== null) heard.add(key);
+    // A write that was announced is no word of a deletion: it may have failed because the object is lost.
+    const heard = await fence.inflightKeys("objects", "delete");
+    for (const { key, change } of await fence.takeDirty("objects"))
+      if (key !== null && change === "delete") heard.add(key);
     const announced = gone.filter((key) => heard.has(key));
     const rest = gone.filter((key) => !heard.has(key));
     if (this.#losses.isPlausible(rest.length, known)) this.#losses.believe(rest.length);

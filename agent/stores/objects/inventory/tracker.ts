@@ -241,21 +241,30 @@ export class SourceTracker {
     if (entries.length > 0) await root.require();
     const byKey = new Map<string, string[]>();
     const nameless = entries.filter(({ key }) => key === null);
-    for (const { id, key, organization } of entries) {
+    const deleted = new Set<string>();
+    for (const { id, key, organization, change } of entries) {
       if (key === null) continue;
+      if (change === "delete") deleted.add(key);
       byKey.set(key, [...(byKey.get(key) ?? []), id]);
       this.#noteAsked(key, organization);
     }
     await forEachParallel(byKey, HASH_CONCURRENCY, async ([key, ids]) => {
       this.#ended.signal.throwIfAborted();
       // A writer whose key is none wrote no object by it.
-      if (keyFault(key) === null) await this.#refresh(key, "announced");
+      if (keyFault(key) === null) await this.#refreshAnnounced(key, deleted.has(key));
       for (const id of ids) await fence.acknowledgeDirty("objects", id);
     });
     if (nameless.length === 0) return;
     // Nobody can read which object it was.
     await this.sweep();
     for (const { id } of nameless) await fence.acknowledgeDirty("objects", id);
+  }
+
+  /** What was announced as a write and is not there is as gone as what nobody announced anything of. */
+  async #refreshAnnounced(key: string, asDeletion: boolean): Promise<void> {
+    await this.#refresh(key, asDeletion ? "announced" : "unheard");
+    if (asDeletion) this.#absence.heard(key);
+    if (this.#absent.has(key)) await this.#judge([key], { partial: true });
   }
 
   /** A writer that asks the fence for another organization than the key's owner passes the owner's fence. */

@@ -61,6 +61,29 @@ describe("seed and follow", () => {
     await verified();
   });
 
+  test("who announces writes of objects that are lost has announced no deletion, and who announces deletions has", async () => {
+    const keys = Array.from({ length: 40 }, (_, number) => `uploads/green/lost-${number}`);
+    for (const key of keys) await source.write(key, key);
+    await following();
+    await eventually(equal);
+    const announced = (key: string, change: "write" | "delete") =>
+      withWriteIntent(
+        { control: source.control, store: "objects", key, organizationId: "green", change },
+        () => Promise.reject(new Error("its folder is not there")),
+      ).catch(() => undefined);
+    for (const key of keys) await rm(join(source.root, key));
+    for (const key of keys) await announced(key, "write");
+    await eventually(() => expect(source.status().problems.map(({ code }) => code)).toContain("ROOT_LOSSES"));
+    await eventually(async () => expect(await source.fence.takeDirty("objects")).toEqual([]));
+    const kept = async () =>
+      Object.keys(await target.contents()).filter((key) => key.includes("lost-")).length;
+    // As many as are plausible went.
+    expect(await kept()).toBeGreaterThanOrEqual(30);
+    for (const key of keys) await announced(key, "delete");
+    await eventually(async () => expect(await kept()).toBe(0));
+    await eventually(() => expect(source.status().problems).toEqual([]));
+  });
+
   test("a source is not answered for before its inventory is complete, and the target waits", async () => {
     await someObjects();
     const seeded = target.reach("seed");

@@ -1,10 +1,11 @@
 /** The Git store under the fence: from the first copy to serving on the target, with writers, faults and restarts. */
-import { access, mkdir, readdir, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Settings } from "../../../../../protocol/plan.ts";
 import { eventually } from "../../../../support/eventually.ts";
-import { git, mustGit, startGit } from "../../../../support/git/pod.ts";
+import { git, migrationId, mustGit, startGit } from "../../../../support/git/pod.ts";
 import { GitSplit, type Side } from "../../../../support/git/split.ts";
 
 let split: GitSplit;
@@ -136,6 +137,30 @@ describe("a split", () => {
       return ended;
     };
   };
+
+  it("the last writer's change is in the evidence in the moment it is given", async () => {
+    const first = await someRepositories();
+    const [hold, reached, go] = ["hold", "reached", "go"].map((name) =>
+      join(split.source.pod.folder, name),
+    ) as [string, string, string];
+    const text = `#!/bin/sh\n[ "$1" != prepared ] || [ ! -e ${hold} ] || { : >${reached}; until [ -e ${go} ]; do sleep 0.01; done; }\n`;
+    await writeFile(join(at("red/one.git"), "hooks", "reference-transaction"), text, { mode: 0o755 });
+    split.settings = Settings.parse({ cutover: { drainGraceMs: 20_000 } });
+    await split.seeded();
+    await writeFile(hold, "");
+    const writer = startGit(["-C", at("red/one.git"), "update-ref", "refs/heads/late", first]);
+    await eventually(async () => expect(await there(reached)).toBe(true));
+    const fenced = split.reach(split.source, "fence", "fenced", 1);
+    const share = join(split.source.pod.control, "shares", migrationId);
+    await eventually(async () => expect(await readFile(share, "utf8")).toContain("fenced"));
+    await writeFile(go, "");
+    await fenced;
+    const given = split.status(split.source).evidence?.digest;
+    expect(given).toBeDefined();
+    expect((await writer.ended).code).toBe(0);
+    await eventually(async () => expect(await split.source.pod.fence.takeDirty("git")).toEqual([]));
+    expect(split.status(split.source).evidence?.digest).toBe(given);
+  });
 
   it("waits for a writer in its transaction, and nobody has matched before", async () => {
     split.settings = { ...split.settings, cutover: { ...split.settings.cutover, drainGraceMs: 10_000 } };
