@@ -121,6 +121,8 @@ export class ObjectsSource implements Role {
 
   /** A writer that the fence did not stop: what it wrote is in no evidence, so there is none. */
   #changedInTheFence(): OwnProblem | null {
+    // Later the copy that is left here follows the new Pod.
+    if (this.#duty.goal !== "fence") return null;
     if (this.#final === null || this.#scope === null) return null;
     if (this.#scope.digest.countedRoot === this.#final.digest) return null;
     return {
