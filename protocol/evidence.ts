@@ -65,6 +65,23 @@ export const Goal = z.enum([
 ]);
 export type Goal = z.infer<typeof Goal>;
 
+/** How far a copy was read back from its disk, by other code than what wrote it. */
+export const ScrubStatus = z.object({
+  /** Repositories or objects of the copy. */
+  items: z.number().int().nonnegative(),
+  /** Of them changed, and not read back since. */
+  unread: z.number().int().nonnegative(),
+  /** Whole passes since the agent began with this copy. */
+  passes: z.number().int().nonnegative(),
+  /** Since the last of them ended, milliseconds by the agent's clock; null before the first. */
+  passAgeMs: z.number().nonnegative().nullable(),
+  /** Items that were found to be other than they were written. They are copied again. */
+  damaged: z.number().int().nonnegative(),
+  /** The last of them, and how it differed. */
+  last: z.string().max(500).nullable(),
+});
+export type ScrubStatus = z.infer<typeof ScrubStatus>;
+
 /** One target's way back, as the source's store sees it. */
 export const ReverseReplicationStatus = z.object({
   /** As `lag` of StoreStatus: how far this Pod's dormant copy is behind the new authority. */
@@ -75,6 +92,7 @@ export const ReverseReplicationStatus = z.object({
   /** The copy was compared with the new authority's, and no difference is open. */
   verified: z.boolean(),
   problem: Problem.nullable(),
+  scrub: ScrubStatus.optional(),
 });
 export type ReverseReplicationStatus = z.infer<typeof ReverseReplicationStatus>;
 
@@ -95,6 +113,8 @@ export const StoreStatus = z.object({
     .nullable(),
   /** The background comparison has seen everything and found no difference that is still open. */
   verified: z.boolean(),
+  /** Of a store that copies files and reads them back. */
+  scrub: ScrubStatus.optional(),
   evidence: Evidence.nullable(),
   /** Of a source after the transfer: by target, what flows back from it. Absent where nothing does. */
   reverseReplication: z.record(PodId, ReverseReplicationStatus).optional(),

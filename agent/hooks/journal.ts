@@ -1,7 +1,7 @@
 /** Which hooks were called on this Pod, in one JSON file: a restart repeats what was not done, and nothing else. */
 import { readFile } from "node:fs/promises";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
+import { replaceDurably } from "../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 
 /** By migration: its calls by key, and by hook whether it is done. */
@@ -50,9 +50,7 @@ export class HookJournal {
   /** Resolves when it is on the disk. */
   note(migration: string, entries: Readonly<Record<string, "begun" | "done">>): Promise<void> {
     this.#content = { ...this.#content, [migration]: { ...this.#content[migration], ...entries } };
-    const turn = this.#writing.then(() =>
-      writeFileAtomic(this.#path, `${JSON.stringify(this.#content)}\n`, { fsync: true }),
-    );
+    const turn = this.#writing.then(() => replaceDurably(this.#path, `${JSON.stringify(this.#content)}\n`));
     this.#writing = turn.catch(() => undefined);
     return turn;
   }

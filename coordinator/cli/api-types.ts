@@ -52,6 +52,14 @@ problem: ({
 code: string;
 message: string;
 }) | (null);
+scrub?: {
+items: number;
+unread: number;
+passes: number;
+passAgeMs: (number) | (null);
+damaged: number;
+last: (string) | (null);
+};
 } };
 /** What it is doing; `reached` says whether that is done, or is being kept up */
 state: "preparing" | "serving" | "read-only" | "dormant" | "copying" | "following" | "proving equal" | "promoting" | "removing" | "cleaning up";
@@ -81,6 +89,14 @@ problem: ({
 code: string;
 message: string;
 }) | (null);
+scrub?: {
+items: number;
+unread: number;
+passes: number;
+passAgeMs: (number) | (null);
+damaged: number;
+last: (string) | (null);
+};
 } };
 };
 MigrationStatus: {

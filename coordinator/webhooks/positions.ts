@@ -1,7 +1,7 @@
 /** Up to which record of the log each webhook was told, in one JSON file beside the checkpoint. */
 import { readFile } from "node:fs/promises";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
+import { replaceDurably } from "../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 
 const Positions = z.record(z.string(), z.number().int().nonnegative());
@@ -38,9 +38,7 @@ export class FilePositions {
 
   async save(webhook: string, sequence: number): Promise<void> {
     this.#positions = { ...this.#positions, [webhook]: sequence };
-    const turn = this.#writing.then(() =>
-      writeFileAtomic(this.#path, `${JSON.stringify(this.#positions)}\n`, { fsync: true }),
-    );
+    const turn = this.#writing.then(() => replaceDurably(this.#path, `${JSON.stringify(this.#positions)}\n`));
     this.#writing = turn.catch(() => undefined);
     await turn;
   }

@@ -1,10 +1,10 @@
 /** Blobs kept beside the checkpoint, so that a restart without NATS still knows every assignment it ever folded. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import writeFileAtomic from "write-file-atomic";
 import { digestOf } from "../assignments.ts";
 import type { Digest } from "../ids.ts";
 import type { Blobs } from "../ports/blobs.ts";
+import { replaceDurably } from "./durable-files.ts";
 
 export class CachedBlobs implements Blobs {
   readonly #blobs: Blobs;
@@ -26,7 +26,7 @@ export class CachedBlobs implements Blobs {
     if (kept !== null && digestOf(kept) === digest) return kept;
     const bytes = await this.#blobs.get(digest);
     await mkdir(this.#directory, { recursive: true });
-    await writeFileAtomic(path, Buffer.from(bytes), { fsync: true });
+    await replaceDurably(path, Buffer.from(bytes));
     return bytes;
   }
 }

@@ -1,10 +1,10 @@
 /** Checkpoints in one file, replaced by rename and synced; a checksum finds truncated ones. */
 import { readFile } from "node:fs/promises";
 import { decode, encode } from "@msgpack/msgpack";
-import writeFileAtomic from "write-file-atomic";
 import { digestOf } from "../assignments.ts";
 import type { ClusterState } from "../cluster.ts";
 import type { Checkpoints } from "../ports/checkpoints.ts";
+import { replaceDurably } from "./durable-files.ts";
 
 /** Grows with every change of ClusterState's shape; a checkpoint of another version is ignored and the log is read. */
 const VERSION = 4;
@@ -32,10 +32,9 @@ export class FileCheckpoints implements Checkpoints {
 
   async save(state: ClusterState): Promise<void> {
     const bytes = encode(state);
-    await writeFileAtomic(
+    await replaceDurably(
       this.#path,
       Buffer.from(encode({ version: VERSION, digest: digestOf(bytes), state: bytes })),
-      { fsync: true },
     );
   }
 }

@@ -1,7 +1,7 @@
 /** AgentMemory in one JSON file, replaced by rename and synced. */
 import { readFile } from "node:fs/promises";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
+import { replaceDurably } from "../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import { MigrationId } from "../../../protocol/ids.ts";
 import type { AgentFacts, AgentMemory } from "../../../protocol/ports/agent-memory.ts";
@@ -32,6 +32,6 @@ export class FileMemory implements AgentMemory {
   }
 
   async save(facts: AgentFacts): Promise<void> {
-    await writeFileAtomic(this.#path, `${JSON.stringify(facts)}\n`, { fsync: true });
+    await replaceDurably(this.#path, `${JSON.stringify(facts)}\n`);
   }
 }

@@ -2,7 +2,7 @@
 import { appendFile, mkdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import writeFileAtomic from "write-file-atomic";
-import { readIfPresent } from "../file-fence/durable-files.ts";
+import { readIfPresent, replaceDurably } from "../../../protocol/adapters/durable-files.ts";
 
 /** Methods throw what the file system says, in its words. */
 export class StateFile {
@@ -25,7 +25,8 @@ export class StateFile {
 
   /** Readers see the old content or the new one. With `durable` it survives a power cut once this resolves. */
   async replace(content: string, options: { readonly durable: boolean }): Promise<void> {
-    await writeFileAtomic(this.path, content, { fsync: options.durable });
+    if (options.durable) await replaceDurably(this.path, content);
+    else await writeFileAtomic(this.path, content, { fsync: false });
   }
 
   /** A kill or a full disk may leave a part of it. */

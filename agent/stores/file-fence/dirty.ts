@@ -7,8 +7,8 @@ import type { Clock } from "../../../protocol/ports/clock.ts";
 import { watchFolder } from "../common/inventory/folder-watch.ts";
 import { readAnnouncement } from "./announcement.ts";
 import type { ProveEnd } from "./drain.ts";
-import { listAfresh } from "./durable-files.ts";
 import { type FencedStore, fencePaths } from "./layout.ts";
+import { listAfresh } from "./list-afresh.ts";
 import { lifeOf } from "./processes.ts";
 
 const READ_CONCURRENCY = 16;

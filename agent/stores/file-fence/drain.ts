@@ -1,11 +1,11 @@
 /** Waiting for the writers that may have passed the share before it was replaced (rule 4), and ending the slow ones. */
 import { rename } from "node:fs/promises";
 import { join } from "node:path";
+import { readIfPresent } from "../../../protocol/adapters/durable-files.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Owner } from "../common/inventory/owner-lookup.ts";
 import { type Announcement, type Intent, readAnnouncement } from "./announcement.ts";
-import { listAfresh, readIfPresent } from "./durable-files.ts";
 import {
   type FencedStore,
   fencePaths,
@@ -17,6 +17,7 @@ import {
   SHARED,
   shareFile,
 } from "./layout.ts";
+import { listAfresh } from "./list-afresh.ts";
 import { lifeOf, ownView, sees, signalWriter } from "./processes.ts";
 import { describeWriter, WAITING } from "./unseen-writers.ts";
 

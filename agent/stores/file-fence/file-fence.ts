@@ -1,8 +1,14 @@
 /** The agent's side of the file fence that Git and objects share: routes, shares, owners, drain, and what changed. */
 import { execFile } from "node:child_process";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import {
+  makeFolders,
+  readIfPresent,
+  replaceFile,
+  syncFolder,
+} from "../../../protocol/adapters/durable-files.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
@@ -11,7 +17,6 @@ import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Owner } from "../common/inventory/owner-lookup.ts";
 import { acknowledgeDirty, type DirtyEntry, inflightKeys, takeDirty, watchDirty } from "./dirty.ts";
 import { type DrainOptions, drainWriters, type ProveEnd } from "./drain.ts";
-import { readIfPresent, replaceFile, syncFolder } from "./durable-files.ts";
 import {
   type FencedStore,
   fencePaths,
@@ -70,7 +75,7 @@ export class FileFence {
     const paths = this.#paths;
     const folders = [paths.temporary, paths.routes, paths.shares, paths.owners];
     for (const store of ["git", "objects"] as const) folders.push(paths.inflight(store), paths.dirty(store));
-    for (const folder of folders) await mkdir(folder, { recursive: true });
+    for (const folder of folders) await makeFolders(folder);
     const before = (await readIfPresent(paths.self))?.trimEnd();
     if (before !== undefined && before !== self)
       throw new CleaveError("CONFIG_INVALID", `${this.directory} belongs to Pod ${before}, not ${self}`);

@@ -1,7 +1,8 @@
 /** A rollback's routes: taken over from the migration that it is of, and given back where it took nothing. */
+
+import { readIfPresent } from "../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../protocol/ids.ts";
-import { readIfPresent } from "./durable-files.ts";
 import { findShare, parseRoute, type RouteLine, shareFile } from "./layout.ts";
 
 /** The routes of an earlier migration that a rollback takes over, of the rollback's source. */

@@ -1,8 +1,9 @@
 /** May an organization be written on this Pod now? The four-phase table, read from the fence's files. */
+
+import { readIfPresent } from "../../../protocol/adapters/durable-files.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import { PodId } from "../../../protocol/ids.ts";
-import { readIfPresent } from "./durable-files.ts";
 import { fencePaths, findShare, organizationHash, parseRoute, routeFile, shareFile } from "./layout.ts";
 
 export type Verdict =

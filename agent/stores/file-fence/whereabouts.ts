@@ -1,7 +1,8 @@
 /** Where an organization lives as far as this Pod's files say, for removals: more than a writer has to know (rule 10). */
+
+import { readIfPresent } from "../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import { type MigrationId, PodId } from "../../../protocol/ids.ts";
-import { readIfPresent } from "./durable-files.ts";
 import {
   fencePaths,
   findShare,

@@ -7,6 +7,7 @@ import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import type { Claims } from "../common/reverse/claims.ts";
 import type { KnownRoot } from "../common/root/known-root.ts";
 import { StateFile } from "../common/state-file.ts";
+import type { ScrubMemory } from "../common/verification/scrubbed.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { RepositoryBackend } from "./backend/backend.ts";
 import type { GitConfig, Peer } from "./config.ts";
@@ -43,6 +44,8 @@ export interface GitContext extends GitStoreOptions {
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */
   readonly claims: Claims;
+  /** What this process has read back of its copies. */
+  readonly scrubbed: ScrubMemory;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */
   readonly changed: () => void;
 }

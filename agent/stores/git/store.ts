@@ -9,6 +9,7 @@ import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
+import { ScrubMemory } from "../common/verification/scrubbed.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
 import type { GitContext, GitStoreOptions } from "./context.ts";
 import { Absence } from "./inventory/absence.ts";
@@ -54,7 +55,9 @@ class Git implements GitStore {
       concurrency: READ_CONCURRENCY,
       onChange: changed,
     });
-    this.#context = { ...options, backend, root, absence, known, changed, claims: new Claims(), inventory };
+    const scrubbed = new ScrubMemory();
+    const claims = new Claims();
+    this.#context = { ...options, backend, root, absence, known, changed, claims, scrubbed, inventory };
     options.fence.proveEndsBy("git", (path) => backend.holdsNoLock(path));
     this.#keeper = new TrackerKeeper(this.#context);
   }

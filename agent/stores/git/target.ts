@@ -7,6 +7,7 @@ import { misplacedDuty } from "../common/misplaced-duty.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
 import type { Role } from "../common/roles.ts";
+import { scrubLimits } from "./config.ts";
 import { assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
 import { GitRemoval } from "./removal/remove.ts";
 import { Mirror } from "./replication/mirror.ts";
@@ -14,6 +15,7 @@ import { Replica } from "./replication/replica.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
 import { dormantMirror, mirrorName } from "./reverse/followers.ts";
 import type { InventoryView } from "./verification/inventory-view.ts";
+import { GitScrub } from "./verification/scrub.ts";
 
 /** Nothing of it is needed for the first writes: what is missed until then, its first look finds. */
 const SERVE_AFTER_MS = 5_000;
@@ -23,6 +25,7 @@ export class GitTarget implements Role {
   readonly #track: () => Promise<void>;
   #view: InventoryView | null = null;
   #replica: Replica | null = null;
+  #scrub: GitScrub | null = null;
   #goal: Goal;
   #reached = false;
   #epoch: number | null = null;
@@ -72,6 +75,7 @@ export class GitTarget implements Role {
       case "follow": {
         const replica = await this.#following(duty, signal);
         replica.urgent = false;
+        this.#scrub?.relax();
         await replica.until(() => replica.seeded, signal);
         return;
       }
@@ -82,7 +86,7 @@ export class GitTarget implements Role {
         replica.urgent = true;
         this.#rootEpoch = null;
         await this.#context.root.require();
-        await replica.until(() => replica.matched(epoch), signal);
+        await replica.until(() => this.#matched(epoch), signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();
         this.#rootEpoch = epoch;
@@ -119,7 +123,7 @@ export class GitTarget implements Role {
     const view = this.#view;
     const { problem } = this.#context.root;
     const isRootKnown = problem === null && this.#rootEpoch !== null && this.#rootEpoch === this.#epoch;
-    const matched = isRootKnown && replica !== null && this.#epoch !== null && replica.matched(this.#epoch);
+    const matched = this.#epoch !== null && this.#matched(this.#epoch) && isRootKnown;
     const evidence =
       matched && view !== null && view.unreadable.size === 0
         ? { epoch: this.#epoch as never, digest: view.digest, details: { repositories: view.size } }
@@ -129,7 +133,8 @@ export class GitTarget implements Role {
       reached: this.#reached && (this.#goal !== "match" || matched),
       progress: replica === null ? this.#removal.progress : { ...replica.progress, unit: "repositories" },
       lag: { amount: replica?.lag ?? null, unit: "repositories" },
-      verified: problem === null && (replica?.verified ?? false),
+      verified: problem === null && (replica?.verified ?? false) && (this.#scrub?.verified ?? false),
+      ...(this.#scrub === null ? {} : { scrub: this.#scrub.status() }),
       evidence,
       problems: [
         ...(problem === null ? [] : [problem]),
@@ -148,6 +153,13 @@ export class GitTarget implements Role {
   async letGo(): Promise<void> {
     await this.#stopFollowing();
     this.#context.claims.release(this);
+  }
+
+  /** Everything is here, and what was changed has been read back from the disk. */
+  #matched(epoch: number): boolean {
+    // Asked in any case, so that a sample is read while the source drains.
+    const isConfirmed = this.#scrub?.confirms(epoch) ?? false;
+    return isConfirmed && (this.#replica?.matched(epoch) ?? false);
   }
 
   async #following(duty: Duty, signal: AbortSignal): Promise<Replica> {
@@ -196,7 +208,18 @@ export class GitTarget implements Role {
       view: this.#view,
       watchOwn: kind === "rollback",
       concurrency: duty.settings.rateLimits.gitConcurrency,
-      onChange: this.#context.changed,
+      onChange: () => {
+        if (this.#replica?.seeded) this.#scrub?.start();
+        this.#context.changed();
+      },
+    });
+    this.#scrub = new GitScrub({
+      context: this.#context,
+      replica: this.#replica,
+      view: this.#view,
+      selective: kind !== "split",
+      limits: scrubLimits(this.#context.config),
+      onChange: () => this.#replica?.recheck(),
     });
     return this.#replica;
   }
@@ -234,9 +257,10 @@ export class GitTarget implements Role {
   }
 
   async #stopFollowing(): Promise<void> {
-    const replica = this.#replica;
+    const [replica, scrub] = [this.#replica, this.#scrub];
     this.#replica = null;
-    await replica?.close();
+    this.#scrub = null;
+    await Promise.all([scrub?.stop(), replica?.close()]);
   }
 
   /**

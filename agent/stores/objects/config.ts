@@ -1,18 +1,21 @@
 /** The `objects` part of an agent's configuration. */
 import { z } from "zod";
 import { LossBound } from "../common/root/losses.ts";
+import type { Limits } from "../common/verification/scrubbed.ts";
 
 export const ObjectsConfig = z.strictObject({
   /** Folder that holds the objects: a key is a path below it. Not followed out of it by links. */
   root: z.string().min(1),
-  /** How often the source's files are listed to find writers outside of the write protocol. */
+  /** How often all files' times are looked at: on a source for writers outside of the write protocol, of a copy for others. */
   sweepSeconds: z.number().positive().max(86_400).default(60),
-  /** How fast a target reads its copies again to find corruption, in bytes per second. */
+  /** How fast copies are read back from the disk (the scrub of a target, and of what is dormant), in bytes per second. */
   verifyBytesPerSecond: z
     .number()
     .int()
     .positive()
     .default(128 * 1024 * 1024),
+  /** The same, in objects per second. */
+  verifyObjectsPerSecond: z.number().positive().default(2_000),
   /** Pause between two such passes. */
   verifyPauseSeconds: z.number().positive().max(604_800).default(600),
   /** What may be gone unannounced: more is not deleted elsewhere before an operator says so. */
@@ -21,6 +24,17 @@ export const ObjectsConfig = z.strictObject({
 export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
 /** As written by an operator, before defaults are filled in. */
 export type ObjectsConfigInput = z.input<typeof ObjectsConfig>;
+
+/** What the scrub of a copy may take. */
+export function scrubLimits(config: ObjectsConfig): Limits {
+  return {
+    bytesPerSecond: config.verifyBytesPerSecond,
+    itemsPerSecond: config.verifyObjectsPerSecond,
+    concurrency: 2,
+    pauseMs: config.verifyPauseSeconds * 1_000,
+    lookMs: config.sweepSeconds * 1_000,
+  };
+}
 
 /** Another Pod's agent, as `peers` of the agent's configuration names it. */
 export interface Peer {

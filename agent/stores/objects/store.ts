@@ -9,6 +9,7 @@ import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
+import { ScrubMemory } from "../common/verification/scrubbed.ts";
 import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { FolderBackend } from "./backend/folder/folder.ts";
 import type { ObjectsContext, ObjectsStoreOptions } from "./context.ts";
@@ -57,7 +58,8 @@ class Objects implements ObjectsStore {
       onObject: this.#peers.tell,
     });
     const inventory = () => this.#keeper.inventory();
-    this.#context = { ...options, backend, root, inventory, claims: new Claims(), changed };
+    const scrubbed = new ScrubMemory();
+    this.#context = { ...options, backend, root, inventory, claims: new Claims(), scrubbed, changed };
     this.#summary = new Summary(this.#context);
   }
 

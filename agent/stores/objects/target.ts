@@ -2,6 +2,7 @@
 import { CleaveError, invariant } from "../../../protocol/errors.ts";
 import type { Evidence, Problem, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { Conditions } from "../common/conditions.ts";
 import { enforce } from "../common/fence/shares.ts";
 import { orAborted } from "../common/or-aborted.ts";
 import { RateLimit } from "../common/rate-limit.ts";
@@ -9,6 +10,7 @@ import { endOf, givesBack } from "../common/reverse/claims.ts";
 import type { Role } from "../common/roles.ts";
 import type { InventoryDigest } from "../common/verification/inventory-digest.ts";
 import { hashObject } from "./backend/hashing.ts";
+import { scrubLimits } from "./config.ts";
 import { isShared, type ObjectsContext, ownedBy, scopeOf, sharedBy } from "./context.ts";
 import type { Inventory } from "./inventory/inventory.ts";
 import { scanInto } from "./inventory/scan.ts";
@@ -19,7 +21,7 @@ import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./replication
 import { Replica } from "./replication/replica.ts";
 import { PeerClient } from "./replication/source-feed.ts";
 import type { PeerView } from "./source.ts";
-import { Verification } from "./verification/rereading.ts";
+import { Verification } from "./verification/scrub.ts";
 
 interface Copying {
   readonly replica: Replica;
@@ -36,7 +38,7 @@ export class ObjectsTarget implements Role {
   readonly #context: ObjectsContext;
   readonly #inScope: (key: string) => boolean;
   readonly #isShared: (key: string) => boolean;
-  readonly #waiting = new Set<() => void>();
+  readonly #conditions = new Conditions();
   readonly #removal: ObjectsRemoval;
   #duty: Duty;
   #reached = false;
@@ -93,8 +95,9 @@ export class ObjectsTarget implements Role {
       case "seed":
       case "follow": {
         await enforce(this.#context.fence, duty);
-        const { replica } = await this.#copy(signal);
-        await this.#until(() => replica.baseCopied, signal);
+        const { replica, verification } = await this.#copy(signal);
+        verification.relax();
+        await this.#conditions.until(() => replica.baseCopied, signal);
         break;
       }
       case "match": {
@@ -102,7 +105,7 @@ export class ObjectsTarget implements Role {
         this.#rootEpoch = null;
         await this.#copy(signal);
         await this.#context.root.require();
-        await this.#until(() => this.#matched() !== null, signal);
+        await this.#conditions.until(() => this.#matched() !== null, signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();
         this.#rootEpoch = duty.epoch;
@@ -151,6 +154,7 @@ export class ObjectsTarget implements Role {
             : null,
       lag: finished ? null : { amount: copying?.replica.lag() ?? null, unit: "objects" },
       verified: rootProblem === null && (finished || (copying?.verification.verified ?? false)),
+      ...(copying ? { scrub: copying.verification.status() } : {}),
       evidence,
       problems: [
         ...(rootProblem === null ? [] : [rootProblem]),
@@ -223,13 +227,14 @@ export class ObjectsTarget implements Role {
 
   /**
    * Evidence of the duty's fence from this Pod's own inventory, once everything up to the source's last change is
-   * applied; null before. A first difference makes the replica look through everything again.
+   * applied and what was changed has been read back; null before. A first difference makes the replica look through everything again.
    */
   #matched(): Evidence | null {
     const { epoch } = this.#duty;
     if (epoch === null || this.#copying === null) return null;
     const { replica, verification, scope } = this.#copying;
-    if (!replica.caughtUpWith(epoch) || !verification.clean) return null;
+    const isConfirmed = verification.confirms(epoch);
+    if (!replica.caughtUpWith(epoch) || !isConfirmed) return null;
     const digest = scope.digest.countedRoot;
     if (digest !== replica.final?.digest && this.#resyncedEpoch !== epoch) {
       this.#resyncedEpoch = epoch;
@@ -286,9 +291,10 @@ export class ObjectsTarget implements Role {
       replica,
       clock,
       log,
-      bytesPerSecond: config.verifyBytesPerSecond,
-      pauseMs: config.verifyPauseSeconds * 1_000,
+      memory: this.#context.scrubbed,
+      limits: scrubLimits(config),
       isCopy: tracker === null ? this.#isCopy : this.#inScope,
+      inScope: this.#inScope,
       // What a tracker finds is copied anew, or removed.
       isForeign: tracker === null ? (this.#selective ? this.#inScope : () => true) : () => false,
       onChange,
@@ -373,25 +379,7 @@ export class ObjectsTarget implements Role {
 
   #changed(): void {
     if (this.#copying?.replica.baseCopied) this.#copying.verification.start();
-    for (const check of this.#waiting) check();
+    this.#conditions.recheck();
     this.#context.changed();
-  }
-
-  #until(condition: () => boolean, signal: AbortSignal): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      const settle = (end: () => void) => {
-        this.#waiting.delete(check);
-        signal.removeEventListener("abort", onAbort);
-        end();
-      };
-      const check = () => {
-        if (condition()) settle(resolve);
-      };
-      const onAbort = () => settle(() => reject(signal.reason as Error));
-      if (signal.aborted) return onAbort();
-      this.#waiting.add(check);
-      signal.addEventListener("abort", onAbort, { once: true });
-      check();
-    });
   }
 }

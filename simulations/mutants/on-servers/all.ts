@@ -3,6 +3,7 @@
  * that moves or splits is loaded (vitest.config.ts beside this folder); the tests have to fail.
  */
 import { LOOP_HUNTS } from "./agent-loop.ts";
+import { EVIDENCE_HUNTS } from "./evidence.ts";
 import { FENCE_HUNTS } from "./fence.ts";
 import { FILES_HUNTS } from "./files.ts";
 import { MOVES_HUNTS } from "./moves.ts";
@@ -19,4 +20,5 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
   ...FILES_HUNTS,
   ...LOOP_HUNTS,
   ...REPOSITORIES_HUNTS,
+  ...EVIDENCE_HUNTS,
 ];

@@ -222,7 +222,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "A share is replaced, and a power cut brings the old one back.",
     edits: [
       {
-        file: `${FENCE}/durable-files.ts`,
+        file: "protocol/adapters/durable-files.ts",
         find: "  if (options.durable) await syncFolder(dirname(path));\n",
         replace: "",
       },

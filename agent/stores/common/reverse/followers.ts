@@ -3,7 +3,12 @@
  * behind the duty's goal, tries again what fails, and works on organizations of which nobody else has the copy in hand.
  */
 import { toCleaveError } from "../../../../protocol/errors.ts";
-import type { Problem, ReverseReplicationStatus, StoreStatus } from "../../../../protocol/evidence.ts";
+import type {
+  Problem,
+  ReverseReplicationStatus,
+  ScrubStatus,
+  StoreStatus,
+} from "../../../../protocol/evidence.ts";
 import type { OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
@@ -23,6 +28,7 @@ export interface Share {
 export interface Following {
   readonly lag: number | null;
   readonly verified: boolean;
+  scrub(): ScrubStatus;
   problems(): readonly Problem[];
   close(): Promise<void>;
 }
@@ -97,6 +103,7 @@ class Follower {
       lag: { amount: following?.lag ?? null, unit: this.#options.unit },
       verified: following?.verified ?? false,
       problem: following === null ? this.#problem : (following.problems()[0] ?? null),
+      ...(following === null ? {} : { scrub: following.scrub() }),
     };
   }
 

@@ -6,8 +6,8 @@
 import { type BigIntStats, constants } from "node:fs";
 import { access, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { syncFolder } from "../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { syncFolder } from "../../file-fence/durable-files.ts";
 import type { IdentifiedRoot, RootIdentity } from "./identity.ts";
 import { mountsOf } from "./mounts.ts";
 import { ROOT_MARK } from "./volume-entries.ts";

@@ -66,6 +66,20 @@ export interface RepositoryContent {
   glance(path: string): string | null;
   bytes(path: string, signal: AbortSignal): Promise<number>;
   /**
+   * Cheap beside reading them: `version` is opaque, and another one when any object may have been written since, whoever
+   * wrote it. @throws when it cannot be looked at.
+   */
+  lookAtObjects(path: string): Promise<{ readonly version: string; readonly bytes: number }>;
+  /**
+   * Reads all objects back. Null when each that a reference needs is there and is what its name says; else what is not, in
+   * words. @throws the signal's reason.
+   */
+  verify(path: string, signal: AbortSignal): Promise<string | null>;
+  /** What its references name now, for `verifyNew`; opaque. @throws when it cannot be read. */
+  tips(path: string): Promise<Buffer>;
+  /** As `verify`, of what references name and did not when `tips` was taken: as much work as was added since. */
+  verifyNew(path: string, tips: Buffer, signal: AbortSignal): Promise<string | null>;
+  /**
    * Everything that two Pods compare, item by item, sorted by the bytes of its name (Latin-1). @throws as `read`, also in
    * the middle.
    */

@@ -38,6 +38,7 @@ export class Inventory {
   readonly #options: InventoryOptions;
   readonly #limiter: Limiter;
   readonly #known = new Map<string, Known>();
+  readonly #damaged = new Map<string, string>();
   /** Paths by generation, oldest first; an outdated line is one whose generation is not the path's any more. */
   #log: { readonly generation: number; readonly path: string }[] = [];
   readonly #views = new Set<InventoryView>();
@@ -66,6 +67,21 @@ export class Inventory {
 
   *entries(): Generator<RepositoryEntry> {
     for (const { entry } of this.#known.values()) if (!entry.deleted) yield entry;
+  }
+
+  /**
+   * A part of it that a reading does not see is damaged: it counts as unreadable, whatever is read of it, until it was made
+   * anew (`mended`).
+   */
+  damage(path: string, why: string): void {
+    const known = this.#known.get(path);
+    if (known === undefined) return;
+    this.#damaged.set(path, why);
+    this.#store(path, { ...known, version: null, entry: unreadableEntry(path, known.entry.owner, why) });
+  }
+
+  mended(path: string): void {
+    this.#damaged.delete(path);
   }
 
   /** Ref locks seen at the last look: of a writer in flight, or left behind by one that was killed. */
@@ -157,13 +173,17 @@ export class Inventory {
         const why = removed || before.entry.deleted ? null : await this.#options.absence.reasonToKeep(path);
         // It came back meanwhile.
         if (why === undefined) return this.#read(path, newOwner);
+        if (why === null) this.#damaged.delete(path);
         const entry = why === null ? deletedEntry(path, owner) : unreadableEntry(path, owner, why);
         next = { entry, version: null, headVersion: null, locks: [], left: [], glance: null };
       } else {
         this.#removed.delete(path);
         this.#options.absence.seen(path);
         const { state, version, headVersion, locks, left, glance } = reading;
-        next = { entry: readableEntry(path, owner, state), version, headVersion, locks, left, glance };
+        const damage = this.#damaged.get(path);
+        const entry =
+          damage === undefined ? readableEntry(path, owner, state) : unreadableEntry(path, owner, damage);
+        next = { entry, version, headVersion, locks, left, glance };
       }
     } catch (error) {
       const entry = unreadableEntry(path, owner, toCleaveError(error).message);
@@ -178,7 +198,8 @@ export class Inventory {
     const before = this.#known.get(path);
     const same = before && JSON.stringify(before.entry) === JSON.stringify(next.entry);
     if (same) {
-      this.#known.set(path, { ...next, generation: before.generation });
+      // The very same entry, by which others remember what they have read back.
+      this.#known.set(path, { ...next, entry: before.entry, generation: before.generation });
       return;
     }
     if (next.entry.deleted) this.#options.known.forget(path);

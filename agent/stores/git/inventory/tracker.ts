@@ -352,6 +352,11 @@ export class Tracker {
         if (await inventory.looksChanged(path)) await inventory.refresh(path);
       } catch (thrown) {
         signal.throwIfAborted();
+        // It went, perhaps while it was looked at.
+        if (!(await backend.exists(path).catch(() => true))) {
+          await inventory.refresh(path);
+          continue;
+        }
         const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
         // Taken on anew, which tries all of it again.
         this.#adopted.delete(path);

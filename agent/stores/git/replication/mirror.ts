@@ -62,10 +62,23 @@ export class Mirror {
 
   async #create(path: string, replaces: boolean, signal: AbortSignal): Promise<void> {
     const { name, mark } = this.#options;
+    // This Pod's own, which others here may read objects from; what is made for a migration is self-contained.
+    if (replaces && mark === null) await this.#requireNoBorrower(path, signal);
     const files = await this.#feed.files(path, signal);
     const from = this.#feed.gitAccess(path);
     const contentOf = this.#contentOf(path, signal);
     await this.#context.backend.copy(path, { from, files, contentOf, name, mark, replaces }, signal);
+  }
+
+  /** @throws CleaveError REPOSITORY_UNREADABLE when another repository would lose objects by a fresh copy of this one. */
+  async #requireNoBorrower(path: string, signal: AbortSignal): Promise<void> {
+    const { backend } = this.#context;
+    for (const other of (await backend.list(signal, { everything: true })).repositories)
+      if (other !== path && (await backend.lendersOf(other)).includes(path))
+        throw new CleaveError(
+          "REPOSITORY_UNREADABLE",
+          `${path} is damaged and is not copied anew, since ${other} uses objects of it: restore it from a backup`,
+        );
   }
 
   async #update(wanted: RepositoryEntry, own: RepositoryEntry, signal: AbortSignal): Promise<void> {

@@ -7,13 +7,14 @@ import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Problem } from "../../../../protocol/evidence.ts";
 import { Pause } from "../../../../protocol/pause.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
+import { Conditions } from "../../common/conditions.ts";
 import { Unnamed } from "../../common/root/unnamed.ts";
-import { NAMED_DIFFERENCES } from "../../common/verification/differences.ts";
 import { listed } from "../inventory/absence.ts";
 import { type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
 import { Describing } from "../verification/describing.ts";
 import { wholeDifferences } from "../verification/differences.ts";
+import { failureOf, newsOf, notTried, type Pending, pauseMs, problemsOf, RETRY_MS } from "./attempts.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
 import { type ReplicaOptions, unusable } from "./replica-options.ts";
 
@@ -21,22 +22,13 @@ const POLL_MS = 5_000;
 const OWN_ENTRIES = 1_000;
 /** Attempts that leave a difference before somebody is told of it. */
 const DESCRIBED_AFTER = 2;
-const RETRY_MS = { first: 100, last: 5_000, urgent: 10 } as const;
-
-interface Pending {
-  attempts: number;
-  /** Monotonic time before which it is not tried again. */
-  notBefore: number;
-  running: boolean;
-  problem: Problem | null;
-}
 
 export class Replica {
   readonly #options: ReplicaOptions;
   readonly #stopping = new AbortController();
   readonly #source = new Map<string, RepositoryEntry>();
   readonly #pending = new Map<string, Pending>();
-  readonly #waiting = new Set<() => void>();
+  readonly #conditions = new Conditions();
   /** Copies that the source did not name, too many to be deleted for that. */
   readonly #unnamed: Unnamed;
   readonly #work: Promise<unknown>;
@@ -113,11 +105,7 @@ export class Replica {
         code: "ROOT_LOSSES",
         message: `the source names nothing of ${listed([...this.#unnamed.names])} here`.slice(0, 2_000),
       });
-    const differing: Problem[] = [];
-    for (const { problem } of this.#pending.values()) if (problem !== null) differing.push(problem);
-    found.push(...differing.slice(0, NAMED_DIFFERENCES));
-    const more = differing.length - NAMED_DIFFERENCES;
-    if (more > 0) found.push({ code: "MISMATCH", message: `and ${more} more repositories with a problem` });
+    found.push(...problemsOf(this.#pending.values()));
     const wholly = this.#differsAtTheEnd();
     return wholly === null ? found : [...found, wholly];
   }
@@ -131,24 +119,32 @@ export class Replica {
     return { code: "MISMATCH", message: `what these Pods have differs: ${text}`.slice(0, 2_000) };
   }
 
-  /** Resolves when `condition` holds; looked at after every change. */
-  async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
-    while (!condition()) {
-      signal.throwIfAborted();
-      await new Promise<void>((resolve) => {
-        const go = () => {
-          this.#waiting.delete(go);
-          signal.removeEventListener("abort", go);
-          resolve();
-        };
-        this.#waiting.add(go);
-        signal.addEventListener("abort", go, { once: true });
-      });
-    }
+  /** Known to differ, or being mirrored. */
+  isPending(path: string): boolean {
+    return this.#pending.has(path);
   }
 
-  #notice(): void {
-    for (const go of [...this.#waiting]) go();
+  /** The copy on this Pod is not what it was when it was written: it is mirrored anew. */
+  repair(path: string, why: string): void {
+    const { inventory } = this.#options.context;
+    this.#consider(path);
+    if (!this.#pending.has(path)) {
+      inventory.damage(path, why);
+      this.#consider(path);
+    }
+    const pending = this.#pending.get(path);
+    const message = `the copy of ${path} is damaged: ${why}`.slice(0, 2_000);
+    if (pending !== undefined) this.#says(path, pending, { code: "MISMATCH", message });
+    this.#wakeWorkers();
+  }
+
+  until(condition: () => boolean, signal: AbortSignal): Promise<void> {
+    return this.#conditions.until(condition, signal);
+  }
+
+  /** What `until` waits for may be true by now. */
+  recheck(): void {
+    this.#conditions.recheck();
     this.#options.onChange();
   }
 
@@ -194,7 +190,7 @@ export class Replica {
         this.#connected = false;
         this.#problem = { code: error.code, message: error.message.slice(0, 2_000) };
       }
-      this.#notice();
+      this.recheck();
       await context.clock
         .sleep(this.urgent ? RETRY_MS.urgent : RETRY_MS.first, signal)
         .catch(() => undefined);
@@ -231,7 +227,7 @@ export class Replica {
     this.#finalGeneration = answer.finalGeneration;
     this.#finalDigest = answer.finalDigest;
     this.#wakeWorkers();
-    this.#notice();
+    this.recheck();
   }
 
   async #lookAtOwn(): Promise<void> {
@@ -291,9 +287,8 @@ export class Replica {
     if (wanted.owner !== null && !isOthers) context.inventory.setOwner(path, wanted.owner);
     const pending = this.#pending.get(path);
     if (!sameRepository(context.inventory.get(path), wanted)) {
-      // News: the problem before was perhaps about something that is no more.
-      if (pending) pending.notBefore = 0;
-      else this.#pending.set(path, { attempts: 0, notBefore: 0, running: false, problem: null });
+      if (pending) newsOf(pending, context.clock.monotonic());
+      else this.#pending.set(path, notTried());
     } else if (pending && !pending.running) this.#pending.delete(path);
   }
 
@@ -335,34 +330,36 @@ export class Replica {
     if (pending === undefined || wanted === undefined) return;
     pending.running = true;
     let problem: Problem | null = null;
+    let failed = false;
     try {
       problem = unusable(wanted);
       if (wanted.deleted || wanted.reason !== "unreadable") {
-        await mirror.sync(wanted, context.inventory.get(path), signal);
+        const own = context.inventory.get(path);
+        await mirror.sync(wanted, own, signal);
+        // Made anew, as a whole.
+        if (own?.reason === "unreadable") context.inventory.mended(path);
         tally("git", "repositories", 1);
       }
       await context.inventory.refresh(path, { owner: wanted.owner, urgent: true, removed: wanted.deleted });
     } catch (thrown) {
       if (signal.aborted) return;
-      const full = (thrown as NodeJS.ErrnoException).code === "ENOSPC";
-      const error = toCleaveError(thrown, full ? "DISK_FULL" : "REPOSITORY_UNREADABLE");
-      const message = error.message.startsWith(path) ? error.message : `${path}: ${error.message}`;
-      problem = { code: error.code, message: message.slice(0, 2_000) };
+      problem = failureOf(path, thrown);
+      failed = true;
     } finally {
       pending.running = false;
     }
     const newest = this.#source.get(path);
     pending.attempts += 1;
+    pending.failures = failed ? pending.failures + 1 : 0;
     if (problem === null && sameRepository(context.inventory.get(path), newest)) {
       this.#pending.delete(path);
       if (newest?.deleted) this.#source.delete(path);
     } else {
       // The source was read before or after a change of it: its next word comes soon, and ends the pause.
       const isNews = newest !== wanted;
-      const pauseMs = this.urgent
-        ? RETRY_MS.urgent
-        : Math.min(RETRY_MS.first * 2 ** Math.min(pending.attempts, 10), RETRY_MS.last);
-      pending.notBefore = isNews ? 0 : context.clock.monotonic() + pauseMs;
+      const now = context.clock.monotonic();
+      pending.notBefore = now + pauseMs(pending, this.urgent);
+      if (isNews) newsOf(pending, now);
       if (pending.attempts >= DESCRIBED_AFTER && !isNews) {
         const said = problem;
         this.#describing.look(path, (text) => {
@@ -382,6 +379,6 @@ export class Replica {
     if (problem !== null && problem.message !== pending.problem?.message)
       log.warn({ path, code: problem.code }, problem.message);
     pending.problem = problem;
-    this.#notice();
+    this.recheck();
   }
 }

@@ -3,10 +3,12 @@ import type { OrganizationId, PodId } from "../../../../protocol/ids.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { Followers } from "../../common/reverse/followers.ts";
 import { organizationHash } from "../../file-fence/layout.ts";
+import { scrubLimits } from "../config.ts";
 import { type GitContext, ownersOf } from "../context.ts";
 import { Mirror, type MirrorOptions } from "../replication/mirror.ts";
 import { Replica } from "../replication/replica.ts";
 import { SourceFeed } from "../replication/source-feed.ts";
+import { GitScrub } from "../verification/scrub.ts";
 
 /** No two mirrors of one Pod have the same. */
 export function mirrorName({ migrationId }: Duty, from?: PodId): string {
@@ -52,7 +54,7 @@ export function gitFollowers(context: GitContext, track: () => Promise<void>): F
       await mirror.prepare();
       signal.throwIfAborted();
       const view = inventory.view(ownersOf(organizations));
-      const replica = new Replica({
+      const replica: Replica = new Replica({
         context,
         feed,
         mirror,
@@ -62,18 +64,32 @@ export function gitFollowers(context: GitContext, track: () => Promise<void>): F
         view,
         watchOwn: true,
         concurrency: duty.settings.rateLimits.gitConcurrency,
-        onChange: changed,
+        onChange: () => {
+          if (replica.seeded) scrub.start();
+          changed();
+        },
+      });
+      const limits = scrubLimits(context.config);
+      const recheck = () => replica.recheck();
+      const scrub: GitScrub = new GitScrub({
+        context,
+        replica,
+        view,
+        selective: true,
+        limits,
+        onChange: recheck,
       });
       return {
         get lag() {
           return replica.lag;
         },
         get verified() {
-          return replica.verified;
+          return replica.verified && scrub.verified;
         },
+        scrub: () => scrub.status(),
         problems: () => replica.problems(),
         close: async () => {
-          await replica.close();
+          await Promise.all([scrub.stop(), replica.close()]);
           await mirror.prepare().catch(() => undefined);
           inventory.dropView(view);
         },

@@ -232,7 +232,10 @@ export class SourceTracker {
       const known = inventory.get(key);
       if (stat === undefined || stat?.version === known?.version) return null;
       if (await announced()) return null;
-      return known === undefined ? "created" : "changed";
+      if (known === undefined) return "created";
+      // Another owner, mode or link is no other content.
+      const found = await hashObject(backend, key).catch(() => null);
+      return found?.sha256 === known.sha256 ? null : "changed";
     });
   }
 

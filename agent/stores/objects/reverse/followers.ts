@@ -2,11 +2,12 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { RateLimit } from "../../common/rate-limit.ts";
 import { Followers } from "../../common/reverse/followers.ts";
+import { scrubLimits } from "../config.ts";
 import { isShared, type ObjectsContext, ownedBy } from "../context.ts";
 import type { SourceTracker } from "../inventory/tracker.ts";
 import { Replica } from "../replication/replica.ts";
 import { PeerClient } from "../replication/source-feed.ts";
-import { Verification } from "../verification/rereading.ts";
+import { Verification } from "../verification/scrub.ts";
 
 /** What is shared is added as in a move, and never removed or replaced: this Pod has its own of it. */
 export function objectFollowers(context: ObjectsContext, tracker: SourceTracker): Followers {
@@ -53,9 +54,10 @@ export function objectFollowers(context: ObjectsContext, tracker: SourceTracker)
         replica,
         clock,
         log,
-        bytesPerSecond: config.verifyBytesPerSecond,
-        pauseMs: config.verifyPauseSeconds * 1_000,
+        memory: context.scrubbed,
+        limits: scrubLimits(config),
         isCopy: inScope,
+        inScope,
         isForeign: () => false,
         onChange,
       });
@@ -67,6 +69,7 @@ export function objectFollowers(context: ObjectsContext, tracker: SourceTracker)
         get verified() {
           return verification.verified;
         },
+        scrub: () => verification.status(),
         problems: () => [...replica.problems(), ...verification.problems()],
         close: async () => {
           await Promise.all([replica.stop(), verification.stop()]);

@@ -1,8 +1,8 @@
 /** A target's data directory as files: empty or not, ours or not, emptied. */
-import { chmod, mkdir, open, readdir, rename, rm, statfs } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, rm, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { renameDurably } from "../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { syncFolder } from "../../file-fence/durable-files.ts";
 import type { CopyRecord } from "../split/copy-record.ts";
 import { giveTo, type SystemUser } from "./run-as.ts";
 import { readTextOrNull } from "./server.ts";
@@ -59,8 +59,7 @@ export async function writeOwnedFile(path: string, content: string, runAs: Syste
       await file.close();
     }
     await giveTo(runAs, temporary);
-    await rename(temporary, path);
-    await syncFolder(dirname(path));
+    await renameDurably(temporary, path);
   } catch (error) {
     throw fileError(error, path);
   }

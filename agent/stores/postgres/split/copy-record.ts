@@ -4,8 +4,8 @@
  */
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
+import { replaceDurably } from "../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { MigrationId } from "../../../../protocol/ids.ts";
 import { readTextOrNull } from "../server/server.ts";
@@ -68,7 +68,7 @@ export class CopyRecords {
   /** Durable when it resolves. */
   async save(record: CopyRecord): Promise<void> {
     await mkdir(this.#folder, { recursive: true });
-    await writeFileAtomic(this.#path(record.migrationId), `${JSON.stringify(record)}\n`, { fsync: true });
+    await replaceDurably(this.#path(record.migrationId), `${JSON.stringify(record)}\n`);
   }
 
   async remove(migrationId: MigrationId): Promise<void> {

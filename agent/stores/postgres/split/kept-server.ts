@@ -5,8 +5,8 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import writeFileAtomic from "write-file-atomic";
 import { z } from "zod";
+import { replaceDurably } from "../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem } from "../../../../protocol/evidence.ts";
 import { Background } from "../background.ts";
@@ -169,7 +169,7 @@ export class KeptServer {
 
   async #save(kept: Kept): Promise<void> {
     await mkdir(join(this.#options.stateDirectory, "postgres"), { recursive: true });
-    await writeFileAtomic(this.#path, `${JSON.stringify(kept)}\n`, { fsync: true });
+    await replaceDurably(this.#path, `${JSON.stringify(kept)}\n`);
     this.#kept = kept;
   }
 }

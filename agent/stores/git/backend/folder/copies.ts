@@ -4,7 +4,8 @@
  */
 import { randomUUID } from "node:crypto";
 import { chmod, lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { renameDurably, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
 import type { ContentOf, GitAccess, NewRepository, WantedRefs } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
@@ -14,6 +15,7 @@ import { INCOMING } from "./list.ts";
 import { giveTo, giveTreeTo, isNatural } from "./permissions.ts";
 import type { FileHashes } from "./repository-files.ts";
 import { type GitOptions, mustRunGit } from "./run-git.ts";
+import { syncTree } from "./sync.ts";
 import { writeContents, writeHead } from "./write-files.ts";
 
 /** In each repository that was made here: for which migration. Only those are removed when it is given up. */
@@ -47,10 +49,11 @@ export async function copyRepository(copy: NewRepository, hook: Hook, options: C
     await applyFiles(directory, files, { keepHead: false, contentOf, hashes });
     await giveMeaning(directory);
     const target = join(root, path);
+    await syncTree(directory, null);
     await makeParents(root, path, files.parents);
     // What is there instead is broken: nothing of it can be used. What came meanwhile refuses the name.
     if (replaces) await discard(root, path, name);
-    await rename(directory, target);
+    await renameDurably(directory, target);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -119,9 +122,12 @@ async function makeParents(root: string, path: string, parents: RepositoryFiles[
         return false;
       },
     );
-    if (!made || like === undefined) continue;
-    await giveTo(folder, like);
-    await chmod(folder, like.mode);
+    if (!made) continue;
+    if (like !== undefined) {
+      await giveTo(folder, like);
+      await chmod(folder, like.mode);
+    }
+    await syncFolder(dirname(folder));
   }
 }
 

@@ -10,13 +10,15 @@ import type { GitAccess, WantedRefs } from "../backend.ts";
 import { beginWriting, endWriting } from "./own-locks.ts";
 import { isNatural, permissionsOf } from "./permissions.ts";
 import { objectFormatOf } from "./repository-files.ts";
-import { type GitOptions, mustRunGit, runGit } from "./run-git.ts";
+import { type GitOptions, type GitResult, mustRunGit, runGit } from "./run-git.ts";
 import { removeOtherSymbolicRefs, writeSymbolicRefs } from "./symbolic-refs.ts";
 
 const FETCH_MS = 24 * 3_600_000;
 
 const FETCH_CONFIG = [
   ["core.hooksPath", "/dev/null"],
+  // From 2.36 on; what git leaves is synced by whoever fetches.
+  ["core.fsync", "all"],
   ["gc.auto", "0"],
   ["maintenance.auto", "false"],
   ["transfer.fsckObjects", "false"],
@@ -82,7 +84,7 @@ export async function fetchInto(
     const input = refspecs(wanted);
     const first = await runGit(args(true), { ...run, input });
     // A branch `a` that became `a/b` cannot change in one transaction: deleted first, then made.
-    const last = first.code === 0 ? first : await runGit(args(false), { ...run, input });
+    const last = isAboutNames(first) ? await runGit(args(false), { ...run, input }) : first;
     if (last.code !== 0) {
       const words = last.stderr.slice(-800) || `exit code ${last.code}`;
       const full = /No space left on device|Disk quota exceeded/.test(words);
@@ -102,6 +104,14 @@ export async function fetchInto(
   } finally {
     await rm(view, { recursive: true, force: true });
   }
+}
+
+/** Whatever else failed would fail once more, after fetching everything once more. */
+function isAboutNames({ code, stderr }: GitResult): boolean {
+  return (
+    code !== 0 &&
+    /cannot lock ref|could not be updated|exists; cannot create|file\/directory conflict/.test(stderr)
+  );
 }
 
 /** All refs but those that follow others, which are not fetched but made. */

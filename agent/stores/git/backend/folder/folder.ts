@@ -40,6 +40,7 @@ import { gitVersion, HEAD_IN_HOOK_GIT, isOlder } from "./git-version.ts";
 import { Glances } from "./glance.ts";
 import { HeadLockFiles } from "./head-locks.ts";
 import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
+import { lookAtObjects, tipsOf, verifyNewObjects, verifyObjects } from "./integrity.ts";
 import { itemsOf } from "./items.ts";
 import { fileExists, folderExists, ignoring, scanRoot } from "./list.ts";
 import { readRepository } from "./reading.ts";
@@ -55,6 +56,7 @@ import {
 import { FileHashes, parentsOf, readContent, readContents } from "./repository-files.ts";
 import type { GitOptions } from "./run-git.ts";
 import { folderBytes } from "./sizes.ts";
+import { syncTree } from "./sync.ts";
 import { TreeWatch } from "./tree-watch.ts";
 import { advertiseRefs, uploadPack } from "./upload-pack.ts";
 
@@ -154,6 +156,22 @@ export class FolderBackend implements RepositoryBackend {
     return itemsOf(this.#at(path), this.#git, this.#hashes);
   }
 
+  async lookAtObjects(path: string): Promise<{ readonly version: string; readonly bytes: number }> {
+    return lookAtObjects(this.#at(path));
+  }
+
+  async verify(path: string, signal: AbortSignal): Promise<string | null> {
+    return verifyObjects(this.#at(path), this.#git, signal);
+  }
+
+  async tips(path: string): Promise<Buffer> {
+    return tipsOf(this.#at(path), this.#git);
+  }
+
+  async verifyNew(path: string, tips: Buffer, signal: AbortSignal): Promise<string | null> {
+    return verifyNewObjects(this.#at(path), this.#git, tips, signal);
+  }
+
   async lendersOf(path: string): Promise<readonly string[]> {
     return lendersOf(this.place, checkRepositoryPath(path));
   }
@@ -208,7 +226,9 @@ export class FolderBackend implements RepositoryBackend {
   async fetch(path: string, from: GitAccess, wanted: WantedRefs, signal: AbortSignal): Promise<void> {
     const directory = this.#at(path);
     const options = { path, git: this.#git, signal, workspace: await this.#makeWorkspace() };
+    const startedAt = Date.now();
     await fetchRepository(directory, from, wanted, options);
+    await syncTree(directory, startedAt);
   }
 
   /** What an earlier process left there is of no use. */
@@ -227,7 +247,9 @@ export class FolderBackend implements RepositoryBackend {
     files: RepositoryFiles,
     options: { readonly keepHead: boolean; readonly contentOf: ContentOf },
   ): Promise<void> {
+    const startedAt = Date.now();
     await applyFiles(this.#at(path), files, { ...options, hashes: this.#hashes });
+    await syncTree(this.#at(path), startedAt);
   }
 
   async discard(path: string, name: string): Promise<void> {

@@ -13,6 +13,7 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { join } from "node:path";
+import { renameDurably, syncFile } from "../../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import { EARLIER_HOOK_NAME, HOOK_NAME, scriptText, stubText } from "./hook-script.ts";
 
@@ -29,9 +30,9 @@ export interface Hook {
 
 async function replace(path: string, content: string, mode: number): Promise<void> {
   const temporary = `${path}.${randomUUID()}`;
-  await writeFile(temporary, content, { flag: "wx", mode });
+  await writeFile(temporary, content, { flag: "wx", mode, flush: true });
   await chmod(temporary, mode);
-  await rename(temporary, path);
+  await renameDurably(temporary, path);
 }
 
 /** Writes script and stub into the fence's `control` folder. `root` is the folder of all repositories. */
@@ -95,7 +96,9 @@ export async function installHook(gitDirectory: string, hook: Hook): Promise<voi
   // are not possible (another file system, too many of them) a copy.
   await link(hook.stubPath, temporary).catch(() => copyFile(hook.stubPath, temporary));
   if (((await lstat(temporary)).mode & 0o111) !== 0o111) await chmod(temporary, 0o555);
-  await rename(temporary, path);
+  // A hook that a power cut emptied or took away would let writers past the fence.
+  await syncFile(temporary);
+  await renameDurably(temporary, path);
 }
 
 /** Removes our hook and puts the earlier one back; leaves a hook that is not ours alone. */

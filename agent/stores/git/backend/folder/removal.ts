@@ -1,6 +1,7 @@
 /** Dormant repositories go out of sight by one rename each, and are deleted afterwards. */
-import { mkdir, realpath, rename, rm, rmdir } from "node:fs/promises";
+import { mkdir, realpath, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { renameDurably, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
 import { checkRepositoryPath } from "../../inventory/repository-path.ts";
@@ -26,7 +27,7 @@ export async function hideRepository(root: string, path: string, migrationId: Mi
   await requireNoLink(root, dirname(directory));
   const trash = join(trashOf(root, migrationId), path);
   await mkdir(dirname(trash), { recursive: true });
-  await rename(directory, trash).catch(async (error: NodeJS.ErrnoException) => {
+  await renameDurably(directory, trash).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT" || (await folderExists(directory))) throw error;
   });
 }
@@ -46,6 +47,8 @@ export async function deleteHidden(root: string, path: string, migrationId: Migr
 export async function endHiding(root: string, migrationId: MigrationId): Promise<void> {
   await rm(trashOf(root, migrationId), { recursive: true, force: true });
   await rmdir(join(root, INCOMING)).catch(() => undefined);
+  // What a power cut brings back from here on would stay for ever.
+  await syncFolder((await folderExists(join(root, INCOMING))) ? join(root, INCOMING) : root);
 }
 
 /** `a/b` and `a` of `a/b/c.git`. */

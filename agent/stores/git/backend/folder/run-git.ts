@@ -1,5 +1,6 @@
 /** The one place that starts git: a clean environment, no shell, a time limit, bounded output, and nothing left running. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { constants, setPriority } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 
@@ -23,6 +24,8 @@ export interface GitRun extends GitOptions {
   readonly maxOutputBytes?: number;
   /** Given to git, and then nothing more; else nothing at all. */
   readonly input?: Buffer;
+  /** Leaves the processors to everybody else. */
+  readonly isBackground?: boolean;
   /** Told git's process id, which is its group's too; git's end waits for it. */
   readonly onStart?: (pid: number) => Promise<void>;
   /** Receives stdout as it comes; then nothing of it is kept. */
@@ -73,6 +76,14 @@ export function spawnGit(args: readonly string[], options: GitOptions = {}): Git
   });
 }
 
+function lowerPriority(pid: number): void {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_LOW);
+  } catch {
+    // It has ended already.
+  }
+}
+
 export function endGit(child: GitChild): void {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   try {
@@ -93,6 +104,7 @@ export function runGit(args: readonly string[], run: GitRun = {}): Promise<GitRe
   const maxOutputBytes = run.maxOutputBytes ?? 16 * 1024 * 1024;
   return new Promise((resolve, reject) => {
     const child = spawnGit(args, run);
+    if (run.isBackground && child.pid !== undefined) lowerPriority(child.pid);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;

@@ -5,7 +5,6 @@ import {
   access,
   type FileHandle,
   lstat,
-  mkdir,
   open,
   realpath,
   rename,
@@ -16,10 +15,10 @@ import {
 } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
+import { makeFolders, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import { FolderRoot } from "../../../common/root/folder-root.ts";
 import type { RootIdentity } from "../../../common/root/identity.ts";
-import { syncFolder } from "../../../file-fence/durable-files.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "../../inventory/keys.ts";
 import {
   ContentMismatch,
@@ -125,11 +124,12 @@ export class FolderBackend implements ObjectBackend {
       try {
         await fill(file, key, expected, fetch);
         await file.sync();
+        await renameOver(temporary, path);
+        // Of this very file, and after the renaming, which is a change of it.
         stat = await file.stat({ bigint: true });
       } finally {
         await file.close();
       }
-      await renameOver(temporary, path);
       await syncFolder(dirname(path));
       return { bytes: Number(stat.size), version: versionOf(stat) };
     } catch (error) {
@@ -218,7 +218,7 @@ export class FolderBackend implements ObjectBackend {
       } catch (error) {
         // Made at need, and again when a deletion next to it just removed the folder as empty.
         if (codeOf(error) !== "ENOENT" || attempt === 5) throw error;
-        await mkdir(dirname(path), { recursive: true });
+        await makeFolders(dirname(path));
       }
     }
   }

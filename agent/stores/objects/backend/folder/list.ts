@@ -13,9 +13,12 @@ interface Child {
   readonly isFolder: boolean;
 }
 
-/** Size, modification time and inode: another content has another one, unless somebody forges it. */
-export function versionOf(stat: { size: bigint; mtimeNs: bigint; ino: bigint }): string {
-  return `${stat.size}-${stat.mtimeNs}-${stat.ino}`;
+/**
+ * Size, times and inode: another content has another one. The time of change is among them since nobody can set it, as
+ * `touch` or an unpacked archive sets the time of modification; another mode or link count has another version as well.
+ */
+export function versionOf(stat: { size: bigint; mtimeNs: bigint; ctimeNs: bigint; ino: bigint }): string {
+  return `${stat.size}-${stat.mtimeNs}-${stat.ctimeNs}-${stat.ino}`;
 }
 
 export async function* listFolder(

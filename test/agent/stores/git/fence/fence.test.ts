@@ -37,12 +37,15 @@ describe("a split", () => {
   it("copies, follows, fences, matches, and serves on the target alone", async () => {
     const first = await someRepositories();
     await split.seeded();
-    expect(split.status(split.target)).toMatchObject({
-      reached: true,
-      lag: { amount: 0 },
-      verified: true,
-      problems: [],
-    });
+    // Once everything was read back.
+    await eventually(() =>
+      expect(split.status(split.target)).toMatchObject({
+        reached: true,
+        lag: { amount: 0 },
+        verified: true,
+        problems: [],
+      }),
+    );
     for (const path of ["red/one.git", "@hashed/aa/bb/red-two.git", "blue/one.git"]) await sameRefs(path);
 
     const second = await split.source.pod.commit("red/one.git", "second", first);
