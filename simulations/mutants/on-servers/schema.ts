@@ -13,6 +13,16 @@ const references = (name: string) => ({
   name,
 });
 
+const back = (name: string) => ({
+  file: "test/agent/stores/postgres/reverse/schema-changes.test.ts",
+  name,
+});
+const names = (name: string) => ({ file: "test/agent/stores/postgres/fence/known-names.test.ts", name });
+const application = (name: string) => ({
+  file: "test/agent/stores/postgres/fence/application.test.ts",
+  name,
+});
+
 export const SCHEMA_HUNTS: readonly StoreMutant[] = [
   {
     name: "fences-pass-over-schema-changes",
@@ -127,5 +137,81 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
       },
     ],
     tests: references("while a move follows a reference to a row that stays, made in the last moment"),
+  },
+  {
+    name: "what-flows-back-keeps-its-plan",
+    says: "What flows back goes on by the schema that it began with.",
+    edits: [
+      {
+        file: "agent/stores/postgres/reverse/carrier.ts",
+        find: "plan: async () => ({ ...(await keeper.renew()), changes: keeper }),",
+        replace: "plan: async () => ({ ...keeper.plan, changes: keeper }),",
+      },
+    ],
+    tests: back("while changes flow back waits and says what is missing: ALTER TABLE rest.notes ADD"),
+  },
+  {
+    name: "the-way-back-repairs-nothing",
+    says: "What a change of the schema did to rows is found on the way back, and not put right.",
+    edits: [
+      {
+        file: "agent/stores/postgres/reverse/carrier.ts",
+        find: "      repair: session,\n",
+        replace: "",
+      },
+    ],
+    tests: back("while changes flow back ALTER TABLE public.notes ADD COLUMN drawn"),
+  },
+  {
+    name: "renamed-columns-are-not-followed",
+    says: "The guard's functions go on by the name that a column or a table had.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/known-names.ts",
+        find: "IF changed IS NOT NULL THEN",
+        replace: "IF false THEN",
+      },
+    ],
+    tests: names("what has another name"),
+  },
+  {
+    name: "new-tables-are-open",
+    says: "A table that gets a name which a rule knows has no guard before an agent comes.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/known-names.ts",
+        find: `      EXECUTE pg_catalog.format(\${triggerOf("row")}, made.relation, made.row_function);\n`,
+        replace: "",
+      },
+    ],
+    tests: names("a table that a rule knows before there is one is guarded at once when it is made"),
+  },
+  {
+    name: "dormant-rows-can-be-made",
+    says: "Whoever leaves dormant rows out may insert some.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/guard-functions.ts",
+        find: 'IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}, false) THEN',
+        replace: 'IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}, true) THEN',
+      },
+    ],
+    tests: application(
+      "after a first move, on the default Pod a deployment that leaves dormant rows out makes none",
+    ),
+  },
+  {
+    name: "fenced-rows-are-left-out",
+    says: "Whoever leaves dormant rows out passes over those that are fenced, and may be served here again.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/admission.ts",
+        find: "    IF cleave.is_dormant(organization) THEN\n      RETURN NULL;",
+        replace: "    IF true THEN\n      RETURN NULL;",
+      },
+    ],
+    tests: application(
+      "after a first move, on the default Pod a deployment that leaves dormant rows out has to wait a moment",
+    ),
   },
 ];

@@ -26,7 +26,8 @@ interface DutyOptions {
 export class MovePods {
   readonly source: Cluster;
   readonly target: Cluster;
-  readonly ownership: Ownership;
+  /** Of stores that are made from here on. */
+  ownership: Ownership;
   organizations: readonly string[];
   readonly #stores = new Map<PodId, PostgresStore>();
   migrationId = "move-1" as MigrationId;

@@ -30,6 +30,9 @@ export const RULES = Ownership.parse({
     "public.notes": { parent: "public.projects", column: "project_id" },
     "public.events": { parent: "public.projects", column: "project_id" },
     "public.later": { organization: "org_id" },
+    // There before the table is.
+    "public.made": { organization: "org_id" },
+    "public.made_lines": { parent: "public.made", column: "made_id" },
     "public.notes_new": { local: true },
   },
 });
@@ -50,7 +53,15 @@ ALTER TABLE public.events ATTACH PARTITION public.old_events FOR VALUES FROM (3)
 const SWAP =
   "ALTER TABLE public.notes RENAME TO notes_old; ALTER TABLE public.notes_new RENAME TO notes; ALTER TABLE public.notes_old RENAME TO notes_new";
 
+const MAKE =
+  "CREATE TABLE public.made (id bigint PRIMARY KEY, org_id bigint, body text); CREATE TABLE public.made_lines (id bigint PRIMARY KEY, made_id bigint)";
+
 export const changes: readonly Change[] = [
+  {
+    statement: MAKE,
+    later:
+      "INSERT INTO public.made SELECT g, 2, 'made' FROM generate_series(1, 20) g; INSERT INTO public.made_lines SELECT g, g FROM generate_series(1, 20) g; UPDATE public.made SET body = 'again' WHERE id < 9",
+  },
   {
     statement: "ALTER TABLE public.notes ADD COLUMN colour text DEFAULT 'red'",
     later: "UPDATE public.notes SET colour = 'blue' WHERE id % 2 = 0",
@@ -173,6 +184,8 @@ const OURS: Readonly<Record<string, string>> = {
   notes: "project_id IN (SELECT id FROM public.projects WHERE org_id = 2)",
   events: "project_id IN (SELECT id FROM public.projects WHERE org_id = 2)",
   later: "org_id = 2",
+  made: "org_id = 2",
+  made_lines: "made_id IN (SELECT id FROM public.made WHERE org_id = 2)",
 };
 
 /** The same in another schema, without the organizations, of which there is one table. */
@@ -184,6 +197,8 @@ export async function rowsOf(cluster: Cluster, schema = "public"): Promise<Recor
   const found: Record<string, string[]> = {};
   for (const [table, condition] of Object.entries(OURS)) {
     if (table === "orgs" && schema !== "public") continue;
+    const [known] = await cluster.query("SELECT to_regclass($1) AS oid", [`${schema}.${table}`]);
+    if (known?.["oid"] === null) continue;
     const rows = await cluster.query(
       `SELECT (SELECT string_agg(key || '=' || COALESCE(value, 'null'), ',' ORDER BY key) FROM jsonb_each_text(to_jsonb(r))) AS row
          FROM ${schema}.${table} r WHERE ${within(schema, condition)} ORDER BY 1`,

@@ -4,9 +4,9 @@
  * dormant rows: these stay as they are on the Pod that serves them, and do not make the statement fail.
  */
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { changed, type Equalities, matches } from "./equality.ts";
+import { changed, type Equalities, matches, namesOf, sqlOf } from "./equality.ts";
 import { isOwned, rulesOf } from "./owner-sql.ts";
-import { type Queryable, quoteIdentifier, quoteTable } from "./queryable.ts";
+import type { Queryable } from "./queryable.ts";
 
 export interface Cascade {
   readonly table: string;
@@ -57,11 +57,11 @@ export function keepDormant(
         { table, column, row: "OLD" },
       ),
     );
-    const named = columns.map((column) => `OLD.${quoteIdentifier(column)} IS NOT NULL`);
+    const named = columns.map((column) => `${sqlOf(equalities, { table, column, row: "OLD" })} IS NOT NULL`);
     return [
       ...named,
       `(TG_OP OPERATOR(pg_catalog.=) 'DELETE' OR ${changed(equalities, table, columns)})`,
-      `NOT EXISTS (SELECT FROM ${quoteTable(parent)} AS "gone" WHERE ${match.join(" AND ")})`,
+      `NOT EXISTS (SELECT FROM ${namesOf(equalities).table(parent)} AS "gone" WHERE ${match.join(" AND ")})`,
     ].join(" AND ");
   });
   // Nobody's own statement: PostgreSQL's is one of a trigger.

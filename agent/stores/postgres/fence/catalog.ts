@@ -1,5 +1,4 @@
 /** The Pod's tables as PostgreSQL's catalog has them, and which rule each falls under. */
-import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { readCascades } from "./cascades.ts";
 import { readEqualities } from "./equality.ts";
@@ -86,13 +85,6 @@ export async function readCatalog(db: Queryable, ownership: Ownership): Promise<
     else covered.set(table, [relation]);
   }
   return { relations, byName, ruledBy, covered: (table) => covered.get(table) ?? [] };
-}
-
-/** The relation that a rule names. @throws CleaveError OWNERSHIP_RULE_INVALID */
-export function relationOfRule(catalog: Catalog, table: string): Relation {
-  const relation = catalog.byName.get(table);
-  if (!relation) throw new CleaveError("OWNERSHIP_RULE_INVALID", `there is no table ${table}`);
-  return relation;
 }
 
 /**

@@ -4,6 +4,7 @@
  * search_path of whoever writes, so it names operators and collations instead of having them looked for.
  */
 import { canonicalText } from "./canonical-text.ts";
+import { type Names, OWN_NAMES } from "./marks.ts";
 import { type Queryable, quoteIdentifier } from "./queryable.ts";
 
 export interface Equality {
@@ -18,7 +19,13 @@ export interface Equality {
 }
 
 /** By `schema.table`, by column. A column that is not there compares as PostgreSQL's own types do. */
-export type Equalities = ReadonlyMap<string, ReadonlyMap<string, Equality>>;
+export type Equalities = ReadonlyMap<string, ReadonlyMap<string, Equality>> & {
+  /** How columns and tables are named; default: as the rules do. */
+  readonly names?: Names;
+};
+
+/** How SQL by these names columns and tables. */
+export const namesOf = (equalities: Equalities): Names => equalities.names ?? OWN_NAMES;
 
 export const OWN_EQUALITY = "OPERATOR(pg_catalog.=)";
 export const NO_EQUALITIES: Equalities = new Map();
@@ -106,7 +113,7 @@ function operatorOf({ derived, schema, operator }: Row): string | null {
 
 /** SQL for a column's value as text, compared by its characters: its own collation could contradict the other side's. */
 export function asText(equalities: Equalities, table: string, column: string, row: string): string {
-  const text = `${row}.${quoteIdentifier(column)}::pg_catalog.text`;
+  const text = `${sqlOf(equalities, { table, column, row })}::pg_catalog.text`;
   return equalities.get(table)?.get(column)?.collation == null ? text : `${text} COLLATE pg_catalog."C"`;
 }
 
@@ -129,9 +136,9 @@ export function keyText(
   const key = equalities.get(parent.table)?.get(parent.column);
   const value = equalities.get(place.table)?.get(place.column);
   if (!key?.blurred || key.hash === null || value?.hash !== key.hash)
-    return `${canonicalText(`${place.row}.${quoteIdentifier(place.column)}`)}${value?.collation == null ? "" : ' COLLATE pg_catalog."C"'}`;
+    return `${canonicalText(sqlOf(equalities, place))}${value?.collation == null ? "" : ' COLLATE pg_catalog."C"'}`;
   const collate = key.collation === null ? "" : ` COLLATE ${key.collation}`;
-  return `${key.hash}(${place.row}.${quoteIdentifier(place.column)}${collate}, 0::pg_catalog.int8)::pg_catalog.text`;
+  return `${key.hash}(${sqlOf(equalities, place)}${collate}, 0::pg_catalog.int8)::pg_catalog.text`;
 }
 
 /** SQL that is true when a parent's column has the value of its child's, as a foreign key compares them. */
@@ -141,8 +148,12 @@ export function matches(equalities: Equalities, parent: Place, child: Place): st
   const [ours, theirs] = [key?.collation ?? null, value?.collation ?? null];
   // Two collations of columns contradict each other, and then there is none; a foreign key takes its parent's.
   const collate = ours === theirs ? "" : ` COLLATE ${ours ?? 'pg_catalog."default"'}`;
-  const sqlOf = ({ row, column }: Place) => `${row}.${quoteIdentifier(column)}`;
-  return `${sqlOf(parent)} ${key?.operator ?? OWN_EQUALITY} ${sqlOf(child)}${collate}`;
+  return `${sqlOf(equalities, parent)} ${key?.operator ?? OWN_EQUALITY} ${sqlOf(equalities, child)}${collate}`;
+}
+
+/** SQL for the value in that place. */
+export function sqlOf(equalities: Equalities, { table, column, row }: Place): string {
+  return `${row}.${namesOf(equalities).column(table, column)}`;
 }
 
 /**
@@ -151,7 +162,7 @@ export function matches(equalities: Equalities, parent: Place, child: Place): st
  */
 export function changed(equalities: Equalities, table: string, columns: readonly string[]): string {
   const same = columns.map((column) => {
-    const [after, before] = [`NEW.${quoteIdentifier(column)}`, `OLD.${quoteIdentifier(column)}`];
+    const [after = "", before = ""] = ["NEW", "OLD"].map((row) => sqlOf(equalities, { table, column, row }));
     return equalities.get(table)?.has(column)
       ? // Without the casts it is taken apart into columns.
         `ROW(${after})::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(${before})::pg_catalog.record`

@@ -4,8 +4,9 @@ import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { admissionFunctions } from "./admission.ts";
 import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
 import { type Cascade, keepDormant } from "./cascades.ts";
-import { changed as changedColumns, type Equalities } from "./equality.ts";
-import { APPLY_ROLE, guardFunctionName, literal, ROW_TRIGGER, TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import { changed as changedColumns, type Equalities, sqlOf } from "./equality.ts";
+import { NAMES_FUNCTIONS } from "./known-names.ts";
+import { guardFunctionName, literal, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import {
   isOwned,
   ownerColumns,
@@ -15,7 +16,6 @@ import {
   rememberMoved,
   rulesOf,
 } from "./owner-sql.ts";
-import { quoteIdentifier } from "./queryable.ts";
 import { IDENTITY_FUNCTIONS } from "./replica-identity.ts";
 import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
@@ -43,9 +43,15 @@ export interface TableGuard {
 }
 
 /** SQL that notes a row of an organization that is being moved: see `admit`. Without a key it cannot be moved. */
-function note(table: string, key: readonly string[], row: string, owner: string): string {
+function note(
+  equalities: Equalities,
+  table: string,
+  key: readonly string[],
+  row: string,
+  owner: string,
+): string {
   if (key.length === 0) return "";
-  const values = key.map((column) => canonicalText(`${row}.${quoteIdentifier(column)}`)).join(", ");
+  const values = key.map((column) => canonicalText(sqlOf(equalities, { table, column, row }))).join(", ");
   return `INSERT INTO cleave.touched (migration_id, "table", key) SELECT route.migration_id, ${literal(table)}, ARRAY[${values}] FROM cleave.route WHERE route.organization_id OPERATOR(pg_catalog.=) ${owner};`;
 }
 
@@ -80,7 +86,7 @@ BEGIN${keepDormant(ownership, equalities, cascades, table, owner("OLD"))}
   ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
     IF NOT cleave.admit(${owner("NEW")}, ${literal(table)}, false) THEN
       owner_after := ${owner("NEW")};
-      ${note(table, identity, "NEW", "owner_after")}
+      ${note(equalities, table, identity, "NEW", "owner_after")}
     END IF;
     RETURN NEW;
   END IF;
@@ -90,10 +96,10 @@ BEGIN${keepDormant(ownership, equalities, cascades, table, owner("OLD"))}
     RETURN NULL;
   END IF;
   IF NOT admitted THEN
-    ${note(table, identity, "OLD", "owner_before")}
+    ${note(equalities, table, identity, "OLD", "owner_before")}
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
       IF ${identity.length > 0 ? changed(identity) : "false"} THEN
-        ${note(table, identity, "NEW", "owner_before")}
+        ${note(equalities, table, identity, "NEW", "owner_before")}
       END IF;
     END IF;
   END IF;
@@ -105,7 +111,7 @@ ${onDelete.join("\n")}
     owner_after := ${owner("NEW")};
     IF NOT COALESCE(owner_after OPERATOR(pg_catalog.=) owner_before, false) THEN
       IF NOT cleave.admit(owner_after, ${literal(table)}, false) THEN
-        ${note(table, identity, "NEW", "owner_after")}
+        ${note(equalities, table, identity, "NEW", "owner_after")}
       END IF;
 ${keys.length > 0 ? `      ${rememberMoved("owner_after")}` : ""}
     END IF;
@@ -251,24 +257,33 @@ export interface Keys {
   readonly cascades: readonly Cascade[];
 }
 
+/** The row guard of each owned table, by its function's name. @throws CleaveError OWNERSHIP_RULE_INVALID */
+export function rowFunctions(
+  ownership: Ownership,
+  keys: Keys,
+): readonly { readonly name: string; readonly body: string }[] {
+  return [...rulesOf(ownership)].flatMap(([table, rule]) =>
+    isOwned(rule)
+      ? [{ name: guardFunctionName(table), body: ownedBody(ownership, table, ownerColumns(rule), keys) }]
+      : [],
+  );
+}
+
 /** Every function of the guard for these rules. @throws CleaveError OWNERSHIP_RULE_INVALID */
 export function guardFunctions(
   ownership: Ownership,
   defaultPodId: PodId,
   keys: Keys,
 ): readonly GuardFunction[] {
-  const perTable = [...rulesOf(ownership)].flatMap(([table, rule]): GuardFunction[] =>
-    isOwned(rule)
-      ? [
-          {
-            signature: `cleave.${guardFunctionName(table)}()`,
-            returns: "trigger",
-            definer: true,
-            hot: true,
-            body: ownedBody(ownership, table, ownerColumns(rule), keys),
-          },
-        ]
-      : [],
+  // As known-names.ts makes them again.
+  const perTable = rowFunctions(ownership, keys).map(
+    ({ name, body }): GuardFunction => ({
+      signature: `cleave.${name}()`,
+      returns: "trigger",
+      definer: true,
+      hot: true,
+      body,
+    }),
   );
   return [
     ...CANONICAL_TEXT_FUNCTIONS,
@@ -276,6 +291,7 @@ export function guardFunctions(
     ...FIXED,
     ...IDENTITY_FUNCTIONS,
     ...JOURNAL_FUNCTIONS,
+    ...NAMES_FUNCTIONS,
     ...perTable,
   ];
 }
@@ -311,14 +327,4 @@ export function tableGuard(table: string, rule: TableRule): TableGuard | null {
     rowFunction: "shared" in rule ? "guard_shared" : "guard_cluster_wide",
     truncateFunction: "guard_truncate_cluster_wide",
   };
-}
-
-/** SQL for one trigger that is there, right and always enabled afterwards. `relation` is quoted. */
-export function createTrigger(kind: "row" | "truncate", relation: string, guardFunction: string): string {
-  const events = kind === "row" ? "BEFORE INSERT OR UPDATE OR DELETE" : "BEFORE TRUNCATE";
-  const level =
-    kind === "row" ? `ROW WHEN (SESSION_USER OPERATOR(pg_catalog.<>) ${literal(APPLY_ROLE)})` : "STATEMENT";
-  return `DROP TRIGGER IF EXISTS ${TRIGGER[kind]} ON ${relation};
-CREATE TRIGGER ${TRIGGER[kind]} ${events} ON ${relation} FOR EACH ${level} EXECUTE FUNCTION cleave.${guardFunction}();
-ALTER TABLE ${relation} ENABLE ALWAYS TRIGGER ${TRIGGER[kind]};`;
 }

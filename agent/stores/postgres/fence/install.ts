@@ -8,12 +8,21 @@ import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { absentNames } from "./absent-names.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
-import { APPLY_ROLE, CREATE_SCHEMA, EVENT_TRIGGERS, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
+import {
+  APPLY_ROLE,
+  CREATE_SCHEMA,
+  EVENT_TRIGGERS,
+  INSTALL_KEYS,
+  ROW_TRIGGER,
+  TRUNCATE_TRIGGER,
+} from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
 import { type Patience, patiently } from "./patience.ts";
 import { onOneConnection, type Queryable, quoteIdentifier, sqlStateOf } from "./queryable.ts";
+import { rememberNames } from "./remember-names.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";
 
@@ -30,7 +39,7 @@ export interface InstallOptions {
 }
 
 /** Serialises installations and removals of several agents or of one that was restarted. Released with the transaction. */
-const INSTALL_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(1129072961, 0)";
+const INSTALL_LOCK = `SELECT pg_catalog.pg_advisory_xact_lock(${INSTALL_KEYS})`;
 
 /** dependent_objects_still_exist, object_in_use */
 const DEPENDENT_OBJECTS = "2BP01";
@@ -51,8 +60,11 @@ async function requireOwnSchema(client: ClientBase): Promise<void> {
 async function createBase(client: ClientBase, options: InstallOptions): Promise<void> {
   await client.query(INSTALL_LOCK);
   await requireOwnSchema(client);
-  const ambiguous = await ambiguousOwners(client, options.ownership);
-  if (ambiguous.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", ambiguous.slice(0, 5).join("; "));
+  const wrong = [
+    ...(await absentNames(client, options.ownership)),
+    ...(await ambiguousOwners(client, options.ownership)),
+  ];
+  if (wrong.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", wrong.slice(0, 5).join("; "));
   await client.query(CREATE_SCHEMA);
   await client.query("INSERT INTO cleave.pod (default_pod_id) VALUES ($1) ON CONFLICT DO NOTHING", [
     options.defaultPodId,
@@ -66,8 +78,10 @@ async function createBase(client: ClientBase, options: InstallOptions): Promise<
       "POSTGRES_IDENTITY",
       `this database was guarded with ${rows[0]?.default_pod_id} as the default Pod, not ${options.defaultPodId}`,
     );
-  const functions = guardFunctions(options.ownership, options.defaultPodId, await readKeys(client));
+  const keys = await readKeys(client);
+  const functions = guardFunctions(options.ownership, options.defaultPodId, keys);
   await client.query(functions.map(createFunction).join("\n"));
+  await rememberNames(client, options.ownership, keys);
 }
 
 /**

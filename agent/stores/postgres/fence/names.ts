@@ -1,11 +1,15 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
+import { NAMES_TABLES, NAMES_TRIGGERS } from "./marks.ts";
 import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
 import { IDENTITY_TRIGGERS } from "./replica-identity.ts";
 import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 
 /** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */
 export const LOCK_CLASS = 1_129_072_961;
+
+/** SQL for the two keys of the lock under which the guard is installed, changed and removed. */
+export const INSTALL_KEYS = `${LOCK_CLASS}, 0`;
 
 /** SQL for the two keys of a migration's lock. `migration` is SQL too. */
 export function lockKeys(migration: string): string {
@@ -43,6 +47,7 @@ export const EVENT_TRIGGERS = [
   { name: "cleave_guard_drop", event: "sql_drop", procedure: "guard_drop" },
   ...IDENTITY_TRIGGERS,
   ...JOURNAL_TRIGGERS,
+  ...NAMES_TRIGGERS,
 ] as const;
 
 /**
@@ -164,6 +169,7 @@ CREATE TABLE IF NOT EXISTS cleave.verified (migration_id text PRIMARY KEY, snaps
 CREATE TABLE IF NOT EXISTS cleave.compared (migration_id text PRIMARY KEY, snapshot text NOT NULL);
 ${COPY_TABLES}
 ${JOURNAL_TABLES}
+${NAMES_TABLES}
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

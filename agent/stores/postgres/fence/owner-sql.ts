@@ -4,9 +4,9 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
-import { asText, type Equalities, keyText, matches, NO_EQUALITIES } from "./equality.ts";
+import { asText, type Equalities, keyText, matches, NO_EQUALITIES, namesOf, sqlOf } from "./equality.ts";
 import { literal, NOBODY } from "./names.ts";
-import { quoteIdentifier, quoteTable } from "./queryable.ts";
+import { quoteIdentifier } from "./queryable.ts";
 
 /** Deeper chains than this are a loop in all but name. */
 const MAX_DEPTH = 20;
@@ -124,7 +124,7 @@ function ownerOfParent(
     )
     .join(" AND ");
   const owner = expression(search, parent, alias, path);
-  const living = `(SELECT ${owner} FROM ${quoteTable(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
+  const living = `(SELECT ${owner} FROM ${namesOf(equalities).table(parent)} AS ${alias} WHERE ${match} LIMIT 1)`;
   if (look === "alone") return living;
   const keys = pairs.map(([, key]) => key);
   const texts = pairs.map(([column, key]) =>
@@ -132,7 +132,7 @@ function ownerOfParent(
   );
   const departed = `(SELECT departed.organization_id FROM cleave.departed WHERE departed.parent_table OPERATOR(pg_catalog.=) ${literal(parent)} AND departed.key OPERATOR(pg_catalog.=) ${departedKey(keys, texts)})`;
   // Only asked for where nothing was found: it names no parent, and not one that is absent.
-  const none = pairs.map(([column]) => `${row}.${quoteIdentifier(column)} IS NULL`).join(" OR ");
+  const none = pairs.map(([column]) => `${sqlOf(equalities, { table, column, row })} IS NULL`).join(" OR ");
   return `COALESCE(${living}, ${departed}, CASE WHEN ${none} THEN ${literal(NOBODY)} END)`;
 }
 

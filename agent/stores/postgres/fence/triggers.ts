@@ -1,7 +1,8 @@
 /** Which triggers have to be where, and which are not. */
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import { type Catalog, type Relation, relationOfRule } from "./catalog.ts";
-import { createTrigger, tableGuard } from "./guard-functions.ts";
+import type { Catalog, Relation } from "./catalog.ts";
+import { createTrigger } from "./create-trigger.ts";
+import { tableGuard } from "./guard-functions.ts";
 import { APPLY_ROLE, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import { rulesOf } from "./owner-sql.ts";
 import type { Queryable } from "./queryable.ts";
@@ -14,11 +15,11 @@ export interface ExpectedTrigger {
   readonly inherited: boolean;
 }
 
-/** Every trigger that these rules ask for. @throws CleaveError OWNERSHIP_RULE_INVALID when a rule names no table. */
+/** Every trigger that these rules ask for; of a table that is not there, none. */
 export function expectedTriggers(ownership: Ownership, catalog: Catalog): readonly ExpectedTrigger[] {
   return [...rulesOf(ownership)].flatMap(([table, rule]) => {
     const guard = tableGuard(table, rule);
-    if (!guard || relationOfRule(catalog, table).isPartition) return [];
+    if (!guard || catalog.byName.get(table)?.isPartition !== false) return [];
     return catalog.covered(table).flatMap((relation): ExpectedTrigger[] =>
       relation.kind === "foreign"
         ? []

@@ -3,6 +3,7 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { absentNames } from "./absent-names.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
@@ -12,6 +13,10 @@ import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
 
 function missing(message: string): Finding {
   return { store: "postgres", severity: "error", code: "POSTGRES_GUARD_MISSING", message };
+}
+
+function invalid(message: string): Finding {
+  return { store: "postgres", severity: "error", code: "OWNERSHIP_RULE_INVALID", message };
 }
 
 /**
@@ -26,6 +31,9 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
     if (!rows[0]?.present) return [missing("the write guard is not installed")];
     // Of an earlier version.
     if (!rows[0].compared) return [missing("the table cleave.compared is missing")];
+    // What is missing besides follows from it.
+    const absent = await absentNames(db, ownership);
+    if (absent.length > 0) return absent.slice(0, 5).map(invalid);
     const catalog = await readCatalog(db, ownership);
     const faults = await findTriggerFaults(db, expectedTriggers(ownership, catalog));
     return [
@@ -45,12 +53,7 @@ export async function verifyGuard(db: Queryable, ownership: Ownership): Promise<
 /** A column's type may have been altered since the guard was installed. */
 async function verifyOwnerTypes(db: Queryable, ownership: Ownership): Promise<Finding[]> {
   const ambiguous = await ambiguousOwners(db, ownership);
-  return ambiguous.map((message) => ({
-    store: "postgres",
-    severity: "error",
-    code: "OWNERSHIP_RULE_INVALID",
-    message,
-  }));
+  return ambiguous.map(invalid);
 }
 
 async function verifyFunctions(db: Queryable, ownership: Ownership): Promise<Finding[]> {

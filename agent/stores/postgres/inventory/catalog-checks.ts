@@ -47,7 +47,9 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
     ...bounded(await checkPublications(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
     // An owner can only be looked for by rules that fit.
-    ...(invalid.length === 0 ? bounded(await checkOwners(db, ownership, catalog)) : []),
+    ...(invalid.every(({ severity }) => severity === "warning")
+      ? bounded(await checkOwners(db, ownership, catalog))
+      : []),
   ];
 }
 
@@ -95,8 +97,15 @@ async function readColumns(db: Queryable): Promise<Columns> {
 function checkRules(ownership: Ownership, catalog: Catalog, columns: Columns): Finding[] {
   return [...rulesOf(ownership)].flatMap(([table, rule]): Finding[] => {
     const relation = catalog.byName.get(table);
+    // A deployment may bring it.
     if (!relation)
-      return [error("OWNERSHIP_RULE_INVALID", `there is a rule for ${table}, but no such table`)];
+      return [
+        finding(
+          table === ownership.root.table ? "error" : "warning",
+          "OWNERSHIP_RULE_INVALID",
+          `there is a rule for ${table}, but no such table`,
+        ),
+      ];
     if (relation.isPartition)
       return [
         error("OWNERSHIP_RULE_INVALID", `${table} is a partition: name the table that it is a part of`),

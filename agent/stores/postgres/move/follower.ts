@@ -13,7 +13,11 @@ const LASTING: ReadonlySet<ErrorCode> = new Set([
   "CHANGE_NOT_APPLICABLE",
   "COMMAND_NOT_POSSIBLE",
 ]);
-const SCHEMA: ReadonlySet<ErrorCode> = new Set(["SCHEMA_DIFFERS", "OWNERSHIP_RULE_MISSING"]);
+const SCHEMA: ReadonlySet<ErrorCode> = new Set([
+  "SCHEMA_DIFFERS",
+  "OWNERSHIP_RULE_MISSING",
+  "OWNERSHIP_RULE_INVALID",
+]);
 const LASTING_RETRY_MS = 5_000;
 /** The one in whose hands it is to end a wait may be a deployment's script. */
 const SCHEMA_RETRY_MS = 100;

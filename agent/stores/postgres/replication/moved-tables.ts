@@ -2,6 +2,7 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { absentFrom } from "../fence/absent-names.ts";
 import type { OwnedRule } from "../fence/owner-sql.ts";
 import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
@@ -71,6 +72,8 @@ export function planMove(
   const differences: string[] = inheritance(source, ownership);
   const tables: MovedTable[] = [];
   const rules = rulesOf(ownership);
+  const absent = absentFrom(ownership, (name) => source.get(name)?.columns);
+  if (absent.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", absent.slice(0, 5).join("; "));
   for (const table of source.values()) {
     const rule = rules.get(table.name);
     if (rule === undefined) throw new CleaveError("OWNERSHIP_RULE_MISSING", `${table.name} has no rule`);
@@ -81,6 +84,10 @@ export function planMove(
     if (other === undefined || found.length > 0) continue;
     tables.push(movedTable(table, other, rule, ownership));
   }
+  // Nothing would be said of its rows.
+  for (const [name, rule] of rules)
+    if (isOwned(rule) && !source.has(name) && target.has(name))
+      differences.push(`${name} is on the target alone`);
   const owned = new Set(
     [...source.keys()].filter((name) => {
       const rule = rules.get(name);
