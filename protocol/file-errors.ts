@@ -56,10 +56,6 @@ export const FILE_ERRORS = {
   ],
   REPOSITORY_MISSING: [
     "The database names a repository that is not there.",
-    "Restore the repository, or delete its row; or accept its absence in `git.acceptMissing` of the agent's configuration.",
-  ],
-  OBJECT_MISSING: [
-    "The database names an object that is not there.",
-    "Restore the object, or delete its row; or accept its absence in `objects.acceptMissing` of the agent's configuration.",
+    "Restore the repository, or delete its row; or accept its absence by name in `git.acceptMissing` of the agent's configuration.",
   ],
 } as const satisfies Record<string, readonly [summary: string, nextStep: string]>;

@@ -26,6 +26,11 @@ export const GitConfig = z.strictObject({
   ignore: z.array(z.string()).default(["+gitaly/**", "@pools/**", "**/*+deleted.git"]),
   /** What may be gone unannounced: more is not deleted elsewhere before an operator says so. */
   lossBound: LossBound.prefault({}),
+  /**
+   * What a check says when repositories that the database names are not there: `warn` names them, `refuse` refuses the
+   * migration. When none of them is there it is refused in any case.
+   */
+  missing: z.enum(["warn", "refuse"]).default("warn"),
   /** Repositories that the database names and that need not be there, as glob patterns of their paths. */
   acceptMissing: z.array(z.string()).default([]),
   /**

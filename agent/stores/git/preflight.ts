@@ -7,6 +7,7 @@ import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { finding } from "./backend/finding.ts";
 import type { GitContext } from "./context.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
+import { namedAndMissing } from "./verification/named-repositories.ts";
 
 const CONCURRENCY = 4;
 const NAMED_REPOSITORIES = 3;
@@ -55,6 +56,7 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
     ...(await whatIsNotSeen("git", { control: context.fence.directory, root: context.config.root })),
   );
   for (const problem of listing.problems) findings.push(finding("REPOSITORY_UNREADABLE", problem));
+  findings.push(...namedAndMissing(owners.keys(), new Set(listing.repositories), context.config));
   const limiter = new Limiter(CONCURRENCY);
   const found: Left[] = [];
   await Promise.all(

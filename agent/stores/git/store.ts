@@ -22,6 +22,7 @@ import { preflightRemoval } from "./removal/remove.ts";
 import { registerGitRoutes } from "./replication/peer-routes.ts";
 import { GitSource } from "./source.ts";
 import { GitTarget } from "./target.ts";
+import { namedAndMissing } from "./verification/named-repositories.ts";
 
 const READ_CONCURRENCY = 4;
 
@@ -74,6 +75,7 @@ class Git implements GitStore {
         ...((await this.#keeper.current?.checkHooks(signal)) ?? []),
         ...(duty.role === "source" ? await this.#unseenWriters(duty) : []),
         ...named.filter(({ severity }) => severity !== "info"),
+        ...(await this.#namedAndMissing(duty, signal)),
       ];
     }
     if (stage === "removal")
@@ -104,6 +106,15 @@ class Git implements GitStore {
     }
     if (hasOnlyEndings(this.#door)) await keeper.guardOrEnd();
     if (goal === "release") this.#context.changed();
+  }
+
+  /** Of a split's target as of its source: both have the whole database. */
+  #namedAndMissing({ role, kind }: Duty, signal: AbortSignal): Promise<Finding[]> {
+    const { ownerLookup, inventory, config } = this.#context;
+    if (role === "target" && kind !== "split") return Promise.resolve([]);
+    return guarded("git", "POSTGRES_UNREACHABLE", signal, async () =>
+      namedAndMissing((await ownerLookup.repositories()).keys(), new Set(inventory.paths()), config),
+    );
   }
 
   status(migrationId: MigrationId): StoreStatus | null {

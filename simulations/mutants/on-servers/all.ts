@@ -8,6 +8,7 @@ import { FENCE_HUNTS } from "./fence.ts";
 import { FILES_HUNTS } from "./files.ts";
 import { MOVES_HUNTS } from "./moves.ts";
 import { REPOSITORIES_HUNTS } from "./repositories.ts";
+import { ROOTS_HUNTS } from "./roots.ts";
 import { SCHEMA_HUNTS } from "./schema.ts";
 import { SPLIT_HUNTS } from "./split.ts";
 import type { StoreMutant } from "./store-mutant.ts";
@@ -21,4 +22,5 @@ export const STORE_HUNTS: readonly StoreMutant[] = [
   ...LOOP_HUNTS,
   ...REPOSITORIES_HUNTS,
   ...EVIDENCE_HUNTS,
+  ...ROOTS_HUNTS,
 ];

@@ -1,0 +1,73 @@
+/** Defects in how a root is known again, and in what counts as deleted. */
+import type { StoreMutant } from "./store-mutant.ts";
+
+const ROOT = "agent/stores/common/root";
+const table = (name: string) => ({ file: `test/${ROOT}/table.test.ts`, name });
+
+export const ROOTS_HUNTS: readonly StoreMutant[] = [
+  {
+    name: "any-root-will-do",
+    says: "A root that is another than before is taken for the one that is known.",
+    edits: [
+      {
+        file: `${ROOT}/known-root.ts`,
+        find: "      if (difference !== null) throw",
+        replace: "      if (difference === undefined) throw",
+      },
+    ],
+    tests: table("git, retaining the new Pod's root is an empty folder in its place"),
+  },
+  {
+    name: "a-copy-is-the-root",
+    says: "A copy that has the mark as well counts as the root itself.",
+    edits: [
+      {
+        file: `${ROOT}/folder-root.ts`,
+        find: '    if (!sameFile(known.traits["mark"], found.traits["mark"]))',
+        replace: '    if (known.traits["mark"] === "")',
+      },
+      {
+        file: `${ROOT}/folder-root.ts`,
+        find: '    if (!sameFile(known.traits["folder"], found.traits["folder"])) return',
+        replace: '    if (known.traits["folder"] === "") return',
+      },
+    ],
+    tests: table("objects, following the source's root is a copy of an earlier state"),
+  },
+  {
+    name: "parts-may-go",
+    says: "What is mounted in a root is not looked at.",
+    edits: [
+      {
+        file: `${ROOT}/folder-root.ts`,
+        find: 'mounts: below.join(" "),',
+        replace: 'mounts: below.slice(0, 0).join(" "),',
+      },
+    ],
+    tests: table("git, following the source's root is hidden in part by another volume"),
+  },
+  {
+    name: "every-loss-is-plausible",
+    says: "All that is gone counts as deleted, however much it is.",
+    edits: [
+      {
+        file: `${ROOT}/losses.ts`,
+        find: "return together <= this.#bound.items ||",
+        replace: "return together >= 0 ||",
+      },
+    ],
+    tests: table("objects, retaining the new Pod's root is emptied, but for its mark"),
+  },
+  {
+    name: "a-match-asks-no-root",
+    says: "A target proves equality by what it remembers of a root that is not there any more.",
+    edits: [
+      {
+        file: "agent/stores/git/target.ts",
+        find: "        await this.#context.root.require();\n        await replica.until(() => replica.matched(epoch), signal);\n        // What was read earlier was read from this root only if it is still there.\n        await this.#context.root.require();\n",
+        replace: "        await replica.until(() => replica.matched(epoch), signal);\n",
+      },
+    ],
+    tests: table("git, following the target's root is an empty folder in its place"),
+  },
+];
