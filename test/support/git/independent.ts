@@ -58,6 +58,8 @@ export async function independentlyOf(folder: string): Promise<Record<string, st
     .sort();
   const fsck = await git([
     "--no-replace-objects",
+    "-c",
+    "core.commitGraph=false",
     `--git-dir=${folder}`,
     "fsck",
     "--full",

@@ -12,7 +12,21 @@ export interface ListedObject extends ObjectStat {
   readonly key: string;
 }
 
+export interface Access {
+  /** Permission bits, and those above them. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Of an object, and of the folders above it, from the root on. */
+export interface ObjectAccess extends Access {
+  readonly folders: readonly Access[];
+}
+
 export interface ObjectRead extends ObjectStat {
+  /** Absent where a backend has no such thing. */
+  readonly access?: ObjectAccess;
   /** The whole object or the asked-for range. Has to be consumed or destroyed. */
   readonly stream: Readable;
 }
@@ -34,6 +48,8 @@ export interface ExpectedContent {
   readonly bytes: number;
   /** In lower-case hexadecimal. */
   readonly sha256: string;
+  /** Asked when bytes come: whom it is open to on its source, and so at most here; null when that is not known. */
+  readonly access?: () => ObjectAccess | null;
 }
 
 /** The bytes that came are not the expected ones. What was kept of them is gone. */

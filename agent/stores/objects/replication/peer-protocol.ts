@@ -1,6 +1,7 @@
 /** What agents say to each other about objects, checked by schema on the reading side. */
 import { z } from "zod";
 import { Digest, Epoch } from "../../../../protocol/ids.ts";
+import type { ObjectAccess } from "../backend/backend.ts";
 
 /** Entries of one answer. */
 export const PAGE_ENTRIES = 5_000;
@@ -50,3 +51,22 @@ export type ChangesAnswer = z.infer<typeof ChangesAnswer>;
 /** `GET /objects/summary`: what a target has to find room for. */
 export const SummaryAnswer = z.object({ objects: z.number().nonnegative(), bytes: z.number().nonnegative() });
 export type SummaryAnswer = z.infer<typeof SummaryAnswer>;
+
+/** Beside the content: who may do what with it and with the folders above, from the root on. */
+export const ACCESS_HEADER = "x-cleave-access";
+
+export function renderAccess({ folders, ...file }: ObjectAccess): string {
+  return [file, ...folders].map(({ mode, uid, gid }) => `${mode.toString(8)} ${uid} ${gid}`).join(";");
+}
+
+/** Null for none, and for what is none. */
+export function parseAccess(text: string): ObjectAccess | null {
+  const parsed = text.split(";").map((part) => /^([0-7]{1,4}) (\d{1,10}) (\d{1,10})$/.exec(part));
+  const all = parsed.flatMap((match) =>
+    match === null
+      ? []
+      : [{ mode: Number.parseInt(match[1] ?? "", 8), uid: Number(match[2]), gid: Number(match[3]) }],
+  );
+  const [file, ...folders] = all;
+  return file === undefined || all.length !== parsed.length ? null : { ...file, folders };
+}

@@ -8,7 +8,14 @@ import { longPoll } from "../../../peer/long-poll.ts";
 import type { ObjectBackend } from "../backend/backend.ts";
 import { keyFault } from "../inventory/keys.ts";
 import type { PeerView } from "../source.ts";
-import { type ChangesAnswer, ChangesQuery, PAGE_ENTRIES, type SummaryAnswer } from "./peer-protocol.ts";
+import {
+  ACCESS_HEADER,
+  type ChangesAnswer,
+  ChangesQuery,
+  PAGE_ENTRIES,
+  renderAccess,
+  type SummaryAnswer,
+} from "./peer-protocol.ts";
 
 export interface PeerSource {
   readonly backend: ObjectBackend;
@@ -64,6 +71,7 @@ export function registerObjectRoutes(app: FastifyInstance, peer: PeerSource): vo
       const start = Math.min(range?.start ?? 0, read.bytes);
       const end = Math.min(range?.end ?? read.bytes - 1, read.bytes - 1);
       reply.header("content-type", "application/octet-stream");
+      if (read.access) reply.header(ACCESS_HEADER, renderAccess(read.access));
       reply.header("content-length", Math.max(end - start + 1, 0));
       if (range) reply.code(206).header("content-range", `bytes ${start}-${end}/${read.bytes}`);
       return await reply.send(read.stream);

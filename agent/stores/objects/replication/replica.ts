@@ -5,22 +5,18 @@ import type { Problem } from "../../../../protocol/evidence.ts";
 import type { Epoch } from "../../../../protocol/ids.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { Unnamed } from "../../common/root/unnamed.ts";
-import { ContentMismatch } from "../backend/backend.ts";
+import type { ObjectAccess } from "../backend/backend.ts";
 import { lossesProblem } from "../inventory/absence.ts";
 import { keyFault, quoteKey } from "../inventory/keys.ts";
+import { Failures } from "./failures.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
-import { describe } from "./problem.ts";
 import type { ReplicaOptions } from "./replica-options.ts";
-import { ObjectGone } from "./source-feed.ts";
 
 const WAIT_MS = 2_000;
 /** Without an answer for this long nobody knows how far behind this Pod is. */
 const UNKNOWN_AFTER_MS = 3 * WAIT_MS;
 const MAX_PENDING = 20_000;
-const RETRY_MS = { first: 50, last: 5_000 } as const;
-const DISK_FULL_RETRY_MS = 1_000;
-/** A source that changes an object between announcing and sending it announces it again; more often is a fault. */
-const PATIENCE = 3;
+const RETRY_MS = { first: 50, last: 1_000 } as const;
 
 type Change = ChangesAnswer["entries"][number];
 
@@ -31,8 +27,7 @@ export class Replica {
   readonly #pending = new Map<string, Change>();
   readonly #ready = new Set<string>();
   readonly #active = new Map<string, Promise<void>>();
-  readonly #attempts = new Map<string, number>();
-  readonly #failures = new Map<string, Problem>();
+  readonly #failures = new Failures();
   readonly #invalid = new Set<string>();
   /** Copies that the source did not name, too many to be deleted for that. */
   readonly #unnamed: Unnamed;
@@ -118,7 +113,7 @@ export class Replica {
     );
     const connection = this.#connection ? [this.#connection] : [];
     const unnamed = lossesProblem("the source", [...this.#unnamed.names]) ?? [];
-    return [...connection, ...[unnamed].flat(), ...invalid, ...[...this.#failures.values()].slice(0, 20)];
+    return [...connection, ...[unnamed].flat(), ...invalid, ...this.#failures.problems()];
   }
 
   /** Looks through everything again; what is equal is not copied again. */
@@ -136,7 +131,7 @@ export class Replica {
     invariant(!selective || inScope(key) || isShared(key), `${quoteKey(key)} is no copy of this migration`);
     this.#options.log.warn({ key }, `the copy of an object is ${why}; it is copied again`);
     this.#options.root.doubt();
-    this.#failures.set(key, { code: "MISMATCH", message: `the copy of ${quoteKey(key)} is ${why}` });
+    this.#failures.say(key, { code: "MISMATCH", message: `the copy of ${quoteKey(key)} is ${why}` });
     this.#options.inventory.delete(key);
     const sha256 = entry.sha256 as Change["sha256"];
     this.#enqueue({ key, bytes: entry.bytes, sha256, deleted: false });
@@ -173,7 +168,7 @@ export class Replica {
         if (this.#connection === null) log.warn({ err: error }, "the source's changes cannot be read");
         this.#connection = { code, message: message.slice(0, 2_000) };
         onChange();
-        const retryMs = Math.min(RETRY_MS.first * 2 ** failures++, RETRY_MS.last / 5);
+        const retryMs = Math.min(RETRY_MS.first * 2 ** failures++, RETRY_MS.last);
         await clock.sleep(retryMs, signal).catch(() => undefined);
       }
     }
@@ -273,7 +268,7 @@ export class Replica {
 
   #enqueue(change: Change): void {
     this.#pending.set(change.key, change);
-    this.#attempts.delete(change.key);
+    this.#failures.begin(change.key);
     this.#ready.add(change.key);
     this.#fillWorkers();
   }
@@ -315,10 +310,10 @@ export class Replica {
       if (!this.#ended.signal.aborted) this.#failed(change, error);
       return;
     }
-    this.#failures.delete(key);
+    this.#failures.end(key);
     if (this.#pending.get(key) === change) {
       this.#pending.delete(key);
-      this.#attempts.delete(key);
+      this.#failures.begin(key);
       this.#noteBase();
       if (this.#pending.size === 0 || this.#pending.size % 100 === 0 || this.#final !== null) onChange();
     }
@@ -339,7 +334,13 @@ export class Replica {
     }
     // A folder below a disk that is gone takes copies as well, until it has filled another disk.
     await root.requireLately();
-    const { version } = await backend.put(key, change, (offset) => this.#fetch(key, offset));
+    let access: ObjectAccess | null = null;
+    const expected = { bytes: change.bytes, sha256: change.sha256, access: () => access };
+    const { version } = await backend.put(key, expected, async (offset) => {
+      const body = await this.#fetch(change, offset);
+      access = body.access;
+      return body.stream;
+    });
     // Where a disk was gone it was written below it, and is on no disk that will be there.
     await root.confirm();
     tally("objects", "objects", 1);
@@ -347,38 +348,31 @@ export class Replica {
     inventory.set(key, { bytes: change.bytes, sha256: change.sha256, version });
   }
 
-  async #fetch(key: string, offset: number): Promise<Readable> {
+  async #fetch(
+    { key, bytes }: Change,
+    offset: number,
+  ): Promise<{ stream: Readable; access: ObjectAccess | null }> {
     const { client, rateLimit, inScope } = this.#options;
     const { signal } = this.#ended;
     const isUrgent = () => this.#final !== null && inScope(key);
-    const body = await client.content(key, offset, signal);
+    const { body, access } = await client.content(key, { offset, bytes }, signal);
     const limited = async function* () {
       for await (const chunk of body as AsyncIterable<Buffer>) {
         if (!isUrgent()) await rateLimit.take(chunk.length, signal);
         yield chunk;
       }
     };
-    return Readable.from(limited(), { objectMode: false });
+    return { stream: Readable.from(limited(), { objectMode: false }), access };
   }
 
   #failed(change: Change, error: unknown): void {
     const { key } = change;
-    const { clock, log, onChange } = this.#options;
-    const attempt = (this.#attempts.get(key) ?? 0) + 1;
-    this.#attempts.set(key, attempt);
-    const expected = error instanceof ObjectGone || error instanceof ContentMismatch;
-    const problem: Problem = expected
-      ? { code: "MISMATCH", message: `${quoteKey(key)}: the source does not hold what it announced` }
-      : describe(error, key);
-    if (!expected || attempt >= PATIENCE) {
-      if (!this.#failures.has(key)) log.warn({ key, err: error }, problem.message);
-      this.#failures.set(key, problem);
+    const { clock, log, onChange, inventory } = this.#options;
+    const { retryMs, news } = this.#failures.note(change, inventory.get(key), error, clock.monotonic());
+    if (news !== null) {
+      log.warn({ key, err: error }, news.message);
       onChange();
     }
-    const retryMs =
-      problem.code === "DISK_FULL"
-        ? DISK_FULL_RETRY_MS
-        : Math.min(RETRY_MS.first * 2 ** Math.min(attempt - 1, 10), RETRY_MS.last);
     const retry = async () => {
       await clock.sleep(retryMs, this.#ended.signal);
       if (this.#pending.has(key)) this.#ready.add(key);

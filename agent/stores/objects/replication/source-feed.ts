@@ -3,9 +3,10 @@ import type { Readable } from "node:stream";
 import { Agent, type Dispatcher, request } from "undici";
 import { CleaveError, ERRORS, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { ObjectAccess } from "../backend/backend.ts";
 import type { Peer } from "../config.ts";
 import { encodeKey } from "../inventory/keys.ts";
-import { ChangesAnswer, SummaryAnswer } from "./peer-protocol.ts";
+import { ACCESS_HEADER, ChangesAnswer, parseAccess, SummaryAnswer } from "./peer-protocol.ts";
 
 const ANSWER_MS = 10_000;
 const CONNECT_MS = 3_000;
@@ -48,15 +49,27 @@ export class PeerClient {
     return SummaryAnswer.parse(await this.#json(body));
   }
 
-  /** The object's bytes from `offset` on. @throws ObjectGone */
-  async content(key: string, offset: number, signal: AbortSignal): Promise<Readable> {
+  /** The object's bytes from `offset` on. @throws ObjectGone also when it has not `bytes` bytes any more. */
+  async content(
+    key: string,
+    { offset, bytes }: { readonly offset: number; readonly bytes: number },
+    signal: AbortSignal,
+  ): Promise<{ readonly body: Readable; readonly access: ObjectAccess | null }> {
     const headers: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {};
     const response = await this.#get(`/objects/content/${encodeKey(key)}`, headers, signal, ANSWER_MS);
+    // Whoever reads it hears of its end by reading; of one that nobody reads any more nobody has to.
+    response.body.on("error", () => undefined);
     if (offset > 0 && response.statusCode !== 206) {
       response.body.destroy();
       throw new CleaveError("PEER_UNREACHABLE", `${this.#peer.agentUrl} does not answer ranges`);
     }
-    return response.body;
+    const header = (name: string) => String(response.headers[name] ?? "");
+    const all = offset > 0 ? /\/(\d+)$/.exec(header("content-range"))?.[1] : header("content-length");
+    if (all !== undefined && all !== "" && Number(all) !== bytes) {
+      response.body.destroy();
+      throw new ObjectGone(`it has ${all} bytes now`);
+    }
+    return { body: response.body, access: parseAccess(header(ACCESS_HEADER)) };
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
@@ -44,6 +44,54 @@ describe("seed and follow", () => {
     expect(await target.store.preflight(duty(TARGET, "match"), "fence", AbortSignal.timeout(5_000))).toEqual(
       [],
     );
+  });
+
+  test("copies are as open as the originals, folders too, and belong to the same owner", async () => {
+    await source.write("uploads/red/private/deep/1", "secret");
+    await source.write("uploads/red/private/empty", "");
+    await source.write("uploads/green/1", "shared");
+    const at = (root: string, key: string) => join(root, "uploads", key);
+    const isRoot = process.getuid?.() === 0;
+    for (const key of ["red/private/deep/1", "red/private/empty"]) await chmod(at(source.root, key), 0o600);
+    for (const key of ["red/private/deep", "red/private"]) await chmod(at(source.root, key), 0o700);
+    await chmod(at(source.root, "green/1"), 0o664);
+    if (isRoot) await chown(at(source.root, "red/private/deep/1"), 4711, 4712);
+    await following();
+    await equal();
+    for (const key of [
+      "red/private/deep/1",
+      "red/private/empty",
+      "red/private/deep",
+      "red/private",
+      "green/1",
+    ]) {
+      const [theirs, own] = [await stat(at(source.root, key)), await stat(at(target.root, key))];
+      expect([key, own.mode, own.uid, own.gid]).toEqual([key, theirs.mode, theirs.uid, theirs.gid]);
+    }
+  });
+
+  test("an object that changes while it is copied is no problem, and what stays different is told with both values", async () => {
+    await someObjects();
+    await following();
+    const told = new Set<string>();
+    const watching = target.store.onChange(() => {
+      for (const { message } of target.status().problems) told.add(message);
+    });
+    for (let round = 0; round < 30; round++)
+      await source.write("uploads/red/growing", randomBytes(1_000 + (round % 7) * 100_000));
+    await eventually(equal);
+    watching();
+    expect([...told]).toEqual([]);
+    // A folder that is no object is in the way of one.
+    await mkdir(join(target.root, "uploads/red/blocked/inner"), { recursive: true });
+    await writeFile(join(target.root, "uploads/red/blocked/inner/x"), "");
+    await source.write("uploads/red/blocked", "four");
+    await eventually(() => {
+      const messages = target.status().problems.map(({ message }) => message);
+      expect(messages.join("\n")).toMatch(
+        /uploads\/red\/blocked.*the source has 4 bytes \(sha256 [0-9a-f]{12}\), this Pod has none/,
+      );
+    });
   });
 
   test("a burst of changes of the same keys ends with the last of each", async () => {

@@ -7,12 +7,13 @@ import { chmod, lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } 
 import { dirname, join } from "node:path";
 import { renameDurably, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
+import { giveTo } from "../../../common/give-to.ts";
 import type { ContentOf, GitAccess, NewRepository, WantedRefs } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
 import { fetchInto } from "./fetch.ts";
 import { type Hook, installHook } from "./hook-install.ts";
 import { INCOMING } from "./list.ts";
-import { giveTo, giveTreeTo, isNatural } from "./permissions.ts";
+import { giveTreeTo, isNatural } from "./permissions.ts";
 import type { FileHashes } from "./repository-files.ts";
 import { type GitOptions, mustRunGit } from "./run-git.ts";
 import { syncTree } from "./sync.ts";

@@ -1,6 +1,7 @@
 /** Modes and owners of copies: a copy is open to nobody to whom the original is not. */
-import { lchown, lstat, readdir } from "node:fs/promises";
+import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { giveTo, type Owner } from "../../../common/give-to.ts";
 
 /** Of many files alike some tell. */
 const FOLDERS = 64;
@@ -38,22 +39,6 @@ export async function permissionsOf(gitDirectory: string): Promise<number> {
 /** What git takes without being told. */
 export function isNatural(permissions: number): boolean {
   return permissions === (0o666 & ~process.umask());
-}
-
-export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-/** Gives it to its owner as far as this process may: root any, others to a group of theirs. */
-export async function giveTo(path: string | Buffer, owner: Owner): Promise<void> {
-  const { uid, gid } = owner;
-  const own = process.getuid?.() ?? 0;
-  const mayGroup = own === 0 || gid === process.getgid?.() || (process.getgroups?.() ?? []).includes(gid);
-  const found = await lstat(path);
-  if (found.uid === uid && found.gid === gid) return;
-  if (own === 0) await lchown(path, uid, gid);
-  else if (mayGroup && found.uid === own) await lchown(path, own, gid);
 }
 
 /** Everything below the folder, and the folder. */

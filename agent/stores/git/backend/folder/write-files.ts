@@ -3,6 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { constants, type Stats } from "node:fs";
 import { chmod, lstat, mkdir, open, rename, rm, rmdir, symlink } from "node:fs/promises";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { giveTo } from "../../../common/give-to.ts";
 import type { ContentOf } from "../backend.ts";
 import {
   type CarriedFile,
@@ -11,7 +12,6 @@ import {
   type RepositoryFiles,
 } from "../repository-files.ts";
 import { OWN_TEMPORARY } from "./hook-install.ts";
-import { giveTo } from "./permissions.ts";
 import { type FileHashes, localPath, pathIn, readContents } from "./repository-files.ts";
 
 /** Sets HEAD; the caller knows that it is another one than now. */

@@ -1,10 +1,12 @@
 /** Objects as plain files below one folder, read and written without ever following a link out of it. */
 import { createHash } from "node:crypto";
-import { type BigIntStats, constants } from "node:fs";
+import { type BigIntStats, constants, type Stats } from "node:fs";
 import {
   access,
+  chmod,
   type FileHandle,
   lstat,
+  mkdir,
   open,
   realpath,
   rename,
@@ -14,17 +16,20 @@ import {
   unlink,
 } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { makeFolders, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { giveTo } from "../../../common/give-to.ts";
 import { FolderRoot } from "../../../common/root/folder-root.ts";
 import type { RootIdentity } from "../../../common/root/identity.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "../../inventory/keys.ts";
 import {
+  type Access,
   ContentMismatch,
   type ExpectedContent,
   type ListedObject,
   type ListOptions,
+  type ObjectAccess,
   type ObjectBackend,
   type ObjectRead,
   type ObjectStat,
@@ -101,10 +106,19 @@ export class FolderBackend implements ObjectBackend {
         return null;
       }
       if (!stat.isFile()) throw new CleaveError("OBJECT_UNREADABLE", `${quoteKey(key)} is not a file`);
+      const bytes = Number(stat.size);
+      const access = { ...accessOf(stat), folders: await this.#foldersOf(key) };
+      const start = range?.start ?? 0;
+      // What is written to its end meanwhile is another object's, which will be announced.
+      const end = Math.min(range?.end ?? bytes, bytes - 1);
+      if (end < start) {
+        await file.close();
+        return { bytes, version: versionOf(stat), access, stream: Readable.from([]) };
+      }
       // Whole buffers are allocated per read, so small objects get small ones.
-      const highWaterMark = Math.min(Number(stat.size) + 1, READ_BYTES);
-      const stream = file.createReadStream({ ...range, highWaterMark });
-      return { bytes: Number(stat.size), version: versionOf(stat), stream };
+      const highWaterMark = Math.min(bytes + 1, READ_BYTES);
+      const stream = file.createReadStream({ start, end, highWaterMark });
+      return { bytes, version: versionOf(stat), access, stream };
     } catch (error) {
       await file.close();
       throw unreadable(key, error);
@@ -118,11 +132,28 @@ export class FolderBackend implements ObjectBackend {
   ): Promise<ObjectStat> {
     const path = await this.#pathOf(key);
     const temporary = join(dirname(path), temporaryName(key, expected.sha256));
+    const asked = { first: null as Readable | null };
     try {
+      // Where the folder is missing, whom it may be open to has to be known before it is made.
+      if (expected.access !== undefined && (expected.bytes === 0 || !(await isThere(dirname(path))))) {
+        asked.first = await fetch(0);
+        await this.#makeFolders(key, expected.access()?.folders ?? []);
+      }
       const file = await this.#openForWriting(temporary);
       let stat: BigIntStats;
       try {
-        await fill(file, key, expected, fetch);
+        if (expected.access === undefined) await file.chmod(0o644);
+        else if (asked.first !== null) await openTo(file, expected.access());
+        await fill(file, key, expected, async (offset) => {
+          const { first } = asked;
+          asked.first = null;
+          if (first !== null && offset === 0) return first;
+          first?.destroy();
+          const body = await fetch(offset);
+          if (expected.access !== undefined) await openTo(file, expected.access());
+          return body;
+        });
+        asked.first?.resume();
         await file.sync();
         await renameOver(temporary, path);
         // Of this very file, and after the renaming, which is a change of it.
@@ -133,6 +164,7 @@ export class FolderBackend implements ObjectBackend {
       await syncFolder(dirname(path));
       return { bytes: Number(stat.size), version: versionOf(stat) };
     } catch (error) {
+      asked.first?.destroy();
       // A part of the right content is worth keeping; one that was found to be wrong is not.
       if (error instanceof ContentMismatch) await rm(temporary, { force: true });
       throw unwritable(key, error);
@@ -214,12 +246,42 @@ export class FolderBackend implements ObjectBackend {
   async #openForWriting(path: string): Promise<FileHandle> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await open(path, WRITE_FLAGS, 0o644);
+        return await open(path, WRITE_FLAGS, 0o600);
       } catch (error) {
         // Made at need, and again when a deletion next to it just removed the folder as empty.
         if (codeOf(error) !== "ENOENT" || attempt === 5) throw error;
         await makeFolders(dirname(path));
       }
+    }
+  }
+
+  async #foldersOf(key: string): Promise<Access[]> {
+    const found: Access[] = [];
+    let folder = this.#root;
+    for (const segment of key.split("/").slice(0, -1)) {
+      folder = join(folder, segment);
+      found.push(accessOf(await lstat(folder)));
+    }
+    return found;
+  }
+
+  /** Those that are missing, each as open as it is on the source. */
+  async #makeFolders(key: string, like: readonly Access[]): Promise<void> {
+    let folder = this.#root;
+    for (const [index, segment] of key.split("/").slice(0, -1).entries()) {
+      folder = join(folder, segment);
+      const access = like[index];
+      try {
+        await mkdir(folder, { mode: (access?.mode ?? 0o755) & 0o777 });
+      } catch (error) {
+        if (codeOf(error) !== "EEXIST") throw error;
+        continue;
+      }
+      if (access !== undefined) {
+        await giveTo(folder, access);
+        await chmod(folder, access.mode);
+      }
+      await syncFolder(dirname(folder));
     }
   }
 
@@ -232,6 +294,24 @@ export class FolderBackend implements ObjectBackend {
       }
     }
   }
+}
+
+function accessOf({ mode, uid, gid }: Stats | BigIntStats): Access {
+  return { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
+}
+
+/** As open as the original is, and its owner's, before it has content. */
+async function openTo(file: FileHandle, access: ObjectAccess | null): Promise<void> {
+  if (access === null) return file.chmod(0o644);
+  if (process.getuid?.() === 0) await file.chown(access.uid, access.gid);
+  await file.chmod(access.mode);
+}
+
+function isThere(folder: string): Promise<boolean> {
+  return lstat(folder).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Completes the temporary file and checks its digest as a whole, including what was there before. */

@@ -34,6 +34,24 @@ it.each(batches.map((seeds) => [seeds[0], seeds.at(-1), seeds] as const))(
     try {
       const { pod } = split.source;
       await pod.repository("red/lender.git");
+      /** Those that git can copy; of others something was said, and then they are gone. */
+      const withoutBroken = async (among: readonly GitHistory[]) => {
+        const whole: GitHistory[] = [];
+        for (const history of among) {
+          if (!(await isBroken(history.folder))) {
+            whole.push(history);
+            continue;
+          }
+          // Some commands of git's own lose objects; then that is what has to be said.
+          await eventually(() => {
+            const problems = [split.source, split.target].flatMap((side) => split.status(side).problems);
+            const said = problems.some(({ message }) => message.startsWith(history.path));
+            expect({ seed: history.seed, steps: history.done, said }).toMatchObject({ said: true });
+          }, SETTLED_MS);
+          await rm(history.folder, { recursive: true });
+        }
+        return whole;
+      };
       const histories = await Promise.all(seeds.map((seed) => GitHistory.begin(pod, seed)));
       await Promise.all(histories.map((history) => history.steps(STEPS / 3)));
       await split.reach(split.source, "prepare", "source");
@@ -52,24 +70,12 @@ it.each(batches.map((seeds) => [seeds[0], seeds.at(-1), seeds] as const))(
           }, SETTLED_MS);
           await history.undoRefusal();
         }
+      const begun = await withoutBroken(histories);
       await seeded;
       await split.reach(split.source, "serve", "source");
       await split.reach(split.target, "follow", "source");
-      await Promise.all(histories.map((history) => history.steps(STEPS / 3, { refused: false })));
-      const whole: GitHistory[] = [];
-      for (const history of histories) {
-        if (!(await isBroken(history.folder))) {
-          whole.push(history);
-          continue;
-        }
-        // Some commands of git's own lose objects; then that is what has to be said.
-        await eventually(() => {
-          const problems = [split.source, split.target].flatMap((side) => split.status(side).problems);
-          const said = problems.some(({ message }) => message.startsWith(history.path));
-          expect({ seed: history.seed, steps: history.done, said }).toMatchObject({ said: true });
-        }, SETTLED_MS);
-        await rm(history.folder, { recursive: true });
-      }
+      await Promise.all(begun.map((history) => history.steps(STEPS / 3, { refused: false })));
+      const whole = await withoutBroken(begun);
       await eventually(() => expect(split.status(split.target).lag?.amount).toBe(0), SETTLED_MS);
       for (const history of whole) await history.steps(LAST_STEPS, { refused: false });
       for (const { folder } of whole) if (await isBroken(folder)) await rm(folder, { recursive: true });
