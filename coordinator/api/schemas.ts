@@ -41,6 +41,7 @@ const StoreAnswer = StoreStatus.pick({
   progress: true,
   lag: true,
   verified: true,
+  scrub: true,
   problems: true,
   stragglers: true,
   reverseReplication: true,

@@ -37,6 +37,14 @@ amount: (number) | (null);
 unit: "bytes" | "repositories" | "objects";
 }) | (null);
 verified: boolean;
+scrub?: {
+items: number;
+unread: number;
+passes: number;
+passAgeMs: (number) | (null);
+damaged: number;
+last: (string) | (null);
+};
 problems: ({
 code: string;
 message: string;

@@ -198,7 +198,10 @@ function cell(view: StoreView | null, role: "source" | "target"): string {
     return pc.green(view.state);
   if (view.lag.amount === null) return pc.yellow("lag unknown");
   if (view.lag.amount > 0) return `${short(view.lag.amount, view.lag.unit)} behind`;
-  return view.verified ? pc.green("level") : pc.yellow("verifying");
+  if (view.verified) return pc.green("level");
+  const { scrub } = view;
+  if (scrub === undefined || scrub.passes > 0 || scrub.items === 0) return pc.yellow("verifying");
+  return pc.yellow(`read ${Math.floor((100 * (scrub.items - scrub.unread)) / scrub.items)} %`);
 }
 
 /** The head of the column says what is counted. */

@@ -36,7 +36,7 @@ import { type Estimate, estimateOf, type Paces } from "./pace.ts";
 export interface StoreView
   extends Pick<
     StoreStatus,
-    "reached" | "progress" | "lag" | "verified" | "problems" | "stragglers" | "reverseReplication"
+    "reached" | "progress" | "lag" | "verified" | "scrub" | "problems" | "stragglers" | "reverseReplication"
   > {
   /** What it is doing; `reached` says whether that is done, or is being kept up. */
   readonly state: StoreState;
@@ -213,6 +213,7 @@ function podStatus(
           progress: status.progress,
           lag: status.lag,
           verified: status.verified,
+          scrub: status.scrub,
           matched: compared ? expected.digest === actual.digest : null,
           evidence: actual ?? null,
           reverseReplication: status.reverseReplication,

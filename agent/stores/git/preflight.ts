@@ -3,6 +3,7 @@ import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Limiter } from "../common/limiter.ts";
+import { inParallel, shuffled } from "../common/verification/sample.ts";
 import { whatIsNotSeen } from "../file-fence/seen.ts";
 import { finding } from "./backend/finding.ts";
 import type { GitContext } from "./context.ts";
@@ -11,6 +12,9 @@ import { namedAndMissing } from "./verification/named-repositories.ts";
 
 const CONCURRENCY = 4;
 const NAMED_REPOSITORIES = 3;
+/** A source's repositories whose objects are read before anything is copied, and for how long no more of them begin. */
+const SAMPLED = 40;
+const SAMPLE_MS = 5_000;
 
 interface Left {
   readonly path: string;
@@ -36,6 +40,28 @@ export function leftBehind(repositories: Iterable<Left>): Finding[] {
       return finding("LEFT_BEHIND", `left behind: ${what}, in ${named}${more}`, "warning");
     }),
   ];
+}
+
+/** What is broken here would be found only after it was copied, and then it could not be. */
+async function damagedOfSample(
+  { backend, clock }: GitContext,
+  paths: readonly string[],
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const until = clock.monotonic() + SAMPLE_MS;
+  // A large one that takes longer is no finding: nobody knows.
+  const late = AbortSignal.any([signal, AbortSignal.timeout(2 * SAMPLE_MS)]);
+  const mayBegin = () => !late.aborted && clock.monotonic() < until;
+  await inParallel(CONCURRENCY, shuffled(paths).slice(0, SAMPLED), mayBegin, async (path) => {
+    const why = await backend.verify(path, late).catch((thrown: unknown) => {
+      signal.throwIfAborted();
+      return late.aborted ? null : toCleaveError(thrown).message;
+    });
+    if (why !== null)
+      findings.push(finding("REPOSITORY_UNREADABLE", `${path} is damaged: ${why}`.slice(0, 2_000)));
+  });
+  return findings;
 }
 
 export async function preflightSource(context: GitContext, signal: AbortSignal): Promise<Finding[]> {
@@ -70,6 +96,7 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
       }),
     ),
   );
+  findings.push(...(await damagedOfSample(context, listing.repositories, signal)));
   return [...findings, ...leftBehind(found)];
 }
 

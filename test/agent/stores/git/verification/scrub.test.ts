@@ -80,6 +80,21 @@ describe("a target", () => {
   });
 });
 
+describe("a source", () => {
+  it("is told before anything is copied which repository is damaged", async () => {
+    split = await GitSplit.create();
+    const kind = "a missing object";
+    await split.source.pod.repository(pathOf(kind));
+    await split.source.pod.repository("red/sound.git");
+    await DAMAGE[kind]?.(split.source.pod.path(pathOf(kind)));
+    const duty = split.duty(split.source, "prepare", "source");
+    const found = await split.source.store.preflight(duty, "start", AbortSignal.timeout(20_000));
+    const damaged = found.filter(({ severity }) => severity === "error");
+    expect(damaged).toMatchObject([{ code: "REPOSITORY_UNREADABLE" }]);
+    expect(damaged[0]?.message).toContain(`${pathOf(kind)} is damaged`);
+  });
+});
+
 describe("dormant repositories", () => {
   it("while they are kept: what a disk does is found, said and mended", async () => {
     const pods = await GitReverseReplicationPods.create({ sweepSeconds: 0.3 });
