@@ -64,8 +64,8 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/git/target.ts",
-        find: "        await this.#context.root.require();\n        await replica.until(() => replica.matched(epoch), signal);\n        // What was read earlier was read from this root only if it is still there.\n        await this.#context.root.require();\n",
-        replace: "        await replica.until(() => replica.matched(epoch), signal);\n",
+        find: "        await this.#context.root.require();\n        await replica.until(() => this.#matched(epoch), signal);\n        // What was read earlier was read from this root only if it is still there.\n        await this.#context.root.require();\n",
+        replace: "        await replica.until(() => this.#matched(epoch), signal);\n",
       },
     ],
     tests: table("git, following the target's root is an empty folder in its place"),
