@@ -139,6 +139,19 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     tests: references("while a move follows a reference to a row that stays, made in the last moment"),
   },
   {
+    name: "what-flows-back-keeps-its-plan",
+    says: "What flows back goes on by the schema that it began with.",
+    edits: [
+      {
+        file: "agent/stores/postgres/reverse/carrier.ts",
+        find: "plan: async () => ({ ...(await keeper.renew()), changes: keeper }),",
+        replace: "plan: async () => ({ ...keeper.plan, changes: keeper }),",
+      },
+    ],
+    // With what comes before: the first plan has to be made by then.
+    tests: back("while changes flow back"),
+  },
+  {
     name: "the-way-back-repairs-nothing",
     says: "What a change of the schema did to rows is found on the way back, and not put right.",
     edits: [
