@@ -29,7 +29,10 @@ export const EVIDENCE_HUNTS: readonly StoreMutant[] = [
         replace: "if (sampledAt === null) return false;",
       },
     ],
-    tests: objects("an agent that was restarted in the fence"),
+    tests: {
+      file: "test/agent/stores/common/verification/scrub.test.ts",
+      name: "at the fence nothing counts",
+    },
   },
   {
     name: "no-sample-at-the-fence",

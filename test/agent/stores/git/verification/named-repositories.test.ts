@@ -11,9 +11,9 @@ it("missing ones are named, the first ten and how many more; the configuration s
   expect(found).toMatchObject({ code: "REPOSITORY_MISSING", severity: "warning" });
   expect(found?.message).toContain('13 repositories ("red/1.git"');
   expect(found?.message).toContain('"red/10.git" and 3 more');
-  expect(namedAndMissing(named, new Set(["red/0.git"]), { ...warn, missing: "refuse" as const })).toMatchObject([
-    { severity: "error" },
-  ]);
+  expect(
+    namedAndMissing(named, new Set(["red/0.git"]), { ...warn, missing: "refuse" as const }),
+  ).toMatchObject([{ severity: "error" }]);
 });
 
 it("those that are accepted by name are not asked for", () => {

@@ -117,6 +117,8 @@ describe("a source", () => {
     await source.kill();
     await source.start({}, { sweepSeconds: 0.1 });
     await fewObjects();
+    // A time that can be set again to the nanosecond.
+    await utimes(join(source.root, KEY), 1_000_000_000, 1_000_000_000);
     await following();
     await chmod(join(source.root, "uploads/red/4/a file.txt"), 0o600);
     await DAMAGE["a flipped bit, of the same length and time"]?.(source, KEY);
