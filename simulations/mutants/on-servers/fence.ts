@@ -14,8 +14,8 @@ export const FENCE_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/postgres/fence/install.ts",
-        find: "  if (ambiguous.length > 0) throw",
-        replace: "  if (ambiguous.length > 1_000) throw",
+        find: "    ...(await ambiguousOwners(client, options.ownership)),\n",
+        replace: "",
       },
     ],
     tests: {
