@@ -33,6 +33,7 @@ export class KnownRoot {
   #lookedAt = Number.NEGATIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
   #confirming: Promise<void> | null = null;
+  #changing: Promise<void> = Promise.resolve();
   #watching = false;
   #lossesAcceptedAt = 0;
 
@@ -121,7 +122,11 @@ export class KnownRoot {
    * From now on this is the root. It is marked when nothing is known yet; `anew`: with an id of its own, whatever mark it
    * has. @throws as `require`; DISK_FULL.
    */
-  async establish({ anew }: { readonly anew: boolean } = { anew: false }): Promise<void> {
+  establish({ anew }: { readonly anew: boolean } = { anew: false }): Promise<void> {
+    return this.#inTurn(() => this.#establish(anew));
+  }
+
+  async #establish(anew: boolean): Promise<void> {
     const { root, log, stateDirectory } = this.#options;
     this.#watch();
     await this.require();
@@ -137,8 +142,15 @@ export class KnownRoot {
     this.#seen = null;
   }
 
-  /** Nothing of any migration is left: the mark goes, if it is this root's, and what was known of it. */
-  async release(): Promise<void> {
+  /**
+   * Nothing of any migration is left: the mark goes, if it is this root's, and what was known of it. Also a mark that is just
+   * being made for a migration that was aborted meanwhile.
+   */
+  release(): Promise<void> {
+    return this.#inTurn(() => this.#release());
+  }
+
+  async #release(): Promise<void> {
     const { root, log, stateDirectory } = this.#options;
     const known = await this.#remembered();
     if (known === null) return;
@@ -150,6 +162,13 @@ export class KnownRoot {
     await removeRemembered(stateDirectory);
     this.#seen = null;
     this.#say(null);
+  }
+
+  /** A root is marked and remembered as one: nothing is released in between. */
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const turn = this.#changing.then(change);
+    this.#changing = turn.catch(() => undefined);
+    return turn;
   }
 
   close(): void {

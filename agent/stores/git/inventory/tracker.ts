@@ -167,6 +167,8 @@ export class Tracker {
 
   async #start(): Promise<void> {
     const { backend, fence, ownerLookup, changed, root, absence, known, inventory } = this.#context;
+    // The migration may be over by now, and whoever ended it releases the root.
+    this.#stopping.signal.throwIfAborted();
     await root.establish();
     await backend.prepareHook();
     this.#hasHook = true;

@@ -142,8 +142,10 @@ export class SourceTracker {
   async #begin(): Promise<void> {
     this.#inventory = await this.#options.inventory();
     const { fence, clock, sweepMs, log, root } = this.#options;
-    await root.establish();
     const signal = this.#ended.signal;
+    // The migration may be over by now, and whoever ended it releases the root.
+    signal.throwIfAborted();
+    await root.establish();
     // Watched before listed: what changes behind the listing is announced.
     const stopWatching = fence.watchDirty("objects", async () =>
       this.#takeOver(await fence.takeDirty("objects")),
