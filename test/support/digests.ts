@@ -1,6 +1,6 @@
 /** What the organizations' rows amount to, table by table, computed inside the database and independent of any order. */
 
-import { quoteLiteral } from "../../agent/stores/postgres/fence/queryable.ts";
+import { quoteLiteral } from "../../agent/stores/postgres/server/queryable.ts";
 import {
   type MovedTable,
   type Moving,

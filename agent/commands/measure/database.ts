@@ -5,10 +5,10 @@ import { CleaveError } from "../../../protocol/errors.ts";
 import type { Ownership } from "../../../protocol/ownership.ts";
 import type { CrossReference, Sizes } from "../../../protocol/sizes.ts";
 import { isOwned, ownerExpression, rulesOf } from "../../stores/postgres/fence/owner-sql.ts";
-import { quoteIdentifier } from "../../stores/postgres/fence/queryable.ts";
 import { readSchema, type Schema } from "../../stores/postgres/inventory/schema.ts";
 import { type DormantTable, dormantTables } from "../../stores/postgres/removal/tables.ts";
 import type { Database } from "../../stores/postgres/server/connection.ts";
+import { quoteIdentifier } from "../../stores/postgres/server/queryable.ts";
 
 /** Tables up to this size are counted; of larger ones about so many rows are looked at. */
 const LOOKED_AT_ROWS = 500_000;

@@ -1,9 +1,9 @@
 /** Writers that the agent can neither see nor judge: how they are named, and what is said of them before a fence waits. */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Finding, OwnProblem } from "../../../protocol/evidence.ts";
 import { type Intent, readAnnouncement } from "./announcement.ts";
 import { type FencedStore, fencePaths } from "./layout.ts";
+import { listAfresh } from "./list-afresh.ts";
 import { lifeOf, ownView } from "./processes.ts";
 
 /** One whose end nobody here can see, announced in the file `path`. */
@@ -42,7 +42,7 @@ export async function unseenWriters(
 ): Promise<UnseenWriter[]> {
   const folder = fencePaths(control).inflight(store);
   const found: UnseenWriter[] = [];
-  for (const name of await readdir(folder).catch(() => [])) {
+  for (const name of await listAfresh(folder).catch(() => [])) {
     const path = join(folder, name);
     const read = await readAnnouncement(path);
     if (read === null || read.announced === "incomplete") continue;

@@ -10,9 +10,9 @@ import { preflight } from "./preflight.ts";
 import { Carriers } from "./reverse/carriers.ts";
 import { RollbackTarget } from "./reverse/target.ts";
 import { cutWhenAborted, toPostgresError } from "./server/connection.ts";
+import { KeptServer } from "./server/kept-server.ts";
 import { LockWatch } from "./server/lock-watch.ts";
 import { SourcePart } from "./source.ts";
-import { KeptServer } from "./split/kept-server.ts";
 import { TargetPart } from "./split/target.ts";
 import { StatusBoard } from "./status-board.ts";
 

@@ -73,7 +73,7 @@ export const SPLIT_HUNTS: readonly StoreMutant[] = [
     says: "The agent does not start a new Pod's server that stopped after the transfer.",
     edits: [
       {
-        file: `${SPLIT}/kept-server.ts`,
+        file: "agent/stores/postgres/server/kept-server.ts",
         find: "    await this.#start(signal);\n",
         replace: "",
       },

@@ -1,5 +1,5 @@
 /** Applying a backlog of changes, against the apply worker of a subscription that has the same backlog. */
-import { quoteLiteral } from "../../../agent/stores/postgres/fence/queryable.ts";
+import { quoteLiteral } from "../../../agent/stores/postgres/server/queryable.ts";
 import { BaseCopy } from "../../../agent/stores/postgres/replication/base-copy.ts";
 import { createOrigin, follow } from "../../../agent/stores/postgres/replication/follow.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";

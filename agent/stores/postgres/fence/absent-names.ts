@@ -3,8 +3,8 @@
  * rules would make every write fail, so none is made. A rule for a table that is not there counts from when there is one.
  */
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { isOwned, ownerColumns, rulesOf } from "./owner-sql.ts";
-import type { Queryable } from "./queryable.ts";
 
 /** `columnsOf`: of a table by its name; undefined when there is none. @returns in words, what is absent. */
 export function absentFrom(

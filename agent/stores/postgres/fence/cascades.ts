@@ -4,9 +4,9 @@
  * dormant rows: these stay as they are on the Pod that serves them, and do not make the statement fail.
  */
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { changed, type Equalities, matches, namesOf, sqlOf } from "./equality.ts";
 import { isOwned, rulesOf } from "./owner-sql.ts";
-import type { Queryable } from "./queryable.ts";
 
 export interface Cascade {
   readonly table: string;

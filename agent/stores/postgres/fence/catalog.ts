@@ -1,10 +1,10 @@
 /** The Pod's tables as PostgreSQL's catalog has them, and which rule each falls under. */
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { type Queryable, quoteIdentifier } from "../server/queryable.ts";
 import { readCascades } from "./cascades.ts";
 import { readEqualities } from "./equality.ts";
 import type { Keys } from "./guard-functions.ts";
 import { rulesOf } from "./owner-sql.ts";
-import { type Queryable, quoteIdentifier } from "./queryable.ts";
 
 export interface Relation {
   readonly oid: number;

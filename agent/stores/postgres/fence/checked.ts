@@ -4,8 +4,8 @@
  * The flip holds every writer's lock by then, so nothing changes behind the comparison.
  */
 import { z } from "zod";
+import type { Queryable } from "../server/queryable.ts";
 import { literal, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
-import type { Queryable } from "./queryable.ts";
 
 export const CheckedState = z.object({
   /** Changes of the schema that a check may depend on. */

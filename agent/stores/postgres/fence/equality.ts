@@ -3,9 +3,10 @@
  * equality in the extension's schema, and collations of columns may contradict each other. The guard runs with the
  * search_path of whoever writes, so it names operators and collations instead of having them looked for.
  */
+
+import { type Queryable, quoteIdentifier } from "../server/queryable.ts";
 import { canonicalText } from "./canonical-text.ts";
 import { type Names, OWN_NAMES } from "./marks.ts";
-import { type Queryable, quoteIdentifier } from "./queryable.ts";
 
 export interface Equality {
   /** SQL for the equality of the type's default operator class; null: it has none. */

@@ -8,6 +8,7 @@ import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { onOneConnection, type Queryable, quoteIdentifier, sqlStateOf } from "../server/queryable.ts";
 import { absentNames } from "./absent-names.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { createFunction, guardFunctions } from "./guard-functions.ts";
@@ -21,7 +22,6 @@ import {
 } from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
 import { type Patience, patiently } from "./patience.ts";
-import { onOneConnection, type Queryable, quoteIdentifier, sqlStateOf } from "./queryable.ts";
 import { rememberNames } from "./remember-names.ts";
 import { expectedTriggers, findTriggerFaults, repairOf } from "./triggers.ts";
 import { verifyGuard } from "./verify.ts";

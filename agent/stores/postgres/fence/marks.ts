@@ -1,7 +1,7 @@
 /**
  * Names of columns and tables in the guard's functions, and marks that stand for them: see known-names.ts. Pure.
  */
-import { quoteIdentifier, quoteTable } from "./queryable.ts";
+import { quoteIdentifier, quoteTable } from "../server/queryable.ts";
 
 /** How a function names what the rules name; both as SQL identifiers. */
 export interface Names {

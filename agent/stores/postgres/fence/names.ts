@@ -1,7 +1,7 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import { NAMES_TABLES, NAMES_TRIGGERS } from "./marks.ts";
-import { quoteIdentifier, quoteLiteral } from "./queryable.ts";
 import { IDENTITY_TRIGGERS } from "./replica-identity.ts";
 import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 

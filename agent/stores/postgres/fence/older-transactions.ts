@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import type { Queryable } from "./queryable.ts";
+import type { Queryable } from "../server/queryable.ts";
 
 /**
  * Transactions of this database that wrote or hold a snapshot, and prepared ones. One that did neither yet looks anew

@@ -2,9 +2,9 @@
 import type { ErrorCode } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { inTransaction, type Queryable, quoteTable } from "../server/queryable.ts";
 import type { Catalog, Relation } from "./catalog.ts";
 import { isOwned, ownerExpression, rulesOf } from "./owner-sql.ts";
-import { inTransaction, type Queryable, quoteTable } from "./queryable.ts";
 
 /** Rows of one table whose owners are looked up, spread over it; up to twice as many, all of them. */
 const SAMPLED_ROWS = 20_000;

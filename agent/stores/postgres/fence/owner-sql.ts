@@ -4,9 +4,9 @@
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { asText, type Equalities, keyText, matches, NO_EQUALITIES, namesOf, sqlOf } from "./equality.ts";
 import { literal, NOBODY } from "./names.ts";
-import { quoteIdentifier } from "./queryable.ts";
 
 /** Deeper chains than this are a loop in all but name. */
 const MAX_DEPTH = 20;

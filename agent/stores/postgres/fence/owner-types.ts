@@ -4,8 +4,8 @@
  * to the fence, and the second would pass it.
  */
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { isOwned, rulesOf } from "./owner-sql.ts";
-import type { Queryable } from "./queryable.ts";
 
 /** What an organization's key is made of; null where equal values may have different texts. */
 export type KeyKind = "integer" | "uuid" | "text" | "boolean" | null;

@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
+import { inTransaction, isLockTimeout, type Queryable, sqlStateOf } from "../server/queryable.ts";
 import { literal } from "./names.ts";
-import { inTransaction, isLockTimeout, type Queryable, sqlStateOf } from "./queryable.ts";
 
 /** For how long those who come later may have to wait for an attempt. */
 const ATTEMPT_MS = 50;

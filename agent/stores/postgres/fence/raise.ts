@@ -5,10 +5,10 @@ import type { ClientBase } from "pg";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, Lsn, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "../server/queryable.ts";
 import { type CheckedState, OUTDATED, requireUnchanged } from "./checked.ts";
 import { flipLockKeys, literal, lockKeys } from "./names.ts";
 import { waitForOlderTransactions } from "./older-transactions.ts";
-import { isLockTimeout, onOneConnection, type Queryable, sqlStateOf } from "./queryable.ts";
 import { setShares } from "./staging.ts";
 import { findLockHolders, terminateLockHolders } from "./stragglers.ts";
 

@@ -1,10 +1,10 @@
 /** Writes down what the guard's functions name, for known-names.ts; with the functions, in one transaction. */
 import type { ClientBase } from "pg";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { quoteTable } from "../server/queryable.ts";
 import { type Keys, rowFunctions, tableGuard } from "./guard-functions.ts";
 import { MarkedNames, quoted } from "./marks.ts";
 import { isOwned, ownerColumns, rulesOf } from "./owner-sql.ts";
-import { quoteTable } from "./queryable.ts";
 
 export async function rememberNames(client: ClientBase, ownership: Ownership, keys: Keys): Promise<void> {
   const names = new MarkedNames();

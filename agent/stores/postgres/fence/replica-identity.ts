@@ -3,7 +3,7 @@
  * partitioned table each partition has its own, and PostgreSQL hands none down: not the root's to a partition that is there,
  * and not to one that is made or attached later.
  */
-import type { Queryable } from "./queryable.ts";
+import type { Queryable } from "../server/queryable.ts";
 
 /** Fires after the guard's and before the journal's, by its name. */
 export const IDENTITY_TRIGGERS = [

@@ -5,7 +5,7 @@
  * at one generation holds at the fence when that is still the same.
  */
 import type { SharePhase } from "../../../../protocol/cluster.ts";
-import { type Queryable, quoteLiteral } from "./queryable.ts";
+import { type Queryable, quoteLiteral } from "../server/queryable.ts";
 import { RELATION } from "./replica-identity.ts";
 
 /**

@@ -4,10 +4,10 @@ import type { Assignments } from "../../../../protocol/assignments.ts";
 import type { SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
+import { inTransaction, isLockTimeout, type Queryable } from "../server/queryable.ts";
 import { isGuarded } from "./install.ts";
 import { flipLockKeys, lockKeys } from "./names.ts";
 import { type WaitOptions, waitForOlderTransactions } from "./older-transactions.ts";
-import { inTransaction, isLockTimeout, type Queryable } from "./queryable.ts";
 import { forgetSchemaChanges } from "./schema-journal.ts";
 
 export interface Staging {

@@ -1,7 +1,7 @@
 /** Who holds a migration's lock: the writers that a fence waits for. */
 import type { MigrationId } from "../../../../protocol/ids.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { LOCK_CLASS } from "./names.ts";
-import type { Queryable } from "./queryable.ts";
 
 export interface LockHolder {
   /** Null for a prepared transaction, which no backend belongs to. */

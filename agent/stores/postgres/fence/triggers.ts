@@ -1,11 +1,11 @@
 /** Which triggers have to be where, and which are not. */
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Queryable } from "../server/queryable.ts";
 import type { Catalog, Relation } from "./catalog.ts";
 import { createTrigger } from "./create-trigger.ts";
 import { tableGuard } from "./guard-functions.ts";
 import { APPLY_ROLE, ROW_TRIGGER, TRUNCATE_TRIGGER } from "./names.ts";
 import { rulesOf } from "./owner-sql.ts";
-import type { Queryable } from "./queryable.ts";
 
 export interface ExpectedTrigger {
   readonly relation: Relation;

@@ -3,12 +3,12 @@ import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { absentNames } from "./absent-names.ts";
 import { readCatalog, readKeys } from "./catalog.ts";
 import { guardFunctions, settingsOf } from "./guard-functions.ts";
 import { EVENT_TRIGGERS } from "./names.ts";
 import { ambiguousOwners } from "./owner-types.ts";
-import type { Queryable } from "./queryable.ts";
 import { expectedTriggers, findTriggerFaults } from "./triggers.ts";
 
 function missing(message: string): Finding {

@@ -1,7 +1,7 @@
 /** `cleave analyze`: explains whose every table's rows are, and what keeps them from being moved by themselves. */
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
 import { isOwned, ownerColumns } from "../fence/owner-sql.ts";
-import type { Queryable } from "../fence/queryable.ts";
+import type { Queryable } from "../server/queryable.ts";
 import { Measure, type Owners } from "./measure.ts";
 import { type Certainty, type Resolution, resolve, rootOf } from "./resolve.ts";
 import { identityOf, readSchema, type Schema, type Table } from "./schema.ts";

@@ -8,8 +8,8 @@ import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
 import { isOwned, ownerColumns, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { ambiguousOwners } from "../fence/owner-types.ts";
-import { type Queryable, quoteIdentifier, quoteTable } from "../fence/queryable.ts";
 import { verifyGuard } from "../fence/verify.ts";
+import { type Queryable, quoteIdentifier, quoteTable } from "../server/queryable.ts";
 import { checkPublications } from "./publications.ts";
 
 const LISTED = 20;

@@ -5,7 +5,7 @@
 
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { ownerExpression } from "../fence/owner-sql.ts";
-import { inTransaction, type Queryable, quoteIdentifier, sqlStateOf } from "../fence/queryable.ts";
+import { inTransaction, type Queryable, quoteIdentifier, sqlStateOf } from "../server/queryable.ts";
 import { searchPathSql } from "../server/session-settings.ts";
 import type { Table } from "./schema.ts";
 

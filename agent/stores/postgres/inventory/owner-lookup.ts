@@ -4,7 +4,7 @@ import { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Owner, OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import { isWritten, type KeyKind, rootKeyKind } from "../fence/owner-types.ts";
-import { inTransaction, type Queryable } from "../fence/queryable.ts";
+import { inTransaction, type Queryable } from "../server/queryable.ts";
 
 interface Row {
   readonly path: string | null;

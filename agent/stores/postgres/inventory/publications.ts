@@ -1,6 +1,6 @@
 /** Publications of the Pod's own, which a migration should change nothing for. */
 import type { Finding } from "../../../../protocol/evidence.ts";
-import type { Queryable } from "../fence/queryable.ts";
+import type { Queryable } from "../server/queryable.ts";
 
 /** One of all tables carries those that Cleave makes, too; change data capture reads over them, a subscriber may not. */
 export async function checkPublications(db: Queryable): Promise<Finding[]> {

@@ -1,5 +1,5 @@
 /** A database's tables, keys and references as its catalog has them: what the analysis of ownership stands on. */
-import { inTransaction, type Queryable, quoteIdentifier } from "../fence/queryable.ts";
+import { inTransaction, type Queryable, quoteIdentifier } from "../server/queryable.ts";
 import { type DeferredKey, readDeferredKeys, readShapes, shapeOf } from "./shapes.ts";
 
 export interface Column {

@@ -2,7 +2,7 @@
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { literal } from "../fence/names.ts";
 import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
-import { quoteIdentifier, quoteTable } from "../fence/queryable.ts";
+import { quoteIdentifier, quoteTable } from "../server/queryable.ts";
 
 const list = (columns: string | readonly string[]): readonly string[] =>
   typeof columns === "string" ? [columns] : columns;

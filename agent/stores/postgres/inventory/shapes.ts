@@ -1,5 +1,5 @@
 /** What two columns of one type and name may still differ in, and which constraints hold at the end of a transaction alone. */
-import type { Queryable } from "../fence/queryable.ts";
+import type { Queryable } from "../server/queryable.ts";
 
 /** Types that are made of others, by their names as `format_type` writes them: in words, of what. */
 export type Shapes = ReadonlyMap<string, string>;

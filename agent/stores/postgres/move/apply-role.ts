@@ -1,9 +1,9 @@
 /** Who writes a moving organization's rows to the Pod that they go to, and until when. */
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { APPLY_ROLE, lockKeys } from "../fence/names.ts";
-import { quoteIdentifier, quoteLiteral, sqlStateOf } from "../fence/queryable.ts";
 import type { ApplySession } from "../replication/copy.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier, quoteLiteral, sqlStateOf } from "../server/queryable.ts";
 
 /**
  * Cluster-wide, like every role, so that of two databases of one server both may be targets. In each of them it has a

@@ -1,10 +1,10 @@
 /** What on two Pods would get in each other's way: rows that are there already, rows that refer across. */
 
 import { ownerExpression } from "../fence/owner-sql.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import type { Schema } from "../inventory/schema.ts";
 import { type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 
 /** Tables of this Pod that have rows of the organizations, in words. */
 export async function findRows(db: Database, moving: Moving): Promise<string[]> {

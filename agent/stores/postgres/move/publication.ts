@@ -3,11 +3,11 @@ import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { isOwned, rulesOf } from "../fence/owner-sql.ts";
 import { patiently } from "../fence/patience.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import { describeIdentityFaults, findIdentityFaults } from "../fence/replica-identity.ts";
 import { verifyGuard } from "../fence/verify.ts";
 import { readSchema, type Schema, type Table } from "../inventory/schema.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 
 /** Of tables without a replica identity, how many a message names. */
 const NAMED = 20;

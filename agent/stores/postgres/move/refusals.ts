@@ -5,11 +5,11 @@
 import type { ErrorCode } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import { ROW_TRIGGER, TRUNCATE_TRIGGER } from "../fence/names.ts";
-import { quoteIdentifier, sqlStateOf } from "../fence/queryable.ts";
 import { finding } from "../findings.ts";
 import type { Schema } from "../inventory/schema.ts";
 import { type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier, sqlStateOf } from "../server/queryable.ts";
 
 /** Of one question about all rows of a table; what takes longer is found when it comes to it. */
 const ASK_FOR_MS = 10_000;

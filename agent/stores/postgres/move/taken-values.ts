@@ -2,9 +2,10 @@
  * Values that only one row of a table may have, and that rows of others on the target have already: by every unique index
  * there, its expressions and its condition included, and compared as that index compares.
  */
-import { quoteIdentifier } from "../fence/queryable.ts";
+
 import { type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { given, parameters } from "../verification/keys.ts";
 
 const BATCH = 5_000;

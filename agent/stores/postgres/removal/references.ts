@@ -1,10 +1,10 @@
 /** Rows that stay and refer to rows that would go: removing those would leave foreign keys that point nowhere (I5). */
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { isOwned, rulesOf } from "../fence/owner-sql.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { asTexts } from "../verification/keys.ts";
 import { type Organizations, wantedKeys } from "./tables.ts";
 

@@ -7,10 +7,10 @@ import type { MigrationId, OrganizationId, PodId } from "../../../../protocol/id
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { isGuarded } from "../fence/install.ts";
-import { quoteIdentifier, quoteTable } from "../fence/queryable.ts";
 import { begunCopy } from "../replication/copy-journal.ts";
 import { originPosition } from "../replication/follow.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier, quoteTable } from "../server/queryable.ts";
 import { slotName } from "../split/slots.ts";
 import type { Organizations } from "./tables.ts";
 

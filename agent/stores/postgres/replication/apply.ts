@@ -11,7 +11,7 @@
 import pg from "pg";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
-import { quoteLiteral } from "../fence/queryable.ts";
+import { quoteLiteral } from "../server/queryable.ts";
 import type { MovedTable, Moving } from "./moved-tables.ts";
 import type { Message, RelationMessage, Value } from "./pgoutput.ts";
 import { inWords, isRefused, isTaken, misplaced } from "./refusals.ts";

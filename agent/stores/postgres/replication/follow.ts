@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Endpoint } from "../config.ts";
-import { quoteLiteral } from "../fence/queryable.ts";
 import {
   connect,
   cutWhenAborted,
@@ -11,6 +10,7 @@ import {
   discard,
   toPostgresError,
 } from "../server/connection.ts";
+import { quoteLiteral } from "../server/queryable.ts";
 import { Applier } from "./apply.ts";
 import type { Moving } from "./moved-tables.ts";
 import type { Value } from "./pgoutput.ts";

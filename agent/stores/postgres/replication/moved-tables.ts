@@ -5,10 +5,10 @@ import type { Ownership } from "../../../../protocol/ownership.ts";
 import { absentFrom } from "../fence/absent-names.ts";
 import type { OwnedRule } from "../fence/owner-sql.ts";
 import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
 import type { DeferredKey } from "../inventory/shapes.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import {
   differencesOfReferred,
   type SharedReference,

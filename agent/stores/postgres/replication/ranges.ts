@@ -1,8 +1,8 @@
 /** How the organizations' rows of a table are divided for the copy: by ranges of its key, found without reading them all. */
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { ownedCondition } from "../inventory/selection.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import { type MovedTable, type Moving, rowsOf, typeOf, UNAMBIGUOUS } from "./moved-tables.ts";
 
 /** The values of a table's key as text, in its order. */

@@ -1,6 +1,6 @@
 /** How Cleave's own connections write a moving organization's rows to the target. */
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { quoteLiteral } from "../fence/queryable.ts";
+import { quoteLiteral } from "../server/queryable.ts";
 
 /** SQL for the settings of a session. */
 export const settingsSql = (settings: Readonly<Record<string, string>>): string =>

@@ -1,8 +1,8 @@
 /** A replication slot and the snapshot of the database at the very position from which it streams. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Endpoint } from "../config.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { connect, type Database, describeEndpoint, discard, toPostgresError } from "../server/connection.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 
 /** A slot and what was in the database at the moment from which it streams. */
 export interface Snapshot {

@@ -1,6 +1,6 @@
 /** The SQL of runs: rows come as one array of texts for each column, so a run of any length is the same statement. */
 import { ownerExpression } from "../fence/owner-sql.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { textArray } from "../server/text-array.ts";
 import { keyTypes, type MovedColumn, type MovedTable, type Moving, rowsOf } from "./moved-tables.ts";
 import type { Change, Relation, Run } from "./runs.ts";

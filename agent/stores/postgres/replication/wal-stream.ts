@@ -6,8 +6,8 @@
 import type pg from "pg";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { Endpoint } from "../config.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { connect, describeEndpoint, toPostgresError } from "../server/connection.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import { decode, formatLsn, type Message, parseLsn } from "./pgoutput.ts";
 
 const STATUS_EVERY_MS = 1_000;

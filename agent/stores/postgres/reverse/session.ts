@@ -1,8 +1,8 @@
 /** Who writes what flows back to a dormant copy, and until when. */
 import type { MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { APPLY_ROLE, lockKeys } from "../fence/names.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import type { ApplySession } from "../replication/session.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 
 /**
  * Each transaction counts as a writer of the migration, and ends at the gate once a rollback took organizations of this

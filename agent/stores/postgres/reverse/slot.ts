@@ -6,11 +6,11 @@ import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
 import { isGuarded } from "../fence/install.ts";
 import { APPLY_ROLE } from "../fence/names.ts";
-import { quoteIdentifier, quoteLiteral } from "../fence/queryable.ts";
 import { ensureApplyRole } from "../move/apply-role.ts";
 import { dropPublication, ensurePublication, hasPublication } from "../move/publication.ts";
 import { dropOrigin } from "../move/seed.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import { backName, backPublication, dropSlots, readSlots, slotName } from "../split/slots.ts";
 
 /** A Pod that serves nothing yet lets nobody alter anything but this role. */

@@ -4,10 +4,10 @@ import type { PostgresStoreOptions } from "../context.ts";
 import type { Binaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { isOurs } from "../server/data-directory.ts";
+import { startOwnServer } from "../server/own-start.ts";
 import type { SystemUser } from "../server/run-as.ts";
 import { runningServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
-import { startOwnServer } from "./own-start.ts";
 import { readInherited } from "./source-facts.ts";
 import { raiseInherited } from "./standby-files.ts";
 

@@ -4,8 +4,8 @@
  * dropping the copy would drop that slot.
  */
 import type { PostgresConfig } from "../config.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 
 const LEFT = `
 SELECT s.subname::text AS name, d.datname::text AS database FROM pg_catalog.pg_subscription s

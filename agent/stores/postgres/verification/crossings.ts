@@ -1,7 +1,8 @@
 /** Rows of the moving organizations that refer to rows which stay: after the move they would lead nowhere. */
-import { quoteIdentifier } from "../fence/queryable.ts";
+
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import type { Difference } from "./comparison.ts";
 import { asTexts, columnsOf, isGiven, parameters, type RowKey } from "./keys.ts";
 

@@ -1,5 +1,5 @@
 /** Rows named by their keys, as SQL: keys travel as texts, one array parameter for each column. */
-import { quoteIdentifier } from "../fence/queryable.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { textArray } from "../server/text-array.ts";
 
 export type { KeyText as RowKey } from "../replication/ranges.ts";

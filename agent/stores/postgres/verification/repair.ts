@@ -4,10 +4,10 @@
  * what is written is compared again: a row that changed on the source meanwhile is noted by its writer.
  */
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import { keyTypes, type MovedTable, type Moving } from "../replication/moved-tables.ts";
 import { type ApplySession, beginApplying } from "../replication/session.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import type { Difference } from "./comparison.ts";
 import { asTexts, columnsOf, given, isGiven, parameters, type RowKey } from "./keys.ts";
 

@@ -1,10 +1,10 @@
 /** Copies rows of nobody alone to the target, with whatever they refer to in turn. */
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { APPLY_ROLE } from "../fence/names.ts";
-import { quoteIdentifier } from "../fence/queryable.ts";
 import type { Column, Schema, Table } from "../inventory/schema.ts";
 import { type Moving, whole } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { columnsOf, given, isGiven, parameters } from "./keys.ts";
 
 interface Sides {

@@ -7,8 +7,8 @@
  */
 import type { MigrationId } from "../../../../protocol/ids.ts";
 import { lockKeys } from "../fence/names.ts";
-import { quoteLiteral } from "../fence/queryable.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteLiteral } from "../server/queryable.ts";
 import { pagesOf } from "./pages.ts";
 import type { TouchedRow } from "./rows.ts";
 

@@ -1,8 +1,8 @@
 /** Dormant rows are removed after a split, on real servers: on a promoted clone whatever is not its own, on the source what left. */
 import type pg from "pg";
 import { afterEach, describe, expect, it } from "vitest";
-import { quoteIdentifier } from "../../../../../agent/stores/postgres/fence/queryable.ts";
 import { PACE } from "../../../../../agent/stores/postgres/removal/pace.ts";
+import { quoteIdentifier } from "../../../../../agent/stores/postgres/server/queryable.ts";
 import type { PostgresStore } from "../../../../../agent/stores/postgres/store.ts";
 import type { Removal } from "../../../../../protocol/ports/store.ts";
 import {

@@ -2,10 +2,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PostgresStoreOptions } from "../context.ts";
-import type { Binaries } from "../server/binaries.ts";
-import type { SystemUser } from "../server/run-as.ts";
-import { startServer } from "../server/server.ts";
-import { commandLineSettings, knowsSource, WITHOUT_WORKERS } from "./standby-files.ts";
+import { commandLineSettings, knowsSource, WITHOUT_WORKERS } from "../split/standby-files.ts";
+import type { Binaries } from "./binaries.ts";
+import type { SystemUser } from "./run-as.ts";
+import { startServer } from "./server.ts";
 
 /** On the command line of the agent's starts alone; PostgreSQL keeps the command line of its last start in a file. */
 const MARK = { "cleave.started_by": "agent" } as const;
