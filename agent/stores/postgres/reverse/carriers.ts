@@ -124,8 +124,11 @@ export class Carriers {
   #wanted(): Cargo[] {
     const duty = this.#duty;
     if (duty === null || this.#closed) return [];
+    // One that the duty knows as opened is over: it may be held by what was asked for before, and only now was done.
+    const isOpened = (id: MigrationId) =>
+      duty.rollbacks.some(({ migrationId, phase }) => migrationId === id && phase === "opened");
     const held = new Set([
-      ...this.#held.values(),
+      ...[...this.#held].flatMap(([id, podId]) => (isOpened(id) ? [] : [podId])),
       ...duty.rollbacks.filter(({ phase }) => phase === "transferred").map(({ podId }) => podId),
     ]);
     return duty.reverseReplication
