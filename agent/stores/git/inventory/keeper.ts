@@ -52,6 +52,6 @@ export class TrackerKeeper {
   async close(): Promise<void> {
     await this.#tracker?.close();
     this.#context.root.close();
-    await this.#context.known.saved();
+    await this.#context.known.close();
   }
 }

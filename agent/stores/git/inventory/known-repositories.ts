@@ -11,6 +11,7 @@ export class KnownRepositories {
   readonly #known = new Map<string, string | null>();
   #unsaved: string[] = [];
   #saving: Promise<void> | null = null;
+  #isClosed = false;
 
   constructor(stateDirectory: string) {
     this.#file = new StateFile(stateDirectory, "known-repositories.jsonl");
@@ -47,11 +48,18 @@ export class KnownRepositories {
     await this.#file.remove();
   }
 
+  /** Nothing is written once this resolves: a look that ends later finds its folder as others left it. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.saved();
+  }
+
   async saved(): Promise<void> {
     while (this.#saving !== null) await this.#saving;
   }
 
   #save(line: string): void {
+    if (this.#isClosed) return;
     this.#unsaved.push(line);
     this.#saving ??= this.#flush().finally(() => {
       this.#saving = null;
