@@ -1,12 +1,12 @@
 /** What the organizations' rows amount to, table by table, computed inside the database and independent of any order. */
 
-import { quoteLiteral } from "../../agent/stores/postgres/server/queryable.ts";
 import {
   type MovedTable,
   type Moving,
   rowsOf,
 } from "../../agent/stores/postgres/replication/moved-tables.ts";
 import type { Database } from "../../agent/stores/postgres/server/connection.ts";
+import { quoteLiteral } from "../../agent/stores/postgres/server/queryable.ts";
 import { CANONICAL_SETTINGS } from "../../agent/stores/postgres/server/session-settings.ts";
 import { CleaveError } from "../../protocol/errors.ts";
 

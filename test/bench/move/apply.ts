@@ -1,7 +1,8 @@
 /** Applying a backlog of changes, against the apply worker of a subscription that has the same backlog. */
-import { quoteLiteral } from "../../../agent/stores/postgres/server/queryable.ts";
+
 import { BaseCopy } from "../../../agent/stores/postgres/replication/base-copy.ts";
 import { createOrigin, follow } from "../../../agent/stores/postgres/replication/follow.ts";
+import { quoteLiteral } from "../../../agent/stores/postgres/server/queryable.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { DATABASE } from "../../support/postgres/postgres.ts";
 import { type BenchPods, OURS, secondsOf, TABLES } from "./pods.ts";

@@ -1,8 +1,8 @@
 /** The base copy against `pg_dump --data-only | psql` and against the initial copy of a subscription. */
 import { spawn } from "node:child_process";
-import { quoteLiteral } from "../../../agent/stores/postgres/server/queryable.ts";
 import { BaseCopy } from "../../../agent/stores/postgres/replication/base-copy.ts";
 import { program } from "../../../agent/stores/postgres/server/binaries.ts";
+import { quoteLiteral } from "../../../agent/stores/postgres/server/queryable.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { PASSWORD, postgresEnvironment, USER } from "../../support/postgres/postgres.ts";
 import { type BenchPods, type Contender, secondsOf } from "./pods.ts";

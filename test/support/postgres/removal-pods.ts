@@ -1,6 +1,7 @@
 /** Two Pods of which one has what a move left behind, with rows of every kind of rule; and what tests of its removal look at. */
-import { quoteIdentifier } from "../../../agent/stores/postgres/server/queryable.ts";
+
 import { PACE } from "../../../agent/stores/postgres/removal/pace.ts";
+import { quoteIdentifier } from "../../../agent/stores/postgres/server/queryable.ts";
 import { Ownership } from "../../../protocol/ownership.ts";
 import type { Removal } from "../../../protocol/ports/store.ts";
 import { FROM, MovePods } from "./move-pods.ts";
