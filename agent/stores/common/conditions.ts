@@ -11,15 +11,21 @@ export class Conditions {
   async until(condition: () => boolean, signal: AbortSignal): Promise<void> {
     while (!condition()) {
       signal.throwIfAborted();
-      await new Promise<void>((resolve) => {
-        const go = () => {
-          this.#waiting.delete(go);
-          signal.removeEventListener("abort", go);
-          resolve();
-        };
-        this.#waiting.add(go);
-        signal.addEventListener("abort", go, { once: true });
-      });
+      await this.changed(signal);
     }
+  }
+
+  /** Resolves when somebody says next that something may be true by now, and when the signal aborts: at once when it has. */
+  async changed(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const go = () => {
+        this.#waiting.delete(go);
+        signal.removeEventListener("abort", go);
+        resolve();
+      };
+      this.#waiting.add(go);
+      signal.addEventListener("abort", go, { once: true });
+    });
   }
 }

@@ -7,6 +7,7 @@ import type { Duty } from "../../../../protocol/ports/store.ts";
 import type { StageRoutes } from "../../file-fence/file-fence.ts";
 import { organizationHash } from "../../file-fence/layout.ts";
 import type { MigrationEnd } from "../../file-fence/take-over.ts";
+import { Conditions } from "../conditions.ts";
 
 /** Of a source that yields: by target, the organizations whose changes flow back to this Pod now. */
 export function flowsBack(duty: Duty): ReadonlyMap<PodId, ReadonlySet<OrganizationId>> {
@@ -59,33 +60,19 @@ export function endOf(duty: Duty): MigrationEnd {
 /** Who copies an organization's files to this Pod now, on the way back or for a rollback: one at a time. */
 export class Claims {
   readonly #holders = new Map<OrganizationId, object>();
-  readonly #waiting = new Set<() => void>();
+  readonly #conditions = new Conditions();
 
   /** Waits for those that hold one of them. @throws the signal's reason. */
   async take(organizations: Iterable<OrganizationId>, holder: object, signal: AbortSignal): Promise<void> {
     const wanted = [...organizations];
     const isFree = (id: OrganizationId) => (this.#holders.get(id) ?? holder) === holder;
-    while (!wanted.every(isFree)) await this.#changed(signal);
+    await this.#conditions.until(() => wanted.every(isFree), signal);
     signal.throwIfAborted();
     for (const id of wanted) this.#holders.set(id, holder);
   }
 
   release(holder: object): void {
     for (const [id, held] of this.#holders) if (held === holder) this.#holders.delete(id);
-    for (const go of [...this.#waiting]) go();
-  }
-
-  async #changed(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await new Promise<void>((resolve) => {
-      const go = () => {
-        this.#waiting.delete(go);
-        signal.removeEventListener("abort", go);
-        resolve();
-      };
-      this.#waiting.add(go);
-      signal.addEventListener("abort", go, { once: true });
-    });
-    signal.throwIfAborted();
+    this.#conditions.recheck();
   }
 }

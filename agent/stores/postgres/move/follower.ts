@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
+import { Conditions } from "../../common/conditions.ts";
 import { type FollowOptions, follow } from "../replication/follow.ts";
 import { parseLsn } from "../replication/pgoutput.ts";
 import { describeEndpoint, toPostgresError } from "../server/connection.ts";
@@ -48,7 +49,7 @@ function pauseAfter(code: ErrorCode): number {
 export class Follower {
   readonly #options: FollowerOptions;
   readonly #stopping = new AbortController();
-  readonly #waiting = new Set<() => void>();
+  readonly #conditions = new Conditions();
   #running: Promise<void> | null = null;
   #applied: string | null = null;
   #problem: CleaveError | null = null;
@@ -92,17 +93,8 @@ export class Follower {
   }
 
   /** Resolves when something was applied, and at once when the signal aborts. */
-  async news(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const go = () => {
-        this.#waiting.delete(go);
-        signal.removeEventListener("abort", go);
-        resolve();
-      };
-      this.#waiting.add(go);
-      signal.addEventListener("abort", go, { once: true });
-    });
+  news(signal: AbortSignal): Promise<void> {
+    return this.#conditions.changed(signal);
   }
 
   /** Resolves when everything up to `lsn` is durable here. @throws the signal's reason. */
@@ -117,7 +109,7 @@ export class Follower {
   }
 
   #notice(): void {
-    for (const go of [...this.#waiting]) go();
+    this.#conditions.recheck();
   }
 
   async #forever(): Promise<void> {
