@@ -1,6 +1,7 @@
 /** What a disk may do to a repository's objects: nothing of it is in a reference, a length or a time of modification. */
 import { chmod, open, readdir, readFile, rm, stat, truncate, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { removeLive } from "../remove-live.ts";
 import { mustGit } from "./pod.ts";
 
 /** A loose object, or the pack; as a path. */
@@ -50,5 +51,5 @@ export const DAMAGE: Readonly<Record<string, (directory: string) => Promise<void
     await truncate(path, 40);
   },
   "a missing object": async (directory) => rm(await fileOfObjects(directory, "loose")),
-  "a missing repository": (directory) => rm(directory, { recursive: true }),
+  "a missing repository": (directory) => removeLive(directory),
 };

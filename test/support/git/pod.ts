@@ -1,6 +1,6 @@
 /** A Pod's Git side in a folder of its own: root, fence, hook, and git commands as users run them. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { FileFence } from "../../../agent/stores/file-fence/file-fence.ts";
@@ -8,6 +8,7 @@ import { type Hook, installHook, writeHook } from "../../../agent/stores/git/bac
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
+import { removeLive } from "../remove-live.ts";
 
 export const pod0 = "pod-0" as PodId;
 export const pod100 = "pod-100" as PodId;
@@ -150,6 +151,6 @@ export class GitPod {
   }
 
   async remove(): Promise<void> {
-    await rm(this.folder, { recursive: true, force: true });
+    await removeLive(this.folder);
   }
 }

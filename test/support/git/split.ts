@@ -1,5 +1,5 @@
 /** Two Pods' Git stores as two agents would run them: a real peer server, real git, real fences. */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type PeerServer, startPeerServer } from "../../../agent/peer/server.ts";
 import type { OwnerLookup } from "../../../agent/stores/common/inventory/owner-lookup.ts";
@@ -12,6 +12,7 @@ import type { Goal, StoreStatus } from "../../../protocol/evidence.ts";
 import type { Epoch, OrganizationId, PodId } from "../../../protocol/ids.ts";
 import { Settings } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { removeLive } from "../remove-live.ts";
 import { GitPod, migrationId, pod0, pod100 } from "./pod.ts";
 
 const TOKEN = "a token of enough characters";
@@ -181,7 +182,7 @@ export class GitSplit {
     for (const side of [this.target, this.source]) {
       if (side === undefined) continue;
       await this.stop(side).catch(() => undefined);
-      await rm(side.pod.folder, { recursive: true, force: true });
+      await removeLive(side.pod.folder);
     }
   }
 }

@@ -1,10 +1,11 @@
 /** A source and a target Pod per test, both started, with what most tests of the objects store do with them. */
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
 import { eventually } from "../eventually.ts";
+import { removeLive } from "../remove-live.ts";
 import { ObjectPod, SOURCE, TARGET } from "./pods.ts";
 
 export let folder: string;
@@ -23,7 +24,7 @@ export function useObjectPair(): void {
 
   afterEach(async () => {
     await Promise.all([source.kill(), target.kill()]);
-    await rm(folder, { recursive: true, force: true });
+    await removeLive(folder);
   });
 }
 

@@ -1,5 +1,5 @@
 /** Two Pods' stores of files, Git or objects, after a split or on the way to one: what tests of roots do with them alike. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ignoring, scanRoot } from "../../../agent/stores/git/backend/folder/list.ts";
@@ -15,6 +15,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import { eventually } from "../eventually.ts";
 import { GitReverseReplicationPods } from "../git/reverse.ts";
 import { ObjectReverseReplicationPods } from "../objects/reverse.ts";
+import { removeLive } from "../remove-live.ts";
 
 export type Side = "source" | "target";
 export const KINDS = ["git", "objects"] as const;
@@ -116,7 +117,7 @@ async function objectPods(): Promise<FilePods> {
     },
     remove: async () => {
       await Promise.all([pods.source.kill(), pods.target.kill()]);
-      await rm(folder, { recursive: true, force: true });
+      await removeLive(folder);
     },
   };
 }

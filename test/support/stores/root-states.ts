@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { removeLive } from "../remove-live.ts";
 
 const run = promisify(execFile);
 
@@ -18,7 +19,7 @@ export interface RootState {
 const away = (root: string) => `${root}.away`;
 
 async function putBack(root: string): Promise<void> {
-  await rm(root, { recursive: true, force: true });
+  await removeLive(root);
   await rename(away(root), root);
 }
 
@@ -58,12 +59,12 @@ export const ROOT_STATES: readonly RootState[] = [
     needsMounts: false,
     enter: async (root) => {
       await cp(root, away(root), { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
-      await rm(await partOf(away(root)), { recursive: true });
+      await removeLive(await partOf(away(root)));
       await rename(root, `${root}.real`);
       await rename(away(root), root);
     },
     leave: async (root) => {
-      await rm(root, { recursive: true });
+      await removeLive(root);
       await rename(`${root}.real`, root);
     },
   },
@@ -78,7 +79,7 @@ export const ROOT_STATES: readonly RootState[] = [
     },
     leave: async (root) => {
       await rm(root);
-      await rm(`${root}.other`, { recursive: true, force: true });
+      await removeLive(`${root}.other`);
       await rename(away(root), root);
     },
   },
@@ -89,7 +90,7 @@ export const ROOT_STATES: readonly RootState[] = [
     enter: async (root) => rename(await partOf(root), `${root}.part`),
     leave: async (root) => {
       const name = (await readdir(`${root}.part`)).some((one) => one.endsWith(".git")) ? "red" : "uploads";
-      await rm(join(root, name), { recursive: true, force: true });
+      await removeLive(join(root, name));
       await rename(`${root}.part`, join(root, name));
     },
   },

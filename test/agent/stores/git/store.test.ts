@@ -9,6 +9,7 @@ import type { CheckStage } from "../../../../protocol/evidence.ts";
 import { eventually } from "../../../support/eventually.ts";
 import { git, mustGit } from "../../../support/git/pod.ts";
 import { GitSplit } from "../../../support/git/split.ts";
+import { removeLive } from "../../../support/remove-live.ts";
 
 let split: GitSplit;
 beforeEach(async () => {
@@ -96,7 +97,7 @@ describe("what is mirrored", () => {
     await mustGit(["-C", at("red/one.git"), "symbolic-ref", "HEAD", "refs/heads/a/b"]);
     await mustGit(["-C", at("red/one.git"), "config", "cleave.test", "yes"]);
     await writeFile(join(at("red/one.git"), "hooks", "post-receive"), "#!/bin/sh\n", { mode: 0o755 });
-    await rm(at("@hashed/aa/bb/red-two.git"), { recursive: true });
+    await removeLive(at("@hashed/aa/bb/red-two.git"));
     await split.source.pod.repository("red/new/deep.git");
     await eventually(async () => {
       await sameRefs("red/one.git");
@@ -133,7 +134,7 @@ describe("what is mirrored", () => {
     await mustGit(["clone", "-q", "--bare", "--shared", at("red/origin.git"), at("red/fork.git")]);
     await split.seeded();
     expect(await there(join(copy("red/fork.git"), "objects", "info", "alternates"))).toBe(false);
-    await rm(copy("red/origin.git"), { recursive: true });
+    await removeLive(copy("red/origin.git"));
     expect(await mustGit(["-C", copy("red/fork.git"), "cat-file", "-t", commit])).toBe("commit");
     await mustGit(["-C", copy("red/fork.git"), "fsck", "--full"]);
   });

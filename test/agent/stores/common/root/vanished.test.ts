@@ -1,7 +1,8 @@
 /** A root that goes while its copies are kept elsewhere: nothing is deleted there, nothing is handed over, and it is said. */
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, rename } from "node:fs/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { eventually } from "../../../../support/eventually.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 import { codesOf, type FilePods, filePods, KINDS, says } from "../../../../support/stores/file-pods.ts";
 
 let pods: FilePods;
@@ -17,7 +18,7 @@ const WAYS = {
 };
 
 async function restore(root: string): Promise<void> {
-  await rm(root, { recursive: true, force: true });
+  await removeLive(root);
   await rename(`${root}.away`, root);
 }
 

@@ -1,10 +1,11 @@
 /** An operator's word about a root: it holds of the root that is there, and of what is gone only if it says so. */
-import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { cp, mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { FolderRoot } from "../../../../../agent/stores/common/root/folder-root.ts";
 import { acceptRoot } from "../../../../../agent/stores/common/root/remembered.ts";
 import { eventually } from "../../../../support/eventually.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 import { codesOf, type FilePods, filePods, KINDS, says } from "../../../../support/stores/file-pods.ts";
 
 let pods: FilePods;
@@ -30,7 +31,7 @@ it.each(KINDS)(
     await eventually(() => expect(codesOf(pods.status("target").problems)).toEqual([]), 20_000);
     await pods.level();
 
-    await rm(join(root, kind === "git" ? "red" : "uploads/red"), { recursive: true });
+    await removeLive(join(root, kind === "git" ? "red" : "uploads/red"));
     if (kind === "objects") await mkdir(join(root, "uploads/red"));
     await eventually(() => expect(pods.flow()?.problem).not.toBeNull(), 20_000);
     await accept(false);

@@ -9,6 +9,7 @@ import { systemClock } from "../../../../../protocol/adapters/system-clock.ts";
 import type { MigrationId, OrganizationId } from "../../../../../protocol/ids.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { GitPod, git, migrationId, mustGit, pod0, pod100 } from "../../../../support/git/pod.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 import { repositoryBackendContract } from "./contract.ts";
 import type { Place } from "./world.ts";
 
@@ -34,7 +35,7 @@ async function folderPlace(pod: GitPod): Promise<Place> {
       await cp(pod.path(from), pod.path(to), { recursive: true });
       await pod.fence.setOwner(to, { kind: "organization", organizationId: "red" as OrganizationId });
     },
-    remove: (path) => rm(pod.path(path), { recursive: true }),
+    remove: (path) => removeLive(pod.path(path)),
     git: (path, ...args) => git(args, { cwd: pod.path(path) }),
     file: async (path, name, content) => {
       const file = join(pod.path(path), name);
@@ -82,14 +83,14 @@ describe("a folder", () => {
   afterEach(() => pod.remove());
 
   it("is made where there is none, if the one above allows it", async () => {
-    await rm(pod.root, { recursive: true });
+    await removeLive(pod.root);
     const backend = backendOf(pod);
     expect(await backend.checkTarget({ mustBeEmpty: true })).toEqual([]);
     await expect(backend.list()).rejects.toMatchObject({ code: "ROOT_UNREADABLE" });
     await backend.create();
     expect(await backend.list()).toEqual({ repositories: [], problems: [] });
     expect(await backend.firstEntry()).toBeNull();
-    await rm(pod.folder, { recursive: true });
+    await removeLive(pod.folder);
     expect(await backend.checkTarget({ mustBeEmpty: true })).toMatchObject([{ code: "FILE_PERMISSION" }]);
   });
 
@@ -109,7 +110,7 @@ describe("a folder", () => {
     const outside = await mkdtemp(join(tmpdir(), "cleave-outside-"));
     try {
       await pod.repository("red/one.git");
-      await rm(join(pod.path("red/one.git"), "hooks"), { recursive: true });
+      await removeLive(join(pod.path("red/one.git"), "hooks"));
       await symlink(outside, join(pod.path("red/one.git"), "hooks"));
       await symlink(outside, pod.path("linked"));
       await mkdir(join(outside, "two.git"));
@@ -124,7 +125,7 @@ describe("a folder", () => {
         code: "REPOSITORY_UNREADABLE",
       });
     } finally {
-      await rm(outside, { recursive: true });
+      await removeLive(outside);
     }
   });
 

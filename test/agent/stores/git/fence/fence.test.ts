@@ -7,6 +7,7 @@ import { Settings } from "../../../../../protocol/plan.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { git, migrationId, mustGit, startGit } from "../../../../support/git/pod.ts";
 import { GitSplit, type Side } from "../../../../support/git/split.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 
 let split: GitSplit;
 const { signal } = new AbortController();
@@ -313,20 +314,20 @@ describe("unreadable is never equal", () => {
     await someRepositories();
     await split.seeded();
     await split.source.pod.repository("../made-elsewhere.git");
-    await rm(join(at("../made-elsewhere.git"), "hooks"), { recursive: true });
+    await removeLive(join(at("../made-elsewhere.git"), "hooks"));
     await symlink(split.source.pod.folder, join(at("../made-elsewhere.git"), "hooks"));
     await rename(at("../made-elsewhere.git"), at("red/linked.git"));
     await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject({
       code: "REPOSITORY_HOOK_DISABLED",
     });
     expect(split.status(split.source).evidence).toBeNull();
-    await rm(at("red/linked.git"), { recursive: true });
+    await removeLive(at("red/linked.git"));
     await split.source.pod.repository("../nobodys.git");
     await rename(at("../nobodys.git"), at("nobodys.git"));
     await expect(split.reach(split.source, "fence", "fenced", 1)).rejects.toMatchObject({
       code: "OWNER_UNKNOWN",
     });
-    await rm(at("nobodys.git"), { recursive: true });
+    await removeLive(at("nobodys.git"));
     const [source, target] = await split.matched(1);
     expect(source).toMatch(/^2\//);
     expect(target).toBe(source);

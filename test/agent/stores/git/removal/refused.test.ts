@@ -18,6 +18,7 @@ import {
   split,
   useGitSplit,
 } from "../../../../support/git/removal.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 
 useGitSplit();
 
@@ -114,7 +115,7 @@ describe("the source, after a move", () => {
     });
     expect(await snapshot(split.source.pod.root, ["blue/fork.git"])).toEqual(before);
     // Those that go together go together, the borrower first.
-    await rm(at("@pools/q.git"), { recursive: true });
+    await removeLive(at("@pools/q.git"));
     await rename(at("blue/fork.git"), at("red/fork.git"));
     const made = join(split.source.pod.folder, "made");
     for (let number = 0; number < 13; number++) {
@@ -139,7 +140,7 @@ describe("the source, after a move", () => {
     const outside = join(split.source.pod.folder, "outside");
     await mkdir(outside);
     await rename(at("red/deep/er/two.git"), join(outside, "two.git"));
-    await rm(at("red/deep"), { recursive: true });
+    await removeLive(at("red/deep"));
     await symlink(outside, at("red/deep"));
     await mkdir(at("red/one.git/info"), { recursive: true });
     await symlink(outside, at("red/one.git/objects/elsewhere"));
@@ -163,7 +164,7 @@ describe("the source, after a move", () => {
     });
     expect(await snapshot(outside)).toEqual(late);
     // One in the place of Cleave's own folder.
-    await rm(join(split.source.pod.root, "+cleave"), { recursive: true, force: true });
+    await removeLive(join(split.source.pod.root, "+cleave"));
     await mkdir(join(split.source.pod.root, "+cleave"));
     const own = join(split.source.pod.root, "+cleave", `removed-${migrationId}`);
     await symlink(outside, own);

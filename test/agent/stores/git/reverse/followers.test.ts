@@ -1,11 +1,12 @@
 /** After a split: what the new Pod changes comes into the copies that the source keeps. */
-import { access, appendFile, mkdir, rm, writeFile } from "node:fs/promises";
+import { access, appendFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { OrganizationId } from "../../../../../protocol/ids.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { git, mustGit } from "../../../../support/git/pod.ts";
 import { GitReverseReplicationPods } from "../../../../support/git/reverse.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 
 let pods: GitReverseReplicationPods;
 beforeEach(async () => {
@@ -41,7 +42,7 @@ it("refs, HEAD, config, hooks, attributes, new and deleted repositories arrive; 
   await mkdir(join(there("red/one.git"), "info"), { recursive: true });
   await writeFile(join(there("red/one.git"), "info", "attributes"), "*.bin binary\n");
   await pods.target.pod.repository("red/new/three.git");
-  await rm(there("red/two.git"), { recursive: true });
+  await removeLive(there("red/two.git"));
   await eventually(async () => {
     const [own, other] = await refs("red/one.git");
     expect(own).toBe(other);
@@ -116,7 +117,7 @@ it("deletions that nobody heard of are found after a restart of either, by owner
   await pods.source.pod.repository("blue/two.git");
   const { port } = pods.source.server;
   await pods.split.stop(pods.source);
-  await rm(there("red/two.git"), { recursive: true });
+  await removeLive(there("red/two.git"));
   await pods.target.pod.repository("red/later.git");
   await pods.split.start(pods.source, port);
   await pods.reach(pods.source, "yield", "opened");
@@ -130,7 +131,7 @@ it("deletions that nobody heard of are found after a restart of either, by owner
   const target = pods.target.server.port;
   await pods.split.stop(pods.target);
   await eventually(() => expect(pods.flow?.lag.amount).toBeNull());
-  await rm(there("red/later.git"), { recursive: true });
+  await removeLive(there("red/later.git"));
   await pods.split.start(pods.target, target);
   await pods.reach(pods.target, "open", "opened");
   await mustGit(["-C", there("red/one.git"), "update-ref", "refs/heads/x", "refs/heads/main"]);

@@ -4,12 +4,12 @@
  * CLEAVE_GIT_HISTORY_SEED with which seed they begin; a repository each, some at a time on one pair of Pods.
  */
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { eventually } from "../../../../support/eventually.ts";
 import { GitHistory } from "../../../../support/git/histories.ts";
 import { independentlyOf, isBroken } from "../../../../support/git/independent.ts";
 import { GitSplit } from "../../../../support/git/split.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 
 const COUNT = Number(process.env["CLEAVE_GIT_HISTORIES"] ?? "4");
 const FIRST = Number(process.env["CLEAVE_GIT_HISTORY_SEED"] ?? "1");
@@ -48,7 +48,7 @@ it.each(batches.map((seeds) => [seeds[0], seeds.at(-1), seeds] as const))(
             const said = problems.some(({ message }) => message.startsWith(history.path));
             expect({ seed: history.seed, steps: history.done, said }).toMatchObject({ said: true });
           }, SETTLED_MS);
-          await rm(history.folder, { recursive: true });
+          await removeLive(history.folder);
         }
         return whole;
       };
@@ -78,7 +78,7 @@ it.each(batches.map((seeds) => [seeds[0], seeds.at(-1), seeds] as const))(
       const whole = await withoutBroken(begun);
       await eventually(() => expect(split.status(split.target).lag?.amount).toBe(0), SETTLED_MS);
       for (const history of whole) await history.steps(LAST_STEPS, { refused: false });
-      for (const { folder } of whole) if (await isBroken(folder)) await rm(folder, { recursive: true });
+      for (const { folder } of whole) if (await isBroken(folder)) await removeLive(folder);
       await Promise.all([
         split.reach(split.source, "fence", "fenced", 1, SETTLED_MS),
         split.reach(split.target, "match", "fenced", 1, SETTLED_MS).catch((error: unknown) => {

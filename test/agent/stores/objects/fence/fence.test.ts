@@ -16,6 +16,7 @@ import {
   verified,
 } from "../../../../support/objects/pair.ts";
 import { duty, MIGRATION, type ObjectPod, SOURCE, TARGET } from "../../../../support/objects/pods.ts";
+import { removeLive } from "../../../../support/remove-live.ts";
 
 useObjectPair();
 
@@ -282,8 +283,8 @@ describe("preflight and release", () => {
   });
 
   test("a root that is not there is named", async () => {
-    await rm(source.root, { recursive: true });
-    await rm(target.root, { recursive: true });
+    await removeLive(source.root);
+    await removeLive(target.root);
     expect(await start(source, "prepare")).toMatchObject([{ code: "FILE_PERMISSION" }]);
     expect((await start(target, "seed"))[0]).toMatchObject({ code: "FILE_PERMISSION" });
   });

@@ -1,0 +1,9 @@
+import { rm } from "node:fs/promises";
+
+/**
+ * Removes a folder that somebody may be writing into at this moment, as `rm -rf` that is given again does: an agent
+ * that puts a hook back or writes down what it knows is not what such a test is about.
+ */
+export function removeLive(path: string): Promise<void> {
+  return rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 10 });
+}
