@@ -136,36 +136,43 @@ describe("imports", () => {
     for (const file of models) expect(readFileSync(join(ROOT, file), "utf8"), file).not.toMatch(ambient);
   });
 
-  it("of the object store's files are its backend's alone", () => {
-    const ROOM = "agent/stores/objects/";
-    const outside = sources.filter((file) => file.startsWith(ROOM) && !file.startsWith(`${ROOM}backend/`));
-    expect(outside.length).toBeGreaterThan(15);
-    const isDoor = (file: string) => file === `${ROOM}store.ts`;
-    expect(
-      violations(
-        (file, name) =>
-          outside.includes(file) &&
-          (/^(node:fs|write-file-atomic$)/.test(name) ||
-            // The door names the first backend, which is there when no other is given.
-            (name.startsWith(`${ROOM}backend/folder/`) && !isDoor(file))),
-      ),
-    ).toEqual([]);
+  const FOLDERS = /^agent\/stores\/(git|objects|common)\/backend\/folder\//;
+  const ACTING = /^(node:(fs|child_process)|write-file-atomic$)/;
+
+  it.each(["git", "objects"])(
+    "of the %s store name no file, no process and no folder outside of its backend",
+    (store) => {
+      const outside = sources.filter(
+        (file) => file.startsWith(`agent/stores/${store}/`) && !/\/backend\/[^/]+\//.test(file),
+      );
+      expect(outside.length).toBeGreaterThan(15);
+      const acting = (name: string) => ACTING.test(name) || FOLDERS.test(name);
+      expect(violations((file, name) => outside.includes(file) && acting(name))).toEqual([]);
+    },
+  );
+
+  it("of folders as backends are for the folders alone, and for who chooses them", () => {
+    const may = (file: string) =>
+      FOLDERS.test(file) ||
+      file === "agent/stores/create-backends.ts" ||
+      // Watches its own folder of control files; works on any repository that an operator names.
+      ["agent/stores/file-fence/dirty.ts", "agent/commands/checksum/main.ts"].includes(file);
+    const inAgent = (file: string) => top(file) === "agent";
+    expect(violations((file, name) => inAgent(file) && FOLDERS.test(name) && !may(file))).toEqual([]);
   });
 
-  it("of the Git store name no file, no process and no folder outside of its backend", () => {
-    const above = (file: string) => /^agent\/stores\/git\/(?!backend\/[^/]+\/)/.test(file);
-    const theDefault = (file: string, name: string) =>
-      file === "agent/stores/git/store.ts" && name === "agent/stores/git/backend/folder/folder.ts";
-    const acting = /^(node:(fs|child_process)|write-file-atomic$|agent\/stores\/git\/backend\/folder\/)/;
-    expect(sources.filter(above).length).toBeGreaterThan(10);
-    expect(violations((file, name) => above(file) && acting.test(name) && !theDefault(file, name))).toEqual(
-      [],
-    );
+  it("of PostgreSQL's driver: connections are made where somebody listens to their loss", () => {
+    const made = (file: string) => /\bnew pg\.(Client|Pool)\(/.test(readFileSync(join(ROOT, file), "utf8"));
+    const inProduct = sources.filter((file) => ["agent", "coordinator", "protocol"].includes(top(file)));
+    expect(inProduct.filter(made)).toEqual([
+      "agent/commands/analyze/main.ts",
+      "agent/stores/postgres/server/connection.ts",
+    ]);
   });
 
   it("of ports are types only", () => {
     const ports = sources.filter(
-      (file) => file.startsWith("protocol/ports/") || file === "agent/stores/git/backend/backend.ts",
+      (file) => file.startsWith("protocol/ports/") || /^agent\/stores\/\w+\/backend\/backend\.ts$/.test(file),
     );
     expect(ports.length).toBeGreaterThan(5);
     for (const file of ports) {

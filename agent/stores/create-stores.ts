@@ -1,7 +1,5 @@
 /** The three stores of one Pod, made from its configuration, and what they share: owners and the file fence. */
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import pg from "pg";
 import { parse } from "yaml";
 import { z } from "zod";
 import { CleaveError } from "../../protocol/errors.ts";
@@ -13,11 +11,12 @@ import type { Logger } from "../../protocol/ports/logger.ts";
 import type { Store } from "../../protocol/ports/store.ts";
 import type { AgentConfig } from "../config.ts";
 import type { PeerRoutes } from "../peer/server.ts";
+import { controlOf, createBackends, stateOf } from "./create-backends.ts";
 import { FileFence } from "./file-fence/file-fence.ts";
 import { createGitStore } from "./git/store.ts";
 import { createObjectsStore } from "./objects/store.ts";
-import { passwordOf } from "./postgres/config.ts";
 import { postgresOwnerLookup } from "./postgres/inventory/owner-lookup.ts";
+import { connectionPool } from "./postgres/server/connection.ts";
 import { createPostgresStore } from "./postgres/store.ts";
 
 export interface Stores {
@@ -36,22 +35,15 @@ export interface Stores {
 export async function createStores(config: AgentConfig, clock: Clock, log: Logger): Promise<Stores> {
   const { podId, stateDirectory } = config;
   const ownership = await loadOwnership(config.ownershipFile);
-  const password = await passwordOf(config.postgres);
-  const pool = new pg.Pool({
-    host: config.postgres.host,
-    port: config.postgres.port,
-    database: config.postgres.database,
-    user: config.postgres.user,
-    ...(password === undefined ? {} : { password }),
+  // With the settings of database and role: the rules' queries are an operator's, and name tables as they are found there.
+  const pool = await connectionPool(config.postgres, {
+    applicationName: "cleave-owners",
     max: 2,
-    application_name: "cleave-owners",
-    connectionTimeoutMillis: 5_000,
-    // With the settings of database and role: the rules' queries are an operator's, and name tables as they are found there.
+    onLost: (error) => log.debug({ err: error }, "a connection for owners' queries ended"),
   });
-  // A server that is stopped or not there yet: the query that needs it says so.
-  pool.on("error", (error) => log.debug({ err: error }, "an idle connection ended"));
   const ownerLookup = postgresOwnerLookup(pool, ownership);
-  const fence = new FileFence({ directory: join(stateDirectory, "control"), clock });
+  const fence = new FileFence({ directory: controlOf(stateDirectory), clock });
+  const backends = createBackends(config, clock);
   const peers = Object.fromEntries(
     Object.entries(config.peers).map(([id, peer]) => [
       id,
@@ -74,14 +66,16 @@ export async function createStores(config: AgentConfig, clock: Clock, log: Logge
   const git = createGitStore({
     ...shared,
     config: config.git,
+    backend: backends.git,
     log: log.child({ store: "git" }),
-    stateDirectory: join(stateDirectory, "git"),
+    stateDirectory: stateOf(stateDirectory, "git"),
   });
   const objects = createObjectsStore({
     ...shared,
     config: config.objects,
+    backend: backends.objects,
     log: log.child({ store: "objects" }),
-    stateDirectory: join(stateDirectory, "objects"),
+    stateDirectory: stateOf(stateDirectory, "objects"),
   });
   const establishIdentity = (defaultPodId: PodId) => fence.initialise(podId, defaultPodId);
   return {

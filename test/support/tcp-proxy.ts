@@ -6,6 +6,8 @@ export interface TcpProxy {
   readonly port: number;
   /** What the server sends from now on does not arrive; what the client sends does. */
   dropAnswers(): void;
+  /** All connections break as when their server died (RST); new ones work. */
+  reset(): void;
   /** All connections are cut; new ones work. */
   heal(): void;
   close(): Promise<void>;
@@ -40,6 +42,9 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     port: address.port,
     dropAnswers: () => {
       dropping = true;
+    },
+    reset: () => {
+      for (const socket of sockets) socket.resetAndDestroy();
     },
     heal: () => {
       dropping = false;

@@ -1,14 +1,15 @@
 /** Checks of a Pod's machine that no migration makes: secrets, disks, peers, the agent itself, versions. */
-import { access, constants, readFile, stat, statfs } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readFile, stat } from "node:fs/promises";
 import type { ErrorCode } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import type { AgentConfig } from "../../config.ts";
-import { whatIsNotSeen, whatIsSeen } from "../../stores/file-fence/seen.ts";
+import type { Space } from "../../stores/common/root/identity.ts";
+import { type Backends, controlOf } from "../../stores/create-backends.ts";
 import { findingsOf, unseenWriters } from "../../stores/file-fence/unseen-writers.ts";
-import { gitVersion, isOlder, OLDEST_GIT } from "../../stores/git/backend/folder/git-version.ts";
+import { whatIsNotSeen, whatIsSeen } from "../../stores/file-fence/visibility.ts";
+import { spaceIn } from "../../stores/machine/space.ts";
 
 const PEER_TIMEOUT_MS = 5_000;
 /** HTTP tells whole seconds. */
@@ -52,40 +53,31 @@ export async function checkSecrets(
   return findings.flat();
 }
 
-export async function checkDisks(config: AgentConfig): Promise<Finding[]> {
-  const places: [string, StoreName | null][] = [
-    [config.stateDirectory, null],
-    [config.postgres.dataDirectory, "postgres"],
-    [config.git.root, "git"],
-    [config.objects.root, "objects"],
+export async function checkDisks(config: AgentConfig, { git, objects }: Backends): Promise<Finding[]> {
+  const { dataDirectory } = config.postgres;
+  const places: [string, StoreName | null, () => Promise<Space | null>][] = [
+    [config.stateDirectory, null, () => spaceIn(config.stateDirectory, { writable: true })],
+    // Its server's user writes there, which may be another one.
+    [dataDirectory, "postgres", () => spaceIn(dataDirectory, { writable: false })],
+    [git.place, "git", () => git.space()],
+    [objects.place, "objects", () => objects.space()],
   ];
-  return Promise.all(
-    places.map(async ([path, store]) => {
+  const asked = await Promise.all(
+    places.map(async ([place, store, ask]) => {
       try {
-        const place = await existing(path);
-        if (store !== "postgres") await access(place, constants.W_OK | constants.X_OK);
-        const { bavail, blocks, bsize } = await statfs(place);
-        const free = `${path} has ${formatAmount(bavail * bsize, "bytes")} of ${formatAmount(blocks * bsize, "bytes")} free`;
-        return found(bavail < blocks * SCARCE ? "warning" : "info", "DISK_FULL", free, store);
+        const space = await ask();
+        return space === null ? [] : [spaceOf(place, space, store)];
       } catch (error) {
-        return found("error", "FILE_PERMISSION", `${path}: ${(error as Error).message}`, store);
+        return [found("error", "FILE_PERMISSION", (error as Error).message, store)];
       }
     }),
   );
+  return asked.flat();
 }
 
-/** A folder that will be made counts as the one that it will be made in. */
-async function existing(path: string): Promise<string> {
-  for (let place = path; ; place = dirname(place)) {
-    const there = await stat(place).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => {
-        if (error.code === "ENOENT" && place !== dirname(place)) return false;
-        throw error;
-      },
-    );
-    if (there) return place;
-  }
+function spaceOf(place: string, { freeBytes, totalBytes }: Space, store: StoreName | null): Finding {
+  const told = `${place} has ${formatAmount(freeBytes, "bytes")} of ${formatAmount(totalBytes, "bytes")} free`;
+  return found(freeBytes < totalBytes * SCARCE ? "warning" : "info", "DISK_FULL", told, store);
 }
 
 /** This Pod's own agent, and those of the others, with the token of all of them. */
@@ -141,25 +133,19 @@ async function checkAgent(
   }
 }
 
-export async function versions(config: AgentConfig): Promise<Finding[]> {
-  const git = await gitVersion({ program: config.git.program }).catch(() => null);
-  const told = `Node ${process.version}, git ${git === null ? "of an unknown version" : git.join(".")}`;
-  return git === null || isOlder(git, OLDEST_GIT)
-    ? [found("error", "CONFIG_INVALID", `${told}: git ${OLDEST_GIT.join(".")} or newer is needed`, "git")]
-    : [found("info", "CONFIG_INVALID", told)];
+export async function versions({ git }: Backends): Promise<Finding[]> {
+  const told = await git.about().catch((error: Error) => error);
+  if (told instanceof Error) return [found("error", "CONFIG_INVALID", `git: ${told.message}`, "git")];
+  return [found("info", "CONFIG_INVALID", `Node ${process.version}, ${told}`), ...(await git.checkProgram())];
 }
 
 /** What the agent sees of those who write repositories and objects: it has to wait for whom it does not see. */
-export async function checkWriters({ stateDirectory, git, objects }: AgentConfig): Promise<Finding[]> {
-  const control = join(stateDirectory, "control");
-  const stores = [
-    ["git", git.root],
-    ["objects", objects.root],
-  ] as const;
+export async function checkWriters(config: AgentConfig, backends: Backends): Promise<Finding[]> {
+  const control = controlOf(config.stateDirectory);
   const findings = await Promise.all(
-    stores.map(async ([store, root]) => [
-      { ...(await whatIsSeen({ control, root })), store },
-      ...(await whatIsNotSeen(store, { control, root })),
+    (["git", "objects"] as const).map(async (store) => [
+      { ...(await whatIsSeen({ control, root: backends[store] })), store },
+      ...(await whatIsNotSeen(store, { control, root: backends[store] })),
       ...(await findingsOf(store, await unseenWriters(control, store, null), false)),
     ]),
   );

@@ -14,6 +14,7 @@ import { type MigrationId, PodId } from "../../../protocol/ids.ts";
 import { Settings } from "../../../protocol/plan.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
+import { createBackends } from "../../stores/create-backends.ts";
 import { createStores } from "../../stores/create-stores.ts";
 import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { contentOf } from "../../stores/postgres/server/data-directory.ts";
@@ -39,12 +40,13 @@ export async function examine(
   const config = await loadAgentConfig(file);
   const { peerTokenFile } = parse(await readFile(file, "utf8")) as { peerTokenFile?: string };
   const tokenFile = peerTokenFile === undefined ? null : resolve(dirname(resolve(file)), peerTokenFile);
+  const backends = createBackends(config, systemClock);
   const parts = await Promise.all([
     [found("info", "CONFIG_INVALID", `${file} is in order`)],
     checkSecrets(file, tokenFile, config),
-    versions(config),
-    checkDisks(config),
-    checkWriters(config),
+    versions(backends),
+    checkDisks(config, backends),
+    checkWriters(config, backends),
     checkNats(config.nats),
     checkAgents(config),
     checkRoles(config.postgres),

@@ -1,7 +1,6 @@
 /** Bytes of repositories and objects, by organization. */
-import { join } from "node:path";
 import type { OwnerLookup } from "../../stores/common/inventory/owner-lookup.ts";
-import { diskBytes } from "../../stores/git/backend/folder/sizes.ts";
+import type { RepositoryContent } from "../../stores/git/backend/backend.ts";
 import type { ListedObject } from "../../stores/objects/backend/backend.ts";
 
 export interface FileSizes {
@@ -28,12 +27,16 @@ class Sums {
 }
 
 /** Repositories that the rules know; what is missing on the disk is a note. */
-export async function measureRepositories(root: string, owners: OwnerLookup): Promise<FilesOf> {
+export async function measureRepositories(
+  backend: Pick<RepositoryContent, "bytes">,
+  owners: OwnerLookup,
+): Promise<FilesOf> {
   const sums = new Sums();
   const notes: string[] = [];
+  const { signal } = new AbortController();
   for (const [path, organization] of await owners.repositories()) {
     try {
-      sums.add(organization, await diskBytes(join(root, path)));
+      sums.add(organization, await backend.bytes(path, signal));
     } catch (error) {
       if (notes.length < 20) notes.push(`repository ${path}: ${(error as Error).message}`);
     }

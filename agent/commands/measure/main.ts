@@ -3,12 +3,13 @@ import { writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
 import { runCommand } from "../../../protocol/adapters/run-process.ts";
+import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import { Sizes } from "../../../protocol/sizes.ts";
 import { formatAmount } from "../../../protocol/wording.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
+import { createBackends } from "../../stores/create-backends.ts";
 import { loadOwnership } from "../../stores/create-stores.ts";
-import { FolderBackend } from "../../stores/objects/backend/folder/folder.ts";
 import { postgresOwnerLookup } from "../../stores/postgres/inventory/owner-lookup.ts";
 import { connect, discard } from "../../stores/postgres/server/connection.ts";
 import { type DatabaseSizes, measureDatabase, sampleCopy } from "./database.ts";
@@ -30,8 +31,9 @@ export async function measurePod(config: AgentConfig, watchMs: number): Promise<
   try {
     const rows = await measureDatabase(db, ownership, () => delay(watchMs));
     const owners = postgresOwnerLookup(asked, ownership);
-    const repositories = await measureRepositories(config.git.root, owners);
-    const objects = await measureObjects(new FolderBackend(config.objects.root).list(), owners);
+    const backends = createBackends(config, systemClock);
+    const repositories = await measureRepositories(backends.git, owners);
+    const objects = await measureObjects(backends.objects.list(), owners);
     const ids = new Set([
       ...rows.organizations.keys(),
       ...repositories.organizations.keys(),

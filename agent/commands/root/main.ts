@@ -1,11 +1,12 @@
 /** `cleave root`: what a Pod's agent knows of the roots of its repositories and objects, and an operator's word about one. */
-import { join } from "node:path";
 import { Argument, Command } from "commander";
 import { exitWhenPrinted, runCommand } from "../../../protocol/adapters/run-process.ts";
+import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import { toCleaveError } from "../../../protocol/errors.ts";
 import { type AgentConfig, loadAgentConfig } from "../../config.ts";
-import { FolderRoot } from "../../stores/common/root/folder-root.ts";
+import type { IdentifiedRoot } from "../../stores/common/root/identity.ts";
 import { acceptRoot, readRemembered } from "../../stores/common/root/remembered.ts";
+import { createBackends, stateOf } from "../../stores/create-backends.ts";
 
 const STORES = ["git", "objects"] as const;
 export type FileStore = (typeof STORES)[number];
@@ -23,15 +24,16 @@ export interface RootState {
   readonly detail: string;
 }
 
-const stateDirectoryOf = (config: AgentConfig, store: FileStore) => join(config.stateDirectory, store);
+const rootOf = (config: AgentConfig, store: FileStore): IdentifiedRoot =>
+  createBackends(config, systemClock)[store];
+const stateDirectoryOf = (config: AgentConfig, store: FileStore) => stateOf(config.stateDirectory, store);
 
 /** Changes nothing. */
 export async function describeRoot(config: AgentConfig, store: FileStore): Promise<RootState> {
-  const path = config[store].root;
+  const root = rootOf(config, store);
   const known = await readRemembered(stateDirectoryOf(config, store));
-  const of = { store, path, knownId: known?.id ?? null };
+  const of = { store, path: root.place, knownId: known?.id ?? null };
   try {
-    const root = new FolderRoot(path);
     const found = await root.identify();
     const difference = known === null ? null : root.differenceOf(known, found);
     const state = known === null ? "unmarked" : difference === null ? "known" : "changed";
@@ -47,8 +49,7 @@ export async function accept(
   store: FileStore,
   word: { readonly reason: string; readonly losses: boolean },
 ): Promise<RootState> {
-  const root = new FolderRoot(config[store].root);
-  await acceptRoot(root, stateDirectoryOf(config, store), { ...word, at: Date.now() });
+  await acceptRoot(rootOf(config, store), stateDirectoryOf(config, store), { ...word, at: Date.now() });
   return describeRoot(config, store);
 }
 

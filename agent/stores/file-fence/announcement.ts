@@ -9,7 +9,7 @@
  */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
-import type { View } from "./processes.ts";
+import type { View } from "../machine/processes.ts";
 
 export interface Intent {
   readonly pid: number;

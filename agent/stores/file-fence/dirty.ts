@@ -4,12 +4,12 @@ import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
-import { watchFolder } from "../common/inventory/folder-watch.ts";
+import { watchFolder } from "../common/backend/folder/folder-watch.ts";
+import { lifeOf } from "../machine/processes.ts";
 import { readAnnouncement } from "./announcement.ts";
 import type { ProveEnd } from "./drain.ts";
 import { type FencedStore, fencePaths } from "./layout.ts";
 import { listAfresh } from "./list-afresh.ts";
-import { lifeOf } from "./processes.ts";
 
 const READ_CONCURRENCY = 16;
 /** Safety net behind fs.watch, and how often dead writers are looked for outside of a drain. */

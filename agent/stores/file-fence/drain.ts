@@ -5,6 +5,7 @@ import { readIfPresent } from "../../../protocol/adapters/durable-files.ts";
 import type { MigrationId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Owner } from "../common/inventory/owner-lookup.ts";
+import { lifeOf, ownView, sees, signalWriter } from "../machine/processes.ts";
 import { type Announcement, type Intent, readAnnouncement } from "./announcement.ts";
 import {
   type FencedStore,
@@ -18,7 +19,6 @@ import {
   shareFile,
 } from "./layout.ts";
 import { listAfresh } from "./list-afresh.ts";
-import { lifeOf, ownView, sees, signalWriter } from "./processes.ts";
 import { describeWriter, WAITING } from "./unseen-writers.ts";
 
 const POLL_MS = 2;

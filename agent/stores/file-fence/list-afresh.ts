@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileSystemAt } from "./file-systems.ts";
+import { fileSystemAt } from "../machine/file-systems.ts";
 
 /** Folder → whether this kernel's own listing of it is always the newest. */
 const listedByCache = new Map<string, Promise<boolean>>();

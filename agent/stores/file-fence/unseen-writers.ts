@@ -1,10 +1,10 @@
 /** Writers that the agent can neither see nor judge: how they are named, and what is said of them before a fence waits. */
 import { join } from "node:path";
 import type { Finding, OwnProblem } from "../../../protocol/evidence.ts";
+import { lifeOf, ownView } from "../machine/processes.ts";
 import { type Intent, readAnnouncement } from "./announcement.ts";
 import { type FencedStore, fencePaths } from "./layout.ts";
 import { listAfresh } from "./list-afresh.ts";
-import { lifeOf, ownView } from "./processes.ts";
 
 /** One whose end nobody here can see, announced in the file `path`. */
 export interface UnseenWriter {

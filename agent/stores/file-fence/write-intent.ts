@@ -9,10 +9,10 @@ import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { PodId } from "../../../protocol/ids.ts";
 import { carriedPathFault } from "../git/inventory/repository-path.ts";
+import { ownStartTime, ownView } from "../machine/processes.ts";
 import { keyFault } from "../objects/inventory/keys.ts";
 import { formatIntent } from "./announcement.ts";
 import { type FencedStore, fencePaths, organizationHash } from "./layout.ts";
-import { ownStartTime, ownView } from "./processes.ts";
 import { readPhase } from "./verdict.ts";
 
 export { readPhase } from "./verdict.ts";

@@ -30,12 +30,11 @@ export interface GitStoreOptions {
   readonly stateDirectory: string;
   /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
   readonly quietAfterOpeningMs?: number;
-  /** Where the repositories are; by default bare ones below `config.root`. */
-  readonly backend?: RepositoryBackend;
+  /** Where the repositories are. */
+  readonly backend: RepositoryBackend;
 }
 
 export interface GitContext extends GitStoreOptions {
-  readonly backend: RepositoryBackend;
   /** Asked before anything counts as deleted, and before anything is. */
   readonly root: KnownRoot;
   /** What is not there, and why it may not count as deleted. */

@@ -4,9 +4,9 @@ import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import { Limiter } from "../common/limiter.ts";
 import { inParallel, shuffled } from "../common/verification/sample.ts";
-import { whatIsNotSeen } from "../file-fence/seen.ts";
-import { finding } from "./backend/finding.ts";
+import { whatIsNotSeen } from "../file-fence/visibility.ts";
 import type { GitContext } from "./context.ts";
+import { finding } from "./finding.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
 import { namedAndMissing } from "./verification/named-repositories.ts";
 
@@ -78,9 +78,7 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
     const error = toCleaveError(thrown, "FILE_PERMISSION");
     return [...findings, finding(error.code, error.message)];
   }
-  findings.push(
-    ...(await whatIsNotSeen("git", { control: context.fence.directory, root: context.config.root })),
-  );
+  findings.push(...(await whatIsNotSeen("git", { control: context.fence.directory, root: context.backend })));
   for (const problem of listing.problems) findings.push(finding("REPOSITORY_UNREADABLE", problem));
   findings.push(...namedAndMissing(owners.keys(), new Set(listing.repositories), context.config));
   const limiter = new Limiter(CONCURRENCY);

@@ -10,7 +10,6 @@ import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/r
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
 import { ScrubMemory } from "../common/verification/scrubbed.ts";
-import { FolderBackend } from "./backend/folder/folder.ts";
 import type { GitContext, GitStoreOptions } from "./context.ts";
 import { Absence } from "./inventory/absence.ts";
 import { Inventory } from "./inventory/inventory.ts";
@@ -43,8 +42,7 @@ class Git implements GitStore {
   readonly #keeper: TrackerKeeper;
 
   constructor(options: GitStoreOptions) {
-    const control = options.fence.directory;
-    const backend = options.backend ?? new FolderBackend({ ...options, control });
+    const { backend } = options;
     const changed = this.#door.listeners.tell;
     const root = new KnownRoot({ ...options, root: backend, place: backend.place, onChange: changed });
     const known = new KnownRepositories(options.stateDirectory);
@@ -58,7 +56,7 @@ class Git implements GitStore {
     });
     const scrubbed = new ScrubMemory();
     const claims = new Claims();
-    this.#context = { ...options, backend, root, absence, known, changed, claims, scrubbed, inventory };
+    this.#context = { ...options, root, absence, known, changed, claims, scrubbed, inventory };
     options.fence.proveEndsBy("git", (path) => backend.holdsNoLock(path));
     this.#keeper = new TrackerKeeper(this.#context);
   }

@@ -26,12 +26,11 @@ export interface ObjectsStoreOptions {
   readonly stateDirectory: string;
   /** How long a target that has opened leaves the processors to clients before it looks at all that it has; ms. */
   readonly quietAfterOpeningMs?: number;
-  /** Where the objects are; by default files below `config.root`. */
-  readonly backend?: ObjectBackend;
+  /** Where the objects are. */
+  readonly backend: ObjectBackend;
 }
 
 export interface ObjectsContext extends ObjectsStoreOptions {
-  readonly backend: ObjectBackend;
   /** Asked before anything counts as deleted, and before anything is. */
   readonly root: KnownRoot;
   /** Opened at first use; the same for all migrations. */

@@ -133,7 +133,7 @@ export async function preflightTarget(
   const client = new PeerClient(peer);
   try {
     const { bytes, objects } = await client.summary(signal);
-    const free = await backend.freeBytes();
+    const free = (await backend.space().catch(() => null))?.freeBytes ?? null;
     // How much of it a move copies is not known before.
     if (duty.kind === "split" && free !== null && free < bytes * ROOM_FACTOR)
       findings.push({

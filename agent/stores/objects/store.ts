@@ -10,8 +10,7 @@ import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/r
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
 import { ScrubMemory } from "../common/verification/scrubbed.ts";
-import { whatIsNotSeen } from "../file-fence/seen.ts";
-import { FolderBackend } from "./backend/folder/folder.ts";
+import { whatIsNotSeen } from "../file-fence/visibility.ts";
 import type { ObjectsContext, ObjectsStoreOptions } from "./context.ts";
 import { InventoryKeeper } from "./inventory/keeper.ts";
 import { preflightSource, preflightTarget } from "./preflight.ts";
@@ -42,7 +41,7 @@ class Objects implements ObjectsStore {
   readonly #summary: Summary;
 
   constructor(options: ObjectsStoreOptions) {
-    const backend = options.backend ?? new FolderBackend(options.config.root);
+    const { backend } = options;
     const changed = () => {
       this.#door.listeners.tell();
       this.#peers.tell();
@@ -59,7 +58,7 @@ class Objects implements ObjectsStore {
     });
     const inventory = () => this.#keeper.inventory();
     const scrubbed = new ScrubMemory();
-    this.#context = { ...options, backend, root, inventory, claims: new Claims(), scrubbed, changed };
+    this.#context = { ...options, root, inventory, claims: new Claims(), scrubbed, changed };
     this.#summary = new Summary(this.#context);
   }
 
@@ -83,7 +82,7 @@ class Objects implements ObjectsStore {
     if (duty.role === "target") return preflightTarget(this.#context, duty, signal);
     const { findings, summary } = await preflightSource(this.#context, signal);
     this.#summary.note(summary);
-    const unseen = await whatIsNotSeen("objects", { control: fence.directory, root: backend.place });
+    const unseen = await whatIsNotSeen("objects", { control: fence.directory, root: backend });
     return [...findings, ...unseen, ...(await fence.unseenWriters("objects", null))];
   }
 

@@ -3,9 +3,9 @@ import type { CheckStage, Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
 import type { PostgresStoreOptions } from "./context.ts";
 import { checkMoveTargetFence, checkMoveTargetStart } from "./move/preflight.ts";
+import { checkSourceFence, checkSourceStart } from "./preflight-source.ts";
 import { checkRemoval } from "./removal/preflight.ts";
 import { checkRollbackSource, checkRollbackTargetStart } from "./reverse/preflight.ts";
-import { checkSourceFence, checkSourceStart } from "./split/preflight-source.ts";
 import { checkTargetFence, checkTargetStart } from "./split/preflight-target.ts";
 
 const CHECKS = {

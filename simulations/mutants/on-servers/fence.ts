@@ -28,7 +28,7 @@ export const FENCE_HUNTS: readonly StoreMutant[] = [
     says: "A partition that is made while its table is published gets no replica identity.",
     edits: [
       {
-        file: `${FENCE}/replica-identity.ts`,
+        file: "agent/stores/postgres/replication/replica-identity.ts",
         find: "      EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', relation.name, relation.identity);\n",
         replace: "      PERFORM 1;\n",
       },

@@ -22,12 +22,12 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
     says: "A copy that has the mark as well counts as the root itself.",
     edits: [
       {
-        file: `${ROOT}/folder-root.ts`,
+        file: "agent/stores/common/backend/folder/folder-root.ts",
         find: '    if (!sameFile(known.traits["mark"], found.traits["mark"]))',
         replace: '    if (known.traits["mark"] === "")',
       },
       {
-        file: `${ROOT}/folder-root.ts`,
+        file: "agent/stores/common/backend/folder/folder-root.ts",
         find: '    if (!sameFile(known.traits["folder"], found.traits["folder"])) return',
         replace: '    if (known.traits["folder"] === "") return',
       },
@@ -39,7 +39,7 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
     says: "What is mounted in a root is not looked at.",
     edits: [
       {
-        file: `${ROOT}/folder-root.ts`,
+        file: "agent/stores/common/backend/folder/folder-root.ts",
         find: 'mounts: below.join(" "),',
         replace: 'mounts: below.slice(0, 0).join(" "),',
       },

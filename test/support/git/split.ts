@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type PeerServer, startPeerServer } from "../../../agent/peer/server.ts";
 import type { OwnerLookup } from "../../../agent/stores/common/inventory/owner-lookup.ts";
+import { FolderBackend } from "../../../agent/stores/git/backend/folder/folder.ts";
 import { GitConfig } from "../../../agent/stores/git/config.ts";
 import { createGitStore, type GitStore } from "../../../agent/stores/git/store.ts";
 import { silentLogger } from "../../../protocol/adapters/logger.ts";
@@ -81,15 +82,23 @@ export class GitSplit {
       object: () => null,
     };
     await mkdir(pod.root, { recursive: true });
+    const config = GitConfig.parse({ root: pod.root, scanSeconds: 1, sweepSeconds: 1, ...this.#config });
+    const stateDirectory = join(pod.folder, "state", "git");
     side.store = createGitStore({
       podId,
-      config: GitConfig.parse({ root: pod.root, scanSeconds: 1, sweepSeconds: 1, ...this.#config }),
+      config,
+      backend: new FolderBackend({
+        config,
+        control: pod.fence.directory,
+        stateDirectory,
+        clock: systemClock,
+      }),
       peers: this.#peersOf(side),
       ownerLookup: lookup,
       fence: pod.fence,
       clock: systemClock,
       log: silentLogger,
-      stateDirectory: join(pod.folder, "state", "git"),
+      stateDirectory,
       quietAfterOpeningMs: 200,
     });
     side.server = await startPeerServer({

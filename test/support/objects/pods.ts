@@ -74,6 +74,7 @@ export class ObjectPod {
     this.store = createObjectsStore({
       podId: this.podId,
       config: ObjectsConfig.parse({ root: this.root, ...config }),
+      backend: new FolderBackend(this.root),
       peers,
       ownerLookup,
       fence: this.fence,

@@ -1,6 +1,6 @@
 /** What the top of a volume may have that is nobody's: never an item of a store, and no reason to call it not empty. */
 
-/** The file by which Cleave knows a root again: see `folder-root.ts`. */
+/** The file by which Cleave knows a root again: see `../backend/folder/folder-root.ts`. */
 export const ROOT_MARK = ".cleave-root";
 
 /** File systems make these by themselves: ext4, NetApp, ZFS, CephFS, GlusterFS, quotas. */

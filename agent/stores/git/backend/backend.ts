@@ -38,8 +38,6 @@ export interface RepositoryReading {
 
 /** What is there. */
 export interface RepositoryContent {
-  /** Where it is, in words for a person; another place has others. */
-  readonly place: string;
   /**
    * Without those that the configuration ignores, unless `everything`. `problems` are entries that cannot be handled
    * and must not be overlooked, in words: links, unusable names. What is not listed is gone only if the place was whole
@@ -64,6 +62,7 @@ export interface RepositoryContent {
    * changed of which no hook is told. Null when nobody can say.
    */
   glance(path: string): string | null;
+  /** That it takes there, as the disk counts them. @throws when it is not there; the signal's reason. */
   bytes(path: string, signal: AbortSignal): Promise<number>;
   /**
    * Cheap beside reading them: `version` is opaque, and another one when any object may have been written since, whoever
@@ -124,6 +123,10 @@ export interface RepositoryWatch {
 
 /** Checks of the place itself and of what is in it. They change nothing. */
 export interface RepositoryChecks {
+  /** What serves them, with its version, for people. @throws when nobody can say. */
+  about(): Promise<string>;
+  /** That what serves them is new enough. */
+  checkProgram(): Promise<Finding[]>;
   /** Before repositories are copied from here, and to here: the programs, access, space. */
   checkSource(): Promise<Finding[]>;
   checkTarget(options: { readonly mustBeEmpty: boolean }): Promise<Finding[]>;

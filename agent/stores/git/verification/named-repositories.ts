@@ -1,8 +1,8 @@
 /** Repositories that the database names, against those that are there: a root that is not whole lacks some. */
 import picomatch from "picomatch";
 import type { Finding } from "../../../../protocol/evidence.ts";
-import { finding } from "../backend/finding.ts";
 import type { GitConfig } from "../config.ts";
+import { finding } from "../finding.ts";
 import { listed } from "../inventory/absence.ts";
 
 /**

@@ -52,18 +52,8 @@ export interface ExpectedContent {
   readonly access?: () => ObjectAccess | null;
 }
 
-/** The bytes that came are not the expected ones. What was kept of them is gone. */
-export class ContentMismatch extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "ContentMismatch";
-  }
-}
-
 /** Every method that takes a key throws CleaveError OBJECT_KEY_INVALID when it is none or leaves the store. */
 export interface ObjectBackend extends IdentifiedRoot {
-  /** Where that is, for people, as the operator configured it: a folder's path, a bucket's address. */
-  readonly place: string;
   /**
    * In the order of the keys' UTF-8 bytes. Objects that come or go meanwhile may be missing or listed. What is not listed
    * is gone only if the place was whole before and after (`identify`).
@@ -80,7 +70,7 @@ export interface ObjectBackend extends IdentifiedRoot {
    * Replaces the object at once and durably when the content has the expected digest, else leaves what was there.
    * `fetch` is asked for the bytes from an offset on: not 0 when an earlier, interrupted call kept a part of the
    * same content.
-   * @throws ContentMismatch; CleaveError DISK_FULL or FILE_PERMISSION; whatever `fetch` or its stream throws.
+   * @throws ContentMismatch (`content-mismatch.ts`); CleaveError DISK_FULL or FILE_PERMISSION; whatever `fetch` or its stream throws.
    */
   put(
     key: string,
@@ -91,8 +81,6 @@ export interface ObjectBackend extends IdentifiedRoot {
   delete(key: string): Promise<void>;
   /** Removes a temporary file that `list` named. */
   deleteTemporary(name: string): Promise<void>;
-  /** Bytes that may still be written; null when unknown. */
-  freeBytes(): Promise<number | null>;
   /** @throws CleaveError FILE_PERMISSION when the root is not there or does not allow it. */
   checkAccess(mode: "read" | "write"): Promise<void>;
 }

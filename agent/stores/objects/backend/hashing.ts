@@ -24,17 +24,19 @@ export async function hashObject(
   if (read === null) return null;
   const hash = createHash("sha256");
   let bytes = 0;
+  const chunks = (read.stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   try {
-    for await (const chunk of read.stream as AsyncIterable<Buffer>) {
-      hash.update(chunk);
-      bytes += chunk.length;
-      if (onBytes) await onBytes(chunk.length);
+    for (;;) {
+      const { done, value } = await chunks.next().catch((error: Error) => {
+        throw new CleaveError("OBJECT_UNREADABLE", `${quoteKey(key)}: ${error.message}`, { cause: error });
+      });
+      if (done === true) break;
+      hash.update(value);
+      bytes += value.length;
+      if (onBytes) await onBytes(value.length);
     }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).syscall !== "read") throw error;
-    throw new CleaveError("OBJECT_UNREADABLE", `${quoteKey(key)}: ${(error as Error).message}`, {
-      cause: error,
-    });
+  } finally {
+    read.stream.destroy();
   }
   return { bytes, sha256: hash.digest("hex"), version: read.version };
 }

@@ -1,7 +1,8 @@
 /** Objects that are not copied yet although it was tried: what is told of them, and when each is tried again. */
+
 import type { Problem } from "../../../../protocol/evidence.ts";
 import { NAMED_DIFFERENCES } from "../../common/verification/differences.ts";
-import { ContentMismatch } from "../backend/backend.ts";
+import { ContentMismatch } from "../backend/content-mismatch.ts";
 import { quoteKey } from "../inventory/keys.ts";
 import type { ChangesAnswer } from "./peer-protocol.ts";
 import { describe } from "./problem.ts";

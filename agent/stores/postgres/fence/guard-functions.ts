@@ -1,6 +1,7 @@
 /** The generated functions: one row guard per owned table, and the guards that need no table's rule. Pure. */
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
+import { IDENTITY_FUNCTIONS } from "../replication/replica-identity.ts";
 import { admissionFunctions } from "./admission.ts";
 import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
 import { type Cascade, keepDormant } from "./cascades.ts";
@@ -16,7 +17,6 @@ import {
   rememberMoved,
   rulesOf,
 } from "./owner-sql.ts";
-import { IDENTITY_FUNCTIONS } from "./replica-identity.ts";
 import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */

@@ -1,8 +1,8 @@
 /** Names of what the guard makes in the database. */
 import { createHash } from "node:crypto";
+import { IDENTITY_TRIGGERS } from "../replication/replica-identity.ts";
 import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
 import { NAMES_TABLES, NAMES_TRIGGERS } from "./marks.ts";
-import { IDENTITY_TRIGGERS } from "./replica-identity.ts";
 import { JOURNAL_TABLES, JOURNAL_TRIGGERS } from "./schema-journal.ts";
 
 /** First key of every advisory lock of Cleave; the second is the hash of the migration's id. */

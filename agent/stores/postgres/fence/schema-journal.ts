@@ -5,8 +5,8 @@
  * at one generation holds at the fence when that is still the same.
  */
 import type { SharePhase } from "../../../../protocol/cluster.ts";
+import { RELATION } from "../replication/replica-identity.ts";
 import { type Queryable, quoteLiteral } from "../server/queryable.ts";
-import { RELATION } from "./replica-identity.ts";
 
 /**
  * A trigger that fires in the order of its name, behind the guard's. `DETACH PARTITION … CONCURRENTLY` commits before it

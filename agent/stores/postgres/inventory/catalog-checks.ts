@@ -3,6 +3,7 @@ import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
+import { absentFrom } from "../fence/absent-names.ts";
 import { type Catalog, readCatalog } from "../fence/catalog.ts";
 import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
@@ -37,7 +38,11 @@ function bounded(findings: readonly Finding[]): Finding[] {
 export async function checkCatalog(db: Queryable, ownership: Ownership): Promise<Finding[]> {
   const catalog = await readCatalog(db, ownership);
   const columns = await readColumns(db);
-  const invalid = checkRules(ownership, catalog, columns);
+  const absent = absentFrom(ownership, (table) => columns.get(table));
+  const invalid = [
+    ...absent.map((one) => error("OWNERSHIP_RULE_INVALID", one)),
+    ...checkRules(ownership, catalog, columns),
+  ];
   return [
     ...bounded(checkCoverage(catalog)),
     ...bounded(invalid),
@@ -114,9 +119,8 @@ function checkRules(ownership: Ownership, catalog: Catalog, columns: Columns): F
     const present = columns.get(table);
     const ofTable = ownerColumns(rule).flatMap((column): Finding[] => {
       const found = present?.get(column);
-      if (!found) return [error("OWNERSHIP_RULE_INVALID", `${table} has no column ${column}`)];
       // PostgreSQL computes it after the triggers that would have to read it.
-      return found.generated
+      return found?.generated
         ? [
             error(
               "OWNERSHIP_RULE_INVALID",
@@ -125,29 +129,9 @@ function checkRules(ownership: Ownership, catalog: Catalog, columns: Columns): F
           ]
         : [];
     });
-    const parents =
-      "parent" in rule
-        ? [{ parent: rule.parent, key: rule.parentKey }]
-        : "typeColumn" in rule
-          ? Object.values(rule.parents).map((parent) => ({ parent, key: rule.parentKey }))
-          : [];
-    const ofParents = parents.flatMap(({ parent, key }) =>
-      [key]
-        .flat()
-        .flatMap((column): Finding[] =>
-          columns.get(parent)?.has(column)
-            ? []
-            : [
-                error(
-                  "OWNERSHIP_RULE_INVALID",
-                  `the rule of ${table} names ${parent}.${column}, which does not exist`,
-                ),
-              ],
-        ),
-    );
     try {
       ownerExpression(ownership, table, "NEW");
-      return [...ofTable, ...ofParents];
+      return ofTable;
     } catch (thrown) {
       if (!(thrown instanceof CleaveError)) throw thrown;
       return [error(thrown.code, thrown.message)];

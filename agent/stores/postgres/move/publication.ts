@@ -3,9 +3,9 @@ import { CleaveError, type ErrorCode } from "../../../../protocol/errors.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { isOwned, rulesOf } from "../fence/owner-sql.ts";
 import { patiently } from "../fence/patience.ts";
-import { describeIdentityFaults, findIdentityFaults } from "../fence/replica-identity.ts";
 import { verifyGuard } from "../fence/verify.ts";
 import { readSchema, type Schema, type Table } from "../inventory/schema.ts";
+import { describeIdentityFaults, findIdentityFaults } from "../replication/replica-identity.ts";
 import type { Database } from "../server/connection.ts";
 import { quoteIdentifier } from "../server/queryable.ts";
 

@@ -68,6 +68,35 @@ export async function connect(endpoint: Endpoint, options: ConnectOptions): Prom
   return client;
 }
 
+/**
+ * Some connections for queries that come one by one, with the settings that database and role have been given.
+ * @param onLost a connection broke, whoever used it: the query that needed it fails too
+ */
+export async function connectionPool(
+  endpoint: Endpoint,
+  options: {
+    readonly applicationName: string;
+    readonly max: number;
+    readonly onLost: (error: Error) => void;
+  },
+): Promise<pg.Pool> {
+  const password = await passwordOf(endpoint);
+  const pool = new pg.Pool({
+    host: endpoint.host,
+    port: endpoint.port,
+    database: endpoint.database,
+    user: endpoint.user,
+    ...(password === undefined ? {} : { password }),
+    max: options.max,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+  });
+  // The pool listens to those that are idle alone, and one that is in use and that nobody listens to ends the process.
+  pool.on("connect", (client) => client.on("error", options.onLost));
+  pool.on("error", options.onLost);
+  return pool;
+}
+
 /** Ends a connection without waiting for the server, which may hang. */
 export function discard(client: Database): void {
   const stream = (client as unknown as { connection?: { stream?: { destroy(): void } } }).connection?.stream;

@@ -1,6 +1,6 @@
 /** A target's data directory as files: empty or not, ours or not, emptied. */
-import { chmod, mkdir, open, readdir, rm, statfs } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { chmod, mkdir, open, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { renameDurably } from "../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../protocol/errors.ts";
 import type { CopyRecord } from "../split/copy-record.ts";
@@ -77,17 +77,4 @@ export async function isOurs(record: CopyRecord): Promise<boolean> {
 /** The directory is the complete copy that was given this token, or what became of it. */
 export async function carriesToken(dataDirectory: string, token: string): Promise<boolean> {
   return (await readTextOrNull(join(dataDirectory, ORIGIN_FILE)))?.trim() === token;
-}
-
-/** Bytes that an unprivileged process may still write on the file system of a path, or of its nearest existing parent. */
-export async function freeBytes(path: string): Promise<number> {
-  for (let at = path; ; at = dirname(at)) {
-    try {
-      const { bavail, bsize } = await statfs(at);
-      return bavail * bsize;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || at === dirname(at))
-        throw fileError(error, at);
-    }
-  }
 }

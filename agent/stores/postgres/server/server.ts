@@ -7,7 +7,7 @@ import { mkdir, open, readFile, realpath } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { processStartTime } from "../../file-fence/processes.ts";
+import { processStartTime } from "../../machine/processes.ts";
 import { type Binaries, program } from "./binaries.ts";
 import { giveTo, type SystemUser, spawnIdentity } from "./run-as.ts";
 

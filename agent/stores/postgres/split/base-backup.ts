@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { isAlive, processStartTime } from "../../file-fence/processes.ts";
+import { isAlive, processStartTime } from "../../machine/processes.ts";
 import { type PeerPostgres, passwordOf } from "../config.ts";
 import { type Binaries, program } from "../server/binaries.ts";
 import { type SystemUser, spawnIdentity } from "../server/run-as.ts";

@@ -4,13 +4,14 @@ import { createServer } from "node:net";
 import { dirname } from "node:path";
 import type { Finding } from "../../../../protocol/evidence.ts";
 import type { Duty } from "../../../../protocol/ports/store.ts";
+import { spaceIn } from "../../machine/space.ts";
 import type { PeerPostgres, PostgresConfig } from "../config.ts";
 import { type PostgresStoreOptions, peerOf } from "../context.ts";
 import { finding, guarded, withDatabase } from "../findings.ts";
 import { checkReverseReplicationThere } from "../reverse/preflight.ts";
 import { locateBinaries } from "../server/binaries.ts";
 import { connect, type Database, discard } from "../server/connection.ts";
-import { contentOf, freeBytes, isOurs } from "../server/data-directory.ts";
+import { contentOf, isOurs } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
@@ -112,7 +113,7 @@ async function checkSpace(db: Database, config: PostgresConfig): Promise<Finding
     "SELECT sum(pg_database_size(oid))::float8 AS bytes FROM pg_database",
   );
   const neededBytes = Math.ceil((rows[0]?.bytes ?? Number.POSITIVE_INFINITY) * SPACE_FACTOR);
-  const free = await freeBytes(config.dataDirectory);
+  const { freeBytes: free } = await spaceIn(config.dataDirectory, { writable: false });
   if (free >= neededBytes) return [];
   return [
     finding(
@@ -187,7 +188,7 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
     if (position.inRecovery && !position.streaming)
       findings.push(finding("error", "POSTGRES_UNREACHABLE", "the standby does not stream from the source"));
     if (position.paused) findings.push(finding("error", "POSTGRES_SETTING", PAUSED));
-    const free = await freeBytes(config.dataDirectory);
+    const { freeBytes: free } = await spaceIn(config.dataDirectory, { writable: false });
     if (free < SPACE_FENCE_BYTES)
       findings.push(finding("error", "DISK_FULL", `${config.dataDirectory} has only ${free} bytes free`));
     const lineage = await withDatabase(peerOf(options, duty), async (source) => {

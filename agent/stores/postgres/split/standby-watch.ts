@@ -4,10 +4,10 @@ import type { Lsn, MigrationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../../protocol/ports/logger.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
+import { spaceIn } from "../../machine/space.ts";
 import { Background } from "../background.ts";
 import type { PostgresConfig } from "../config.ts";
 import { type Database, toPostgresError, type WarmConnection } from "../server/connection.ts";
-import { freeBytes } from "../server/data-directory.ts";
 import type { StatusBoard } from "../status-board.ts";
 import type { CopyRecord } from "./copy-record.ts";
 import { lagBytes, lineageProblem, readPosition } from "./lineage.ts";
@@ -123,7 +123,8 @@ export class StandbyWatch {
       // Whatever it answers: only that the connection is open and warm counts.
       await server.fast.use((db) => this.#rehearse(db, migrationId)).catch(() => undefined);
     }
-    const scarce = (await freeBytes(config.dataDirectory)) < SCARCE_BYTES;
+    const { freeBytes } = await spaceIn(config.dataDirectory, { writable: false });
+    const scarce = freeBytes < SCARCE_BYTES;
     if (signal.aborted) return;
     const problem = scarce
       ? new CleaveError("DISK_FULL", `less than ${SCARCE_BYTES} bytes are free for ${config.dataDirectory}`)

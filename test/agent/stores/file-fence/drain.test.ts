@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { formatIntent } from "../../../../agent/stores/file-fence/announcement.ts";
-import { ownStartTime, ownView } from "../../../../agent/stores/file-fence/processes.ts";
 import { withWriteIntent } from "../../../../agent/stores/file-fence/write-intent.ts";
+import { ownStartTime, ownView } from "../../../../agent/stores/machine/processes.ts";
 import {
   control,
   drain,

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { formatIntent, type Intent } from "../../../../agent/stores/file-fence/announcement.ts";
 import { organizationHash } from "../../../../agent/stores/file-fence/layout.ts";
-import { ownStartTime, ownView, type View } from "../../../../agent/stores/file-fence/processes.ts";
 import { withWriteIntent } from "../../../../agent/stores/file-fence/write-intent.ts";
+import { ownStartTime, ownView, type View } from "../../../../agent/stores/machine/processes.ts";
 import {
   control,
   exited,

@@ -1,13 +1,13 @@
 /** What must be true of the root, of git and of each repository before anything is copied. Changes nothing. */
-import { access, constants, readdir, readFile, statfs } from "node:fs/promises";
+import { access, readdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type CleaveError, toCleaveError } from "../../../../../protocol/errors.ts";
 import type { Finding } from "../../../../../protocol/evidence.ts";
 import { isNoItem } from "../../../common/root/volume-entries.ts";
-import { finding } from "../finding.ts";
+import { spaceIn } from "../../../machine/space.ts";
+import { finding } from "../../finding.ts";
 import { repositoryChecksum } from "./checksum.ts";
 import { gitVersion, isOlder, OLDEST_GIT } from "./git-version.ts";
-import { fileExists } from "./list.ts";
 import { requireCarried } from "./refused.ts";
 import { type FileHashes, readContents } from "./repository-files.ts";
 import { type GitOptions, runGit } from "./run-git.ts";
@@ -15,7 +15,7 @@ import { type GitOptions, runGit } from "./run-git.ts";
 /** Less than this is full for all purposes. */
 const MIN_FREE_BYTES = 256 * 1024 * 1024;
 
-async function checkGit(git: GitOptions): Promise<Finding[]> {
+export async function checkProgram(git: GitOptions): Promise<Finding[]> {
   const version = await gitVersion(git).catch((error: unknown) => toCleaveError(error));
   if (version === null || version instanceof Error)
     return [finding("CONFIG_INVALID", `git: ${version?.message ?? "its version is not known"}`)];
@@ -24,7 +24,7 @@ async function checkGit(git: GitOptions): Promise<Finding[]> {
 }
 
 export async function checkSource(git: GitOptions): Promise<Finding[]> {
-  const findings = await checkGit(git);
+  const findings = await checkProgram(git);
   const global = await runGit(["config", "--system", "--get", "core.hooksPath"], {
     ...git,
     environment: { GIT_CONFIG_NOSYSTEM: "0" },
@@ -35,27 +35,23 @@ export async function checkSource(git: GitOptions): Promise<Finding[]> {
 }
 
 export async function checkTarget(root: string, git: GitOptions, mustBeEmpty: boolean): Promise<Finding[]> {
-  const findings = await checkGit(git);
+  const findings = await checkProgram(git);
   try {
     const entries = await readdir(root).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
-      // It will be made: what counts is whether it can be.
-      await access(dirname(root), constants.W_OK | constants.X_OK);
+      // It will be made: what counts is whether it can be, in a folder that is there.
+      await access(dirname(root));
       return [];
     });
     const first = entries.find((name) => !isNoItem(name));
     if (first !== undefined && mustBeEmpty)
       findings.push(finding("GIT_NOT_EMPTY", `${root} is not empty: it has ${JSON.stringify(first)}`));
-    const place = (await fileExists(root)) ? root : dirname(root);
-    await access(place, constants.W_OK | constants.X_OK);
-    const { bavail, bsize } = await statfs(place);
-    if (bavail * bsize < MIN_FREE_BYTES)
-      findings.push(
-        finding("DISK_FULL", `${place} has only ${Math.round((bavail * bsize) / 2 ** 20)} MiB free`),
-      );
+    const { freeBytes } = await spaceIn(root, { writable: true });
+    if (freeBytes < MIN_FREE_BYTES)
+      findings.push(finding("DISK_FULL", `${root} has only ${Math.round(freeBytes / 2 ** 20)} MiB free`));
   } catch (thrown) {
-    const message = thrown instanceof Error ? thrown.message : String(thrown);
-    findings.push(finding("FILE_PERMISSION", `${root}: ${message}`));
+    const { message } = toCleaveError(thrown, "FILE_PERMISSION");
+    findings.push(finding("FILE_PERMISSION", message.startsWith(root) ? message : `${root}: ${message}`));
   }
   return findings;
 }

@@ -7,7 +7,7 @@ import { chmod, lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } 
 import { dirname, join } from "node:path";
 import { renameDurably, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
-import { giveTo } from "../../../common/give-to.ts";
+import { giveTo } from "../../../common/backend/folder/give-to.ts";
 import type { ContentOf, GitAccess, NewRepository, WantedRefs } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
 import { fetchInto } from "./fetch.ts";

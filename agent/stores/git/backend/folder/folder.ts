@@ -6,8 +6,7 @@ import { CleaveError } from "../../../../../protocol/errors.ts";
 import type { Finding } from "../../../../../protocol/evidence.ts";
 import type { MigrationId } from "../../../../../protocol/ids.ts";
 import type { Clock } from "../../../../../protocol/ports/clock.ts";
-import { FolderRoot } from "../../../common/root/folder-root.ts";
-import type { RootIdentity } from "../../../common/root/identity.ts";
+import { FolderRoot } from "../../../common/backend/folder/folder-root.ts";
 import { isNoItem } from "../../../common/root/volume-entries.ts";
 import type { GitConfig } from "../../config.ts";
 import { checkRepositoryPath } from "../../inventory/repository-path.ts";
@@ -25,7 +24,7 @@ import type {
 } from "../backend.ts";
 import type { RepositoryFiles } from "../repository-files.ts";
 import { lendersOf } from "./borrowed-objects.ts";
-import { checkRepository, checkSource, checkTarget } from "./checks.ts";
+import { checkProgram, checkRepository, checkSource, checkTarget } from "./checks.ts";
 import {
   applyFiles,
   copyRepository,
@@ -55,7 +54,7 @@ import {
 } from "./removal.ts";
 import { FileHashes, parentsOf, readContent, readContents } from "./repository-files.ts";
 import type { GitOptions } from "./run-git.ts";
-import { folderBytes } from "./sizes.ts";
+import { diskBytes } from "./sizes.ts";
 import { syncTree } from "./sync.ts";
 import { TreeWatch } from "./tree-watch.ts";
 import { advertiseRefs, uploadPack } from "./upload-pack.ts";
@@ -69,40 +68,19 @@ export interface FolderBackendOptions {
   readonly clock: Clock;
 }
 
-export class FolderBackend implements RepositoryBackend {
-  readonly place: string;
+export class FolderBackend extends FolderRoot implements RepositoryBackend {
   readonly #options: FolderBackendOptions;
   readonly #git: GitOptions;
   readonly #hashes = new FileHashes();
   readonly #glances = new Glances();
-  readonly #identity: FolderRoot;
   #hook: Hook | null = null;
   #workspace: Promise<string> | null = null;
   #headLocks: Promise<HeadLocks | null> | null = null;
 
   constructor(options: FolderBackendOptions) {
-    this.place = options.config.root;
+    super(options.config.root);
     this.#options = options;
     this.#git = { program: options.config.program };
-    this.#identity = new FolderRoot(this.place);
-  }
-
-  // Which place it is ----------------------------------------------------------------------------------------
-
-  identify(): Promise<RootIdentity> {
-    return this.#identity.identify();
-  }
-
-  differenceOf(known: RootIdentity, found: RootIdentity): string | null {
-    return this.#identity.differenceOf(known, found);
-  }
-
-  mark(id: string): Promise<void> {
-    return this.#identity.mark(id);
-  }
-
-  unmark(): Promise<void> {
-    return this.#identity.unmark();
   }
 
   #at(path: string): string {
@@ -149,7 +127,7 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   async bytes(path: string, signal: AbortSignal): Promise<number> {
-    return folderBytes(this.#at(path), signal);
+    return diskBytes(this.#at(path), signal);
   }
 
   items(path: string): AsyncIterable<RepositoryItem> {
@@ -187,6 +165,14 @@ export class FolderBackend implements RepositoryBackend {
   }
 
   // Checks ----------------------------------------------------------------------------------------------------
+
+  async about(): Promise<string> {
+    return `git ${(await gitVersion(this.#git))?.join(".") ?? "of an unknown version"}`;
+  }
+
+  checkProgram(): Promise<Finding[]> {
+    return checkProgram(this.#git);
+  }
 
   checkSource(): Promise<Finding[]> {
     return checkSource(this.#git);

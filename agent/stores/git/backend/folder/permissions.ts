@@ -1,7 +1,7 @@
 /** Modes and owners of copies: a copy is open to nobody to whom the original is not. */
 import { lstat, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { giveTo, type Owner } from "../../../common/give-to.ts";
+import { giveTo, type Owner } from "../../../common/backend/folder/give-to.ts";
 
 /** Of many files alike some tell. */
 const FOLDERS = 64;

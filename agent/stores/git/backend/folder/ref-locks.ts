@@ -1,7 +1,7 @@
 /** Locks that a git transaction holds from before its hook says `prepared` until all that it does to refs is done. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileSystemAt } from "../../../file-fence/file-systems.ts";
+import { fileSystemAt } from "../../../machine/file-systems.ts";
 import { OWN_LOCK } from "./head-locks.ts";
 
 /** Below these any file `*.lock` is one: no ref may have such a name. */

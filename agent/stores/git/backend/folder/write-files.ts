@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { constants, type Stats } from "node:fs";
 import { chmod, lstat, mkdir, open, rename, rm, rmdir, symlink } from "node:fs/promises";
 import { CleaveError } from "../../../../../protocol/errors.ts";
-import { giveTo } from "../../../common/give-to.ts";
+import { giveTo } from "../../../common/backend/folder/give-to.ts";
 import type { ContentOf } from "../backend.ts";
 import {
   type CarriedFile,

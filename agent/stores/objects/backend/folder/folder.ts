@@ -1,4 +1,5 @@
 /** Objects as plain files below one folder, read and written without ever following a link out of it. */
+
 import { createHash } from "node:crypto";
 import { type BigIntStats, constants, type Stats } from "node:fs";
 import {
@@ -12,28 +13,26 @@ import {
   rename,
   rm,
   rmdir,
-  statfs,
   unlink,
 } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { makeFolders, syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
 import { CleaveError } from "../../../../../protocol/errors.ts";
-import { giveTo } from "../../../common/give-to.ts";
-import { FolderRoot } from "../../../common/root/folder-root.ts";
-import type { RootIdentity } from "../../../common/root/identity.ts";
+import { FolderRoot } from "../../../common/backend/folder/folder-root.ts";
+import { giveTo } from "../../../common/backend/folder/give-to.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "../../inventory/keys.ts";
-import {
-  type Access,
-  ContentMismatch,
-  type ExpectedContent,
-  type ListedObject,
-  type ListOptions,
-  type ObjectAccess,
-  type ObjectBackend,
-  type ObjectRead,
-  type ObjectStat,
+import type {
+  Access,
+  ExpectedContent,
+  ListedObject,
+  ListOptions,
+  ObjectAccess,
+  ObjectBackend,
+  ObjectRead,
+  ObjectStat,
 } from "../backend.ts";
+import { ContentMismatch } from "../content-mismatch.ts";
 import { listFolder, versionOf } from "./list.ts";
 
 const READ_BYTES = 256 * 1024;
@@ -43,33 +42,14 @@ const GONE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENOTDIR"]);
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 
-export class FolderBackend implements ObjectBackend {
-  readonly place: string;
+export class FolderBackend extends FolderRoot implements ObjectBackend {
   readonly #root: string;
-  readonly #identity: FolderRoot;
   #resolvedRoot: string | null = null;
 
   /** `root`: the folder that holds the objects; a key is a path below it. */
   constructor(root: string) {
-    this.place = root;
+    super(root);
     this.#root = resolve(root);
-    this.#identity = new FolderRoot(this.#root);
-  }
-
-  identify(): Promise<RootIdentity> {
-    return this.#identity.identify();
-  }
-
-  differenceOf(known: RootIdentity, found: RootIdentity): string | null {
-    return this.#identity.differenceOf(known, found);
-  }
-
-  mark(id: string): Promise<void> {
-    return this.#identity.mark(id);
-  }
-
-  unmark(): Promise<void> {
-    return this.#identity.unmark();
   }
 
   list(options: ListOptions = {}): AsyncIterable<ListedObject> {
@@ -190,15 +170,6 @@ export class FolderBackend implements ObjectBackend {
     await this.#refuseLinks(name);
     await rm(path, { force: true });
     await this.#removeEmptyFolders(dirname(path));
-  }
-
-  async freeBytes(): Promise<number | null> {
-    try {
-      const { bavail, bsize } = await statfs(this.#root);
-      return bavail * bsize;
-    } catch {
-      return null;
-    }
   }
 
   async checkAccess(mode: "read" | "write"): Promise<void> {

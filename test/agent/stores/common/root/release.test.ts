@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { FolderRoot } from "../../../../../agent/stores/common/root/folder-root.ts";
+import { FolderRoot } from "../../../../../agent/stores/common/backend/folder/folder-root.ts";
 import { KnownRoot } from "../../../../../agent/stores/common/root/known-root.ts";
 import { silentLogger } from "../../../../../protocol/adapters/logger.ts";
 import { systemClock } from "../../../../../protocol/adapters/system-clock.ts";

@@ -2,7 +2,7 @@
 import { cp, mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
-import { FolderRoot } from "../../../../../agent/stores/common/root/folder-root.ts";
+import { FolderRoot } from "../../../../../agent/stores/common/backend/folder/folder-root.ts";
 import { acceptRoot } from "../../../../../agent/stores/common/root/remembered.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import { removeLive } from "../../../../support/remove-live.ts";

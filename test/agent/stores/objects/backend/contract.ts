@@ -1,9 +1,11 @@
 /** What every object backend has to do, whatever it keeps the objects in. */
+
 import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ContentMismatch, type ObjectBackend } from "../../../../../agent/stores/objects/backend/backend.ts";
+import type { ObjectBackend } from "../../../../../agent/stores/objects/backend/backend.ts";
+import { ContentMismatch } from "../../../../../agent/stores/objects/backend/content-mismatch.ts";
 import { compareKeys, keyFault } from "../../../../../agent/stores/objects/inventory/keys.ts";
 
 const sha256 = (content: Buffer) => createHash("sha256").update(content).digest("hex");

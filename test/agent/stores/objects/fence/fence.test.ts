@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { formatIntent } from "../../../../../agent/stores/file-fence/announcement.ts";
-import { ownView } from "../../../../../agent/stores/file-fence/processes.ts";
 import { withWriteIntent } from "../../../../../agent/stores/file-fence/write-intent.ts";
+import { ownView } from "../../../../../agent/stores/machine/processes.ts";
 import { eventually } from "../../../../support/eventually.ts";
 import {
   equal,

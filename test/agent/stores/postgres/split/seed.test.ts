@@ -3,7 +3,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
-import { processStartTime, signalWriter } from "../../../../../agent/stores/file-fence/processes.ts";
+import { processStartTime, signalWriter } from "../../../../../agent/stores/machine/processes.ts";
 import { slotName } from "../../../../../agent/stores/postgres/split/slots.ts";
 import { Settings } from "../../../../../protocol/plan.ts";
 import {

@@ -6,10 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { fileSystemAt, fileSystemOf } from "../../../../../../agent/stores/file-fence/file-systems.ts";
+import { FolderRoot } from "../../../../../../agent/stores/common/backend/folder/folder-root.ts";
 import { listAfresh } from "../../../../../../agent/stores/file-fence/list-afresh.ts";
-import { whatIsNotSeen } from "../../../../../../agent/stores/file-fence/seen.ts";
+import { whatIsNotSeen } from "../../../../../../agent/stores/file-fence/visibility.ts";
 import { TreeWatch } from "../../../../../../agent/stores/git/backend/folder/tree-watch.ts";
+import { fileSystemAt, fileSystemOf } from "../../../../../../agent/stores/machine/file-systems.ts";
 import { systemClock } from "../../../../../../protocol/adapters/system-clock.ts";
 
 let folder: string;
@@ -95,8 +96,8 @@ it.runIf(mounted)("on such a file system (one of huge pages stands for it) settl
     expect(found).toContain("new.git");
     expect(await listAfresh(place)).toEqual(["new.git"]);
     expect(await readdir(place)).toEqual(["new.git"]);
-    expect(await whatIsNotSeen("git", { control: folder, root: folder })).toEqual([]);
-    expect(await whatIsNotSeen("git", { control: folder, root: place })).toMatchObject([
+    expect(await whatIsNotSeen("git", { control: folder, root: new FolderRoot(folder) })).toEqual([]);
+    expect(await whatIsNotSeen("git", { control: folder, root: new FolderRoot(place) })).toMatchObject([
       { severity: "warning", code: "WRITERS_ELSEWHERE", message: expect.stringContaining(place) },
     ]);
     watch.close();

@@ -3,6 +3,7 @@
  * it, and what it lists may come from a cache: not seeing something there proves nothing.
  */
 import { statfs } from "node:fs/promises";
+import type { Medium } from "../common/root/identity.ts";
 
 /** `f_type` of statfs(2) where nobody but this kernel writes. Whatever is not named may be shared. */
 const LOCAL: ReadonlyMap<number, string> = new Map([
@@ -37,15 +38,8 @@ const SHARED: ReadonlyMap<number, string> = new Map([
   [0x19830326, "beegfs"],
 ]);
 
-export interface FileSystem {
-  /** For people. */
-  readonly type: string;
-  /** Nobody but this kernel writes there, so that its watches and listings tell everything. */
-  readonly isLocal: boolean;
-}
-
 /** By the number that statfs(2) answers. */
-export function fileSystemOf(type: number): FileSystem {
+export function fileSystemOf(type: number): Medium {
   const known = type >>> 0;
   const local = LOCAL.get(known);
   if (local !== undefined) return { type: local, isLocal: true };
@@ -53,6 +47,6 @@ export function fileSystemOf(type: number): FileSystem {
 }
 
 /** @throws when the folder is not there. */
-export async function fileSystemAt(path: string): Promise<FileSystem> {
+export async function fileSystemAt(path: string): Promise<Medium> {
   return fileSystemOf((await statfs(path)).type);
 }

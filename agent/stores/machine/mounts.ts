@@ -1,4 +1,4 @@
-/** What is mounted below a folder, and what it is on, as the kernel tells this process. */
+/** What is mounted, as the kernel tells this process. */
 import { readFile } from "node:fs/promises";
 
 export interface Mounts {
@@ -8,21 +8,40 @@ export interface Mounts {
   readonly below: readonly string[];
 }
 
+interface Mount {
+  readonly point: string;
+  readonly options: string;
+  readonly type: string;
+}
+
+/** As proc_pid_mountinfo(5) has them; empty where the system does not say. */
+async function readMounts(): Promise<Mount[]> {
+  const text = await readFile("/proc/self/mountinfo", "utf8").catch(() => "");
+  const mounts = text.split("\n").map((line) => {
+    const [before = "", after = ""] = line.split(" - ");
+    const [type = "", , options = ""] = after.split(" ");
+    return { point: unescaped(before.split(" ")[4] ?? ""), options, type };
+  });
+  return mounts.filter(({ point }) => point !== "");
+}
+
+/** Whether this process is not shown processes of other users (`hidepid` of proc_mount(5)). */
+export async function hidesProcesses(): Promise<boolean> {
+  const mounts = await readMounts();
+  return mounts.some(({ point, options }) => point === "/proc" && /\bhidepid=(?!0\b|off\b)/.test(options));
+}
+
 /** @param root absolute, without links */
 export async function mountsOf(root: string): Promise<Mounts> {
-  const text = await readFile("/proc/self/mountinfo", "utf8").catch(() => "");
   let containing = "";
   let fileSystem = "";
   const below: string[] = [];
-  for (const line of text.split("\n")) {
-    const [before = "", after = ""] = line.split(" - ");
-    const point = unescaped(before.split(" ")[4] ?? "");
-    if (point === "") continue;
+  for (const { point, type } of await readMounts()) {
     const inside = point === "/" ? "/" : `${point}/`;
     // The last of those at one place hides the others.
     if ((point === root || root.startsWith(inside)) && point.length >= containing.length) {
       containing = point;
-      fileSystem = after.split(" ")[0] ?? "";
+      fileSystem = type;
     }
     if (point.startsWith(`${root}/`)) below.push(encodeURI(point.slice(root.length + 1)));
   }

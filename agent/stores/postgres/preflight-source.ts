@@ -1,19 +1,19 @@
 /** What a source's server has to be and allow. */
-import type { Finding } from "../../../../protocol/evidence.ts";
-import type { PodId } from "../../../../protocol/ids.ts";
-import type { MigrationKind } from "../../../../protocol/plan.ts";
-import type { Duty } from "../../../../protocol/ports/store.ts";
-import { saveChecked } from "../checked-states.ts";
-import type { PostgresStoreOptions } from "../context.ts";
-import { readCheckedState } from "../fence/checked.ts";
-import { finding, withDatabase } from "../findings.ts";
-import { checkCatalog, checkFenceable, missingOrganizations } from "../inventory/catalog-checks.ts";
-import { checkReverseReplicationHere } from "../reverse/preflight.ts";
-import { SUPPORTED_MAJOR_VERSIONS } from "../server/binaries.ts";
-import type { Database } from "../server/connection.ts";
-import { checkActiveObjects } from "./active-objects.ts";
-import { scarceNumbers } from "./numbering.ts";
-import { backName, readSlots, slotName } from "./slots.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
+import type { PodId } from "../../../protocol/ids.ts";
+import type { MigrationKind } from "../../../protocol/plan.ts";
+import type { Duty } from "../../../protocol/ports/store.ts";
+import { saveChecked } from "./checked-states.ts";
+import type { PostgresStoreOptions } from "./context.ts";
+import { readCheckedState } from "./fence/checked.ts";
+import { finding, withDatabase } from "./findings.ts";
+import { checkCatalog, checkFenceable, missingOrganizations } from "./inventory/catalog-checks.ts";
+import { checkReverseReplicationHere } from "./reverse/preflight.ts";
+import { SUPPORTED_MAJOR_VERSIONS } from "./server/binaries.ts";
+import type { Database } from "./server/connection.ts";
+import { checkActiveObjects } from "./split/active-objects.ts";
+import { scarceNumbers } from "./split/numbering.ts";
+import { backName, readSlots, slotName } from "./split/slots.ts";
 
 /** Of missing organizations, how many a message names. */
 const NAMED = 20;

@@ -1,5 +1,5 @@
 /** What a check of the Git store says. */
-import type { Finding } from "../../../../protocol/evidence.ts";
+import type { Finding } from "../../../protocol/evidence.ts";
 
 export function finding(
   code: Finding["code"],

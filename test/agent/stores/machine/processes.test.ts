@@ -4,7 +4,7 @@ import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { lifeOf, ownView, processStartTime } from "../../../../agent/stores/file-fence/processes.ts";
+import { lifeOf, ownView, processStartTime } from "../../../../agent/stores/machine/processes.ts";
 import { noNamespaces } from "../../../support/namespaces.ts";
 
 test("another user's process is alive or unseen, whatever /proc hides; one that nobody has is ended", async ({
@@ -16,7 +16,7 @@ test("another user's process is alive or unseen, whatever /proc hides; one that 
   expect(await lifeOf({ pid: process.pid, startTime: startTime ?? "", view })).toBe("alive");
   const folder = await mkdtemp(join(tmpdir(), "cleave-processes-"));
   try {
-    const source = join(import.meta.dirname, "../../../../agent/stores/file-fence/processes.ts");
+    const source = join(import.meta.dirname, "../../../../agent/stores/machine/processes.ts");
     await cp(source, join(folder, "processes.ts"));
     const asked = { view, startTime };
     await writeFile(

@@ -1,9 +1,10 @@
 /** What of its writers this agent's kernel and /proc show it, and what of that an operator should know before a fence. */
-import { readFile } from "node:fs/promises";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { StoreName } from "../../../protocol/ids.ts";
-import { fileSystemAt } from "./file-systems.ts";
-import { ownView } from "./processes.ts";
+import type { IdentifiedRoot } from "../common/root/identity.ts";
+import { fileSystemAt } from "../machine/file-systems.ts";
+import { hidesProcesses } from "../machine/mounts.ts";
+import { ownView } from "../machine/processes.ts";
 
 const finding = (store: StoreName, severity: Finding["severity"], message: string): Finding => ({
   store,
@@ -12,11 +13,21 @@ const finding = (store: StoreName, severity: Finding["severity"], message: strin
   message,
 });
 
+/** Where writers announce themselves, and where they write. */
+export interface WritersPlaces {
+  /** The fence's `control` folder. */
+  readonly control: string;
+  readonly root: Pick<IdentifiedRoot, "place" | "medium">;
+}
+
+const mediaOf = async ({ control, root }: WritersPlaces) =>
+  [
+    ["writers' announcements", control, await fileSystemAt(control).catch(() => null)],
+    ["the store", root.place, await root.medium()],
+  ] as const;
+
 /** What this agent does not see: empty where writers on the same machine and in the same PID namespace are all there are. */
-export async function whatIsNotSeen(
-  store: StoreName,
-  folders: { readonly control: string; readonly root: string },
-): Promise<Finding[]> {
+export async function whatIsNotSeen(store: StoreName, places: WritersPlaces): Promise<Finding[]> {
   const findings: Finding[] = [];
   const own = await ownView();
   if (own.pidNamespace === null || own.boot === null)
@@ -37,17 +48,13 @@ export async function whatIsNotSeen(
           "be waited for until an operator says that it has ended",
       ),
     );
-  for (const [what, folder] of [
-    ["writers' announcements", folders.control],
-    ["the store", folders.root],
-  ] as const) {
-    const system = await fileSystemAt(folder).catch(() => null);
-    if (system === null || system.isLocal) continue;
+  for (const [what, place, medium] of await mediaOf(places)) {
+    if (medium === null || medium.isLocal) continue;
     findings.push(
       finding(
         store,
         "warning",
-        `${what} in ${folder} are on a file system that other machines may write (${system.type}): no watch tells of their ` +
+        `${what} in ${place} are on a file system that other machines may write (${medium.type}): no watch tells of their ` +
           "changes, so a fence lists everything, and a writer on another machine whose end is not announced is waited for " +
           "until an operator says that it has ended",
       ),
@@ -56,30 +63,17 @@ export async function whatIsNotSeen(
   return findings;
 }
 
-async function hidesProcesses(): Promise<boolean> {
-  const mounts = await readFile("/proc/self/mountinfo", "utf8").catch(() => "");
-  return mounts
-    .split("\n")
-    .some((line) => line.split(" ")[4] === "/proc" && /\bhidepid=(?!0\b|off\b)/.test(line));
-}
-
 /** The same for a person who asks: what is seen, too. */
-export async function whatIsSeen(folders: {
-  readonly control: string;
-  readonly root: string;
-}): Promise<Finding> {
+export async function whatIsSeen(places: WritersPlaces): Promise<Finding> {
   const own = await ownView();
-  const systems = await Promise.all(
-    [folders.control, folders.root].map(
-      async (folder) => (await fileSystemAt(folder).catch(() => null))?.type ?? "?",
-    ),
-  );
+  const media = await mediaOf(places);
   return {
     store: null,
     severity: "info",
     code: "WRITERS_ELSEWHERE",
     message:
       `writers are seen in PID namespace ${own.pidNamespace ?? "unknown"} of host ${own.host ?? "unknown"}, ` +
-      `and no others; ${folders.control} is on ${systems[0]}, ${folders.root} on ${systems[1]}`,
+      `and no others; ` +
+      media.map(([, place, medium]) => `${place} is on ${medium?.type ?? "?"}`).join(", "),
   };
 }

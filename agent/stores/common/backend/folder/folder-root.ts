@@ -5,22 +5,28 @@
  */
 import { type BigIntStats, constants } from "node:fs";
 import { access, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
-import { syncFolder } from "../../../../protocol/adapters/durable-files.ts";
-import { CleaveError } from "../../../../protocol/errors.ts";
-import type { IdentifiedRoot, RootIdentity } from "./identity.ts";
-import { mountsOf } from "./mounts.ts";
-import { ROOT_MARK } from "./volume-entries.ts";
+import { join, resolve } from "node:path";
+import { syncFolder } from "../../../../../protocol/adapters/durable-files.ts";
+import { CleaveError } from "../../../../../protocol/errors.ts";
+import { fileSystemAt } from "../../../machine/file-systems.ts";
+import { mountsOf } from "../../../machine/mounts.ts";
+import { ownView } from "../../../machine/processes.ts";
+import { spaceIn } from "../../../machine/space.ts";
+import type { IdentifiedRoot, Medium, RootIdentity, Space } from "../../root/identity.ts";
+import { ROOT_MARK } from "../../root/volume-entries.ts";
 
 const ID = /^id: ([0-9a-f-]{36})$/m;
 
+/** Extended by every backend that is a folder. */
 export class FolderRoot implements IdentifiedRoot {
+  readonly place: string;
   readonly #path: string;
   readonly #bootId: () => Promise<string>;
 
   /** `bootId` tells one start of the machine from another. */
   constructor(path: string, bootId: () => Promise<string> = ownBootId) {
-    this.#path = path;
+    this.place = path;
+    this.#path = resolve(path);
     this.#bootId = bootId;
   }
 
@@ -104,16 +110,18 @@ export class FolderRoot implements IdentifiedRoot {
   async unmark(): Promise<void> {
     await rm(join(this.#path, ROOT_MARK), { force: true });
   }
+
+  medium(): Promise<Medium | null> {
+    return fileSystemAt(this.#path).catch(() => null);
+  }
+
+  space(): Promise<Space> {
+    return spaceIn(this.#path, { writable: true });
+  }
 }
 
-let bootId: Promise<string> | null = null;
-
-function ownBootId(): Promise<string> {
-  bootId ??= readFile("/proc/sys/kernel/random/boot_id", "utf8").then(
-    (text) => text.trim(),
-    () => "unknown",
-  );
-  return bootId;
+async function ownBootId(): Promise<string> {
+  return (await ownView()).boot ?? "unknown";
 }
 
 /** A mark that is not whole (its writing was cut off) is none. */
