@@ -15,7 +15,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "A writer in another PID namespace counts as ended, because nobody here has its process id.",
     edits: [
       {
-        file: `${FENCE}/processes.ts`,
+        file: "agent/stores/machine/processes.ts",
         find: '  if (!announced.view || !sees(await ownView(), announced.view)) return "unseen";\n',
         replace: "",
       },
@@ -27,7 +27,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "A writer that does not say where it runs is looked for in the agent's own namespace.",
     edits: [
       {
-        file: `${FENCE}/processes.ts`,
+        file: "agent/stores/machine/processes.ts",
         find: "if (!announced.view || !sees(",
         replace: "if (announced.view && !sees(",
       },
@@ -37,7 +37,9 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
   {
     name: "boots-are-one",
     says: "Process ids of another machine, or of before the last start, are looked for here.",
-    edits: [{ file: `${FENCE}/processes.ts`, find: "    own.boot === other.boot &&\n", replace: "" }],
+    edits: [
+      { file: "agent/stores/machine/processes.ts", find: "    own.boot === other.boot &&\n", replace: "" },
+    ],
     tests: writer("on another machine"),
   },
   {
@@ -45,7 +47,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "A start time of another time namespace is taken for that of a reused process id.",
     edits: [
       {
-        file: `${FENCE}/processes.ts`,
+        file: "agent/stores/machine/processes.ts",
         find: "    own.pidNamespace === other.pidNamespace &&\n    own.timeNamespace === other.timeNamespace\n",
         replace: "    own.pidNamespace === other.pidNamespace\n",
       },
@@ -57,7 +59,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "A process id that is another's by now counts as the writer.",
     edits: [
       {
-        file: `${FENCE}/processes.ts`,
+        file: "agent/stores/machine/processes.ts",
         find: "found.startTime === startTime && !found.ended",
         replace: "!found.ended",
       },
@@ -69,7 +71,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "Whoever has the announced process id here is ended.",
     edits: [
       {
-        file: `${FENCE}/processes.ts`,
+        file: "agent/stores/machine/processes.ts",
         find: '  if ((await lifeOf(writer)) !== "alive") return false;\n',
         replace: "",
       },
