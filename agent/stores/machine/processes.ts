@@ -2,7 +2,7 @@
  * Whether a writer still lives. A process id means something within one PID namespace of one boot of one machine, and
  * absence in one's own view is no proof of an end: who cannot be seen is neither alive nor ended, and never signalled.
  */
-import { readFile, readlink } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 
 /** Where a process id and a start time mean something. Null: not known, so it is nobody's view. */
 export interface View {
@@ -30,7 +30,14 @@ export async function processStartTime(pid: number): Promise<string | null> {
   return found === null || found.ended ? null : found.startTime;
 }
 
-async function look(pid: number | "self"): Promise<{ startTime: string; ended: boolean } | null> {
+interface Look {
+  readonly startTime: string;
+  readonly ended: boolean;
+  /** Its process group. */
+  readonly group: number;
+}
+
+async function look(pid: number | "self"): Promise<Look | null> {
   let stat: string;
   try {
     stat = await readFile(`/proc/${pid}/stat`, "utf8");
@@ -43,7 +50,14 @@ async function look(pid: number | "self"): Promise<{ startTime: string; ended: b
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   // A zombie writes nothing any more, and stays until its parent looks; unless other threads of it still run.
   const ended = fields[0] === "X" || (fields[0] === "Z" && Number(fields[17]) <= 1);
-  return { startTime: fields[19] ?? "", ended };
+  return { startTime: fields[19] ?? "", ended, group: Number(fields[2]) };
+}
+
+/** All processes of a group that the agent started: its leader may be gone while others of it live. */
+export async function processesOf(group: number): Promise<number[]> {
+  const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(ids.map((pid) => look(pid).catch(() => null)));
+  return ids.filter((_, index) => found[index]?.group === group);
 }
 
 /** Of a process in the agent's own PID namespace, on this boot: whoever wrote it down was the agent itself. */

@@ -1,9 +1,9 @@
 /** One run of pg_basebackup (https://www.postgresql.org/docs/current/app-pgbasebackup.html). */
 import { spawn } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CleaveError } from "../../../../protocol/errors.ts";
-import { isAlive, processStartTime } from "../../machine/processes.ts";
+import { isAlive, processesOf, processStartTime } from "../../machine/processes.ts";
 import { type PeerPostgres, passwordOf } from "../config.ts";
 import { type Binaries, program } from "../server/binaries.ts";
 import { type SystemUser, spawnIdentity } from "../server/run-as.ts";
@@ -130,17 +130,10 @@ function killGroup(leader: number): void {
 /** Processes of a group that copy into the directory: the leader may be gone while its WAL receiver lives. */
 async function copiersOf(leader: number, dataDirectory: string): Promise<number[]> {
   const found: number[] = [];
-  for (const name of await readdir("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const stat = await readFile(`/proc/${name}/stat`, "utf8");
-      const group = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
-      if (group !== leader) continue;
-      const command = (await readFile(`/proc/${name}/cmdline`, "utf8")).split("\0");
-      if (command[0]?.endsWith("pg_basebackup") && command.includes(dataDirectory)) found.push(Number(name));
-    } catch {
-      // It ended while it was looked at.
-    }
+  for (const pid of await processesOf(leader)) {
+    // It may end while it is looked at.
+    const command = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+    if (command[0]?.endsWith("pg_basebackup") && command.includes(dataDirectory)) found.push(pid);
   }
   return found;
 }

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { lstat, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { isAlive, processStartTime } from "../../../machine/processes.ts";
 
 const RECORD = "cleave-fetch";
 /** Files that git makes beside what it is about to replace. HEAD's belongs to whoever writes HEAD. */
@@ -29,7 +30,11 @@ interface Record {
 export async function beginWriting(directory: string, pid?: number): Promise<void> {
   if (pid !== undefined) {
     const record = await readRecord(directory);
-    return writeRecord(directory, { before: record?.before ?? [], pid, startTime: startTimeOf(pid) ?? "" });
+    return writeRecord(directory, {
+      before: record?.before ?? [],
+      pid,
+      startTime: (await processStartTime(pid)) ?? "",
+    });
   }
   const earlier = await readRecord(directory);
   const locks = await locksIn(directory);
@@ -99,21 +104,9 @@ async function locksIn(directory: string): Promise<Lock[]> {
   return found;
 }
 
-function startTimeOf(pid: number): string | null {
-  try {
-    return (
-      readFileSync(`/proc/${pid}/stat`, "latin1")
-        .replace(/^.*\) /s, "")
-        .split(" ")[19] ?? null
-    );
-  } catch {
-    return null;
-  }
-}
-
 /** A git that outlived the agent that started it goes on writing. */
 async function endGroup({ pid, startTime }: Record): Promise<void> {
-  if (pid <= 0 || startTime === "" || startTimeOf(pid) !== startTime) return;
+  if (pid <= 0 || startTime === "" || !(await isAlive({ pid, startTime }))) return;
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     try {
       process.kill(-pid, signal);
@@ -121,7 +114,7 @@ async function endGroup({ pid, startTime }: Record): Promise<void> {
       return;
     }
     for (let waitedMs = 0; waitedMs < END_MS; waitedMs += 20) {
-      if (startTimeOf(pid) !== startTime) return;
+      if (!(await isAlive({ pid, startTime }))) return;
       await delay(20);
     }
   }
