@@ -12,7 +12,10 @@ export interface Migration extends MigrationSnapshot {
   readonly sourcePodId: PodId;
   readonly assignments: { readonly digest: Digest; readonly organizations: number };
   readonly settings: Settings;
+  /** By the planner's clock: for people. What came first says `plannedSequence`. */
   readonly plannedAt: number;
+  /** Of the record that planned it: the log alone orders migrations (rule 17). */
+  readonly plannedSequence: number;
   readonly plannedBy: string;
   /** An event of this migration that this process does not know: it no longer acts on it (rule 13). */
   readonly notUnderstood: string | null;

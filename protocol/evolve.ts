@@ -45,6 +45,7 @@ function withEvent(state: ClusterState, event: ClusterEvent, stamp: Stamp): Clus
       assignments: event.assignments,
       settings: event.settings,
       plannedAt: stamp.at,
+      plannedSequence: stamp.sequence,
       plannedBy: stamp.by,
       notUnderstood: null,
       ...initialSnapshot(event.type === "MigrationPlanned" ? event.targetPodIds : [event.targetPodId]),

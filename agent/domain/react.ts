@@ -86,13 +86,16 @@ export function dutiesOf(
         goalOf(migration, self) !== null &&
         !(migration.lifecycle === "aborted" && released.has(migration.migrationId)),
     )
-    .sort((a, b) => a.plannedAt - b.plannedAt);
+    .sort((a, b) => a.plannedSequence - b.plannedSequence);
   const cleaning = mine.find((migration) => migration.lifecycle === "aborted");
-  if (cleaning !== undefined && mine.some(({ plannedAt }) => plannedAt > cleaning.plannedAt))
+  if (
+    cleaning !== undefined &&
+    mine.some(({ plannedSequence }) => plannedSequence > cleaning.plannedSequence)
+  )
     mark("successor-waits-for-release");
   if (mine.some(({ notUnderstood }) => notUnderstood !== null)) mark("standing-still");
   return mine
-    .filter((migration) => cleaning === undefined || migration.plannedAt <= cleaning.plannedAt)
+    .filter((migration) => cleaning === undefined || migration.plannedSequence <= cleaning.plannedSequence)
     .filter((migration) => migration.notUnderstood === null)
     .map((migration) =>
       dutyOf(state, migration, self, goalOf(migration, self) as Goal, assignmentsOf, newest),

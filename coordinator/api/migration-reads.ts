@@ -110,15 +110,10 @@ function listOf(
   const state = service.state();
   const all = Object.values(state.migrations)
     .filter(({ lifecycle }) => live === undefined || isOver(lifecycle) !== live)
-    .sort((a, b) => b.plannedAt - a.plannedAt || (a.migrationId < b.migrationId ? -1 : 1));
+    .sort((a, b) => b.plannedSequence - a.plannedSequence);
   // One that is over by now is still a place in the order.
   const last = after === undefined ? null : findMigration(state, after);
-  const rest = all.filter(
-    ({ plannedAt, migrationId }) =>
-      last === null ||
-      plannedAt < last.plannedAt ||
-      (plannedAt === last.plannedAt && migrationId > last.migrationId),
-  );
+  const rest = all.filter(({ plannedSequence }) => last === null || plannedSequence < last.plannedSequence);
   const page = rest.slice(0, limit);
   const statuses = new Map(service.status().migrations.map((one) => [one.migrationId, one]));
   const migrations = page.flatMap(({ migrationId, context, plannedAt, plannedBy }) => {

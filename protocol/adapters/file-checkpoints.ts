@@ -7,7 +7,7 @@ import type { Checkpoints } from "../ports/checkpoints.ts";
 import { replaceDurably } from "./durable-files.ts";
 
 /** Grows with every change of ClusterState's shape; a checkpoint of another version is ignored and the log is read. */
-const VERSION = 4;
+const VERSION = 5;
 
 export class FileCheckpoints implements Checkpoints {
   readonly #path: string;

@@ -201,6 +201,17 @@ describe("I1 at the level of one folded state", () => {
     expect(counts.one).toBeGreaterThan(20);
   });
 
+  it("asks no planner's clock which migration is the newer one", () => {
+    const before = fold([...until.activating(), say.opened("pod-100")], emptyCluster, 1_000_000);
+    const onwards = until.activating().map((event) => again(event, pod("pod-100")));
+    const after = fold(onwards, before, 1);
+    const local = { self: pod("pod-100"), openedHere: () => true, leaseValid: true, now: 0 };
+    const asked = { organizationId: org("1"), write: true };
+    expect(decideAccess(after, local, asked, assignmentsOf)).toEqual(elsewhere("pod-101"));
+    const target = decideAccess(after, { ...local, self: pod("pod-101") }, asked, assignmentsOf);
+    expect(target).toEqual({ outcome: "opening" });
+  });
+
   it("answers alike whatever the number of organizations: two look-ups, no scan", () => {
     const many: Assignments = new Map(
       Array.from({ length: 200_000 }, (_, i) => [org(`o${i}`), pod(i % 2 ? "pod-100" : "pod-101")]),
