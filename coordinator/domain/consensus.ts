@@ -38,14 +38,23 @@ interface Voter {
   readonly report: MigrationReport;
 }
 
+/** That an agent has not been heard for too long to be a voter; null when it has. */
+function silenceOf(podId: PodId, { receivedAt }: Received, now: number): string | null {
+  const silentMs = now - receivedAt;
+  if (silentMs <= REPORT_FRESH_MS) return null;
+  mark("voter-missing");
+  return `${podId}: its agent has been silent for ${Math.round(silentMs / 1000)} s`;
+}
+
 /** The Pod's newest report of this migration, or the reason why there is none that counts. */
 function voter(migration: Migration, observations: Observations, podId: PodId, now: number): Voter | string {
   const received = observations.reports.get(podId);
-  if (!received || now - received.receivedAt > REPORT_FRESH_MS) mark("voter-missing");
-  if (!received) return `${podId}: its agent has not reported`;
-  const silentMs = now - received.receivedAt;
-  if (silentMs > REPORT_FRESH_MS)
-    return `${podId}: its agent has been silent for ${Math.round(silentMs / 1000)} s`;
+  if (!received) {
+    mark("voter-missing");
+    return `${podId}: its agent has not reported`;
+  }
+  const silence = silenceOf(podId, received, now);
+  if (silence !== null) return silence;
   if (received.report.notUnderstood) {
     mark("voter-does-not-understand");
     return `${podId}: its agent does not know ${received.report.notUnderstood}`;
@@ -233,12 +242,13 @@ export interface ExactConsensus {
 
 /**
  * Second consensus. Evidence counts for the fence's epoch only, from an agent that had applied that very
- * `FenceRaised` (rule 3), and targets match a store when their digest equals the source's.
+ * `FenceRaised` and is heard still (rule 3), and targets match a store when their digest equals the source's.
  */
 export function exactConsensus(
   state: ClusterState,
   migration: Migration,
   observations: Observations,
+  now: number,
 ): ExactConsensus {
   const { fence } = migration.context;
   const evidence: EvidenceTable = {};
@@ -247,7 +257,10 @@ export function exactConsensus(
     const found: Partial<Record<StoreName, Evidence>> = {};
     const received = observations.reports.get(podId);
     const report = received?.report.migrations[migration.migrationId];
+    const silence = received === undefined ? null : silenceOf(podId, received, now);
+    if (silence !== null) waitingFor.push(silence);
     for (const store of state.stores) {
+      if (silence !== null) break;
       const status = report?.stores[store];
       if (!received || !status) waitingFor.push(`${podId}: ${storeLabel(store)}: no report`);
       else if (!fence || received.report.appliedSequence < fence.raisedSequence) {

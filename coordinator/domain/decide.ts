@@ -249,7 +249,7 @@ function decideFenced(
   const base = { v: 1 as const, migrationId: migration.migrationId };
   const { fence } = migration.context;
   if (!fence) return NOTHING;
-  const consensus = exactConsensus(state, migration, observations);
+  const consensus = exactConsensus(state, migration, observations, now);
   // The deadline is looked at first: evidence that arrives later no longer counts.
   const waited = consensus.waitingFor.length > 0 ? consensus.waitingFor.join("; ") : "the coordinator";
   const lowered = lowerExpiredFence(

@@ -260,7 +260,7 @@ export function waitingFor(
     case "fencing":
     case "matching":
     case "transferring":
-      return [...exactConsensus(state, migration, observations).waitingFor];
+      return [...exactConsensus(state, migration, observations, now).waitingFor];
     case "activating":
       return migration.context.targetPodIds
         .filter((podId) => migration.context.shares[podId] === "closed")

@@ -73,7 +73,8 @@ describe("the exact consensus", () => {
     report("pod-100", { goal: "match", ...options }),
     report("pod-101", { goal: "match", ...options }),
   ];
-  const check = (reports: readonly Report[]) => exactConsensus(state, migration, hear(state, reports));
+  const check = (reports: readonly Report[], now = 1_000) =>
+    exactConsensus(state, migration, hear(state, reports), now);
   const replacing = (podId: string, changed: Report) =>
     all.map((one) => (one.podId === pod(podId) ? changed : one));
 
@@ -102,10 +103,19 @@ describe("the exact consensus", () => {
   it("forgets the evidence of an agent that restarted", () => {
     const restarted = report("pod-101", { goal: "match", incarnation: 2, appliedSequence: raised });
     const observations = accept(hear(state, all), state, restarted, 1_000);
-    expect(exactConsensus(state, migration, observations).waitingFor).not.toEqual([]);
+    expect(exactConsensus(state, migration, observations, 1_000).waitingFor).not.toEqual([]);
   });
   it("does not take a source that serves for one that is fenced", () => {
     expect(check(replacing("pod-0", report("pod-0", { goal: "serve", ...options }))).drained).toBe(false);
+  });
+  it("does not count an agent that has been silent, however good its evidence", () => {
+    expect(check(all, 6_000).waitingFor).toEqual([]);
+    expect(check(all, 6_001)).toMatchObject({
+      drained: false,
+      waitingFor: ["pod-0", "pod-100", "pod-101"].map(
+        (podId) => `${podId}: its agent has been silent for 5 s`,
+      ),
+    });
   });
   it("misses a target", () => expect(check(all.slice(0, 2)).waitingFor).not.toEqual([]));
 });
