@@ -6,6 +6,7 @@ import { Conditions } from "../../common/conditions.ts";
 import { type FollowOptions, follow } from "../replication/follow.ts";
 import { parseLsn } from "../replication/pgoutput.ts";
 import { describeEndpoint, toPostgresError } from "../server/connection.ts";
+import { sqlStateOf } from "../server/queryable.ts";
 
 const RETRY_MS = 200;
 /** What an operator has to look at does not go away by itself within moments. */
@@ -20,6 +21,7 @@ const SCHEMA: ReadonlySet<ErrorCode> = new Set([
   "OWNERSHIP_RULE_INVALID",
 ]);
 const LASTING_RETRY_MS = 5_000;
+const INSUFFICIENT_PRIVILEGE = "42501";
 /** The one in whose hands it is to end a wait may be a deployment's script. */
 const SCHEMA_RETRY_MS = 100;
 /** A transaction is in the stream a moment before everybody sees it; long before, when a standby has to confirm it. */
@@ -41,8 +43,14 @@ export interface Marker {
   readonly schema_generation: string | null;
 }
 
-function pauseAfter(code: ErrorCode): number {
-  if (SCHEMA.has(code)) return SCHEMA_RETRY_MS;
+/** Columns, tables or types that are not (any more) as the plan has them: the next one knows. */
+function isOfAnotherSchema(cause: unknown): boolean {
+  const state = sqlStateOf(cause) ?? "";
+  return state.startsWith("42") && state !== INSUFFICIENT_PRIVILEGE;
+}
+
+function pauseAfter({ code, cause }: CleaveError): number {
+  if (SCHEMA.has(code) || isOfAnotherSchema(cause)) return SCHEMA_RETRY_MS;
   return LASTING.has(code) ? LASTING_RETRY_MS : RETRY_MS;
 }
 
@@ -155,7 +163,7 @@ export class Follower {
         if (this.#problem?.message !== problem.message)
           log.warn({ code: problem.code, err: error }, problem.message);
         this.#problem = problem;
-        const pauseMs = pauseAfter(problem.code);
+        const pauseMs = pauseAfter(problem);
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       } finally {
         this.#attempt = null;
