@@ -50,6 +50,10 @@ export const FILE_ERRORS = {
     "The place of the repositories or objects is not there, or cannot be read.",
     "Mount it, or give the agent's user access to it: it goes on by itself, and until then nothing counts as deleted.",
   ],
+  ROOT_FORGOTTEN: [
+    "What the agent knew of the place of the repositories or objects is damaged or cannot be read, so nobody can say whether it is the same.",
+    'Give the agent\'s user access to the named file, or see that the right place is there and say so: docs/17-runbooks.md, "A root is not what it was".',
+  ],
   ROOT_LOSSES: [
     "More repositories or objects are gone than anybody announced.",
     'Nothing was deleted elsewhere. Bring them back, and it goes on by itself. If they are meant to be gone: docs/17-runbooks.md, "A root is not what it was".',

@@ -58,7 +58,7 @@ export class KnownRoot {
 
   /**
    * Resolves when the root is there, readable, whole, and the one that is known; at once when none is known yet.
-   * @throws CleaveError ROOT_CHANGED, ROOT_UNREADABLE; CONFIG_INVALID when what was known is damaged.
+   * @throws CleaveError ROOT_CHANGED, ROOT_UNREADABLE; ROOT_FORGOTTEN when what was known is damaged.
    */
   async require(): Promise<void> {
     const { place, root, log, stateDirectory } = this.#options;
