@@ -178,6 +178,10 @@ export const ERRORS = {
     "The target's data directory is not empty.",
     "A new Pod must be empty: remove what is there, or choose another directory.",
   ],
+  POSTGRES_PROMOTED: [
+    "The data directory that this agent would remove is of a server that was promoted, so it may be a Pod's only copy.",
+    "The agent's state directory is older than its Pod: restore a newer one, or see the runbook of restored state. Nothing was removed.",
+  ],
   POSTGRES_TABLESPACE: [
     "The source uses tablespaces outside its data directory.",
     "Move them into the data directory first.",

@@ -120,7 +120,10 @@ function claimOf(
     if (isOver(migration.lifecycle)) continue;
     const target = assignmentsOf(migration.assignments.digest).get(organizationId);
     if (target !== undefined && wentBack(state, migration, organizationId, assignmentsOf)) continue;
-    if (target !== undefined && (newest === null || migration.plannedSequence >= newest.migration.plannedSequence)) {
+    if (
+      target !== undefined &&
+      (newest === null || migration.plannedSequence >= newest.migration.plannedSequence)
+    ) {
       newest = { migration, target };
     }
   }

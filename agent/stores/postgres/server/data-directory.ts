@@ -37,9 +37,24 @@ export async function prepareDirectory(path: string, runAs: SystemUser | null): 
   }
 }
 
+/**
+ * A server runs on it, or has run, that was no standby: what is in it may be the only copy of writes, whatever an agent
+ * remembers. A base copy has its control file last, and until then or until its first start its backup label; a standby
+ * has its signal file.
+ */
+export async function wasPromoted(path: string): Promise<boolean> {
+  const content = new Set((await contentOf(path)) ?? []);
+  const isCopy = ["standby.signal", "recovery.signal", "backup_label"].some((name) => content.has(name));
+  return (
+    !isCopy && content.has("global") && ((await contentOf(join(path, "global"))) ?? []).includes("pg_control")
+  );
+}
+
 /** Removes what is in it and keeps the directory itself, which may be a mount point. */
 export async function emptyDirectory(path: string): Promise<void> {
   try {
+    // Without a control file what is left, should this be interrupted, is no server that was promoted.
+    await rm(join(path, "global", "pg_control"), { force: true });
     for (const name of (await contentOf(path)) ?? [])
       await rm(join(path, name), { recursive: true, force: true });
   } catch (error) {

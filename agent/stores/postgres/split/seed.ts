@@ -12,6 +12,7 @@ import {
   emptyDirectory,
   isOurs,
   prepareDirectory,
+  wasPromoted,
   writeOrigin,
 } from "../server/data-directory.ts";
 import type { SystemUser } from "../server/run-as.ts";
@@ -39,7 +40,7 @@ export interface SeedContext {
 
 /**
  * Makes the data directory a complete, configured, stopped standby; at once when it already is one.
- * @throws CleaveError POSTGRES_NOT_EMPTY when it holds what no record of ours explains; DISK_FULL and the like
+ * @throws CleaveError POSTGRES_NOT_EMPTY when it holds what no record of ours explains; POSTGRES_PROMOTED; DISK_FULL and the like
  * leave an empty directory behind, so that the next call starts over.
  */
 export async function ensureSeeded(
@@ -60,6 +61,7 @@ export async function ensureSeeded(
         `${dataDirectory} holds ${content.length} entries that this migration did not put there`,
       );
     if (before.state === "copied") return before;
+    await refusePromoted(dataDirectory);
     await beforeCopy();
     await endLeftCopier(before);
     await stopServer(dataDirectory, "immediate", signal);
@@ -87,6 +89,15 @@ export async function ensureSeeded(
     throw error;
   }
   return record;
+}
+
+/** An agent's memory may be older than what it is of: a state directory that was restored. */
+async function refusePromoted(dataDirectory: string): Promise<void> {
+  if (await wasPromoted(dataDirectory))
+    throw new CleaveError(
+      "POSTGRES_PROMOTED",
+      `${dataDirectory} is of a server that was promoted, so nothing of it is removed`,
+    );
 }
 
 async function copy(
@@ -147,7 +158,7 @@ async function waitForSlot(context: SeedContext, slot: string, signal: AbortSign
 /**
  * Removes what was copied for an aborted migration, so that the Pod is empty again. Without a record of ours, or
  * with anything in the directory that the record does not explain, nothing is removed.
- * @throws CleaveError INTERNAL when the copy was promoted: then it may be authoritative.
+ * @throws CleaveError POSTGRES_PROMOTED: then it may be authoritative.
  */
 export async function removeCopy(records: CopyRecords, duty: Duty, signal: AbortSignal): Promise<void> {
   const record = await records.load(duty.migrationId);
@@ -157,8 +168,7 @@ export async function removeCopy(records: CopyRecords, duty: Duty, signal: Abort
   const content = (await contentOf(dataDirectory)) ?? [];
   // A removal that was killed may have left anything, so it becomes a copy in progress before it begins.
   if (content.length > 0 && (await isOurs(record))) {
-    if (record.state === "copied" && !content.includes("standby.signal"))
-      throw new CleaveError("INTERNAL", `${dataDirectory} was promoted, so it is not removed`);
+    await refusePromoted(dataDirectory);
     if (await runningServer(dataDirectory)) await stopServer(dataDirectory, "immediate", signal);
     await records.save({ ...record, state: "copying", copier: null });
     await emptyDirectory(dataDirectory);

@@ -170,6 +170,32 @@ it("leaves nothing behind when the migration is aborted", async () => {
   await pods.store(SOURCE).reach(pods.duty(SOURCE, "release", { epoch: 1 }), never);
 });
 
+it("never ends or empties a server that was promoted, however old the agent's memory of it", async () => {
+  const pod = await prepared();
+  await seed();
+  await pods.store(TARGET).close();
+  const client = await connectTo(pod);
+  cleanups.push(() => client.end());
+  await client.query("SELECT pg_promote()");
+  // A state directory that is put back to when the copy was made.
+  const folder = join(pods.optionsOf(TARGET).stateDirectory, "postgres");
+  const record = join(folder, `${MIGRATION}.json`);
+  const remembered = JSON.parse(readFileSync(record, "utf8"));
+  for (const state of ["copying", "copied"]) {
+    writeFileSync(record, JSON.stringify({ ...remembered, state }));
+    const restored = pods.storeWithPeer(TARGET, {});
+    if (state === "copying")
+      await expect(seed(restored)).rejects.toMatchObject({ code: "POSTGRES_PROMOTED" });
+    await expect(restored.reach(pods.duty(TARGET, "release"), never)).rejects.toMatchObject({
+      code: "POSTGRES_PROMOTED",
+    });
+    await restored.close();
+  }
+  // By the connection of before: it was not even stopped.
+  const { rows } = await client.query("SELECT pg_is_in_recovery() AS recovering");
+  expect(rows).toEqual([{ recovering: false }]);
+});
+
 it("does not remove a directory that was replaced since", async () => {
   const pod = await prepared();
   const store = pods.store(TARGET);
