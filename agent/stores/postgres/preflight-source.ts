@@ -12,7 +12,7 @@ import { checkReverseReplicationHere } from "./reverse/preflight.ts";
 import { SUPPORTED_MAJOR_VERSIONS } from "./server/binaries.ts";
 import type { Database } from "./server/connection.ts";
 import { checkActiveObjects } from "./split/active-objects.ts";
-import { scarceNumbers } from "./split/numbering.ts";
+import { overlappingNumbers, unloggedSequences } from "./split/numbering.ts";
 import { backName, readSlots, slotName } from "./split/slots.ts";
 
 /** Of missing organizations, how many a message names. */
@@ -132,9 +132,7 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
         duty.kind,
       ),
     ];
-    if (duty.kind === "split") findings.push(...(await checkActiveObjects(db, options, duty)));
-    for (const name of server.tablespaces)
-      findings.push(finding("error", "POSTGRES_TABLESPACE", `the tablespace ${name} is outside of it`));
+    findings.push(...(await checkWholeServer(db, server, options, duty)));
     const catalog = await checkCatalog(db, options.ownership);
     findings.push(...catalog);
     // Without a readable root table there is nothing to look the organizations up in.
@@ -148,6 +146,26 @@ export function checkSourceStart(options: PostgresStoreOptions, duty: Duty): Pro
   });
 }
 
+/** What a copy of the whole server would bring along, or not, beyond the tables. It may come at any time, so it is asked at each. */
+async function checkWholeServer(
+  db: Database,
+  server: ServerRow,
+  options: PostgresStoreOptions,
+  duty: Duty,
+): Promise<Finding[]> {
+  const outside = server.tablespaces.map((name) =>
+    finding("error", "POSTGRES_TABLESPACE", `the tablespace ${name} is outside of it`),
+  );
+  if (duty.kind !== "split") return outside;
+  return [
+    ...(await checkActiveObjects(db, options, duty)),
+    ...outside,
+    ...(await unloggedSequences(db, options.ownership)).map((one) =>
+      finding("error", "POSTGRES_UNFENCEABLE", one),
+    ),
+  ];
+}
+
 async function checkPlan(db: Database, options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
   const missing = await missingOrganizations(db, options.ownership, [...duty.assignments.keys()]);
   if (missing.length === 0) return [];
@@ -158,16 +176,8 @@ async function checkPlan(db: Database, options: PostgresStoreOptions, duty: Duty
 
 async function checkNumbers(db: Database, duty: Duty): Promise<Finding[]> {
   if (duty.kind !== "split" || duty.settings.numbering !== "apart") return [];
-  const scarce = await scarceNumbers(db, [duty.sourcePodId, ...duty.targetPodIds]);
-  return scarce
-    .slice(0, NAMED)
-    .map((one) =>
-      finding(
-        "warning",
-        "SEQUENCES_OVERLAP",
-        `${one}: give its columns (and those that refer to them) the type bigint, or plan with another numbering`,
-      ),
-    );
+  const overlapping = await overlappingNumbers(db, [duty.sourcePodId, ...duty.targetPodIds]);
+  return overlapping.slice(0, NAMED).map((one) => finding("warning", "SEQUENCES_OVERLAP", one));
 }
 
 export function checkSourceFence(options: PostgresStoreOptions, duty: Duty): Promise<Finding[]> {
@@ -177,6 +187,7 @@ export function checkSourceFence(options: PostgresStoreOptions, duty: Duty): Pro
     const server = await readServer(db);
     const findings = [...checkIdentity(server, options.podId), ...checkPrepared(server)];
     findings.push(...(await checkFenceable(db, options.ownership)));
+    if (duty.kind === "split") findings.push(...(await checkWholeServer(db, server, options, duty)));
     // What only comes and goes is no part of it; and a state in which something was wrong is never compared with.
     if (state !== null && !findings.some(({ severity }) => severity === "error"))
       await saveChecked(options.stateDirectory, duty.migrationId, state);

@@ -78,6 +78,51 @@ export const SPLIT_HUNTS: readonly StoreMutant[] = [
         replace: "",
       },
     ],
-    tests: split("kept-server", "is started again after the transfer"),
+    tests: {
+      file: "test/agent/stores/postgres/server/kept-server.test.ts",
+      name: "is started again after the transfer",
+    },
+  },
+  {
+    name: "restored-as-its-source",
+    says: "A copy recovers to where its source was once restored to, and no further.",
+    edits: [{ file: `${SPLIT}/standby-files.ts`, find: "    ...TO_THE_END,\n", replace: "" }],
+    tests: split("leftovers", "a restoration to a time that is over"),
+  },
+  {
+    name: "files-elsewhere-are-lost",
+    says: "Settings from files that did not come with the copy are not carried to it.",
+    edits: [
+      {
+        file: `${SPLIT}/server-settings.ts`,
+        find: "(!arrived.has(file) || file === CARRIED_FILE)",
+        replace: "file === CARRIED_FILE",
+      },
+    ],
+    tests: split("leftovers", "of a restoration, of a time as a standby"),
+  },
+  {
+    name: "the-server-is-looked-at-once",
+    says: "What comes to the source's server after the first checks is not looked at before the fence.",
+    edits: [
+      {
+        file: "agent/stores/postgres/preflight-source.ts",
+        find: '    if (duty.kind === "split") findings.push(...(await checkWholeServer(db, server, options, duty)));\n',
+        replace: "",
+      },
+    ],
+    tests: split("changes", "between the checks and the fence 'a second database'"),
+  },
+  {
+    name: "temporary-views-are-schema",
+    says: "A session that drops a view of its own changes the schema for everybody.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/schema-journal.ts",
+        find: "named.original AND NOT named.is_temporary",
+        replace: "NOT named.is_temporary",
+      },
+    ],
+    tests: split("changes", "between the checks and the fence CREATE TEMPORARY VIEW mine"),
   },
 ];

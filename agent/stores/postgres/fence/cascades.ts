@@ -27,6 +27,32 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND (k.confdeltype IN ('c', 'n', 'd'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'cleave')
 ORDER BY 1, k.conname`;
 
+const SETS_DEFAULT = `
+SELECT n.nspname || '.' || c.relname AS "table", k.conname AS name, pn.nspname || '.' || p.relname AS parent
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND (k.confdeltype = 'd' OR k.confupdtype = 'd')
+ORDER BY 1, 2`;
+
+/**
+ * Foreign keys, in words with a next step, that lead out of the organizations and set a default: PostgreSQL itself looks
+ * afterwards whether a row still refers to what is gone, finds the dormant row that stays as it is, and fails the statement.
+ */
+export async function failingCascades(db: Queryable, ownership: Ownership): Promise<string[]> {
+  const rules = rulesOf(ownership);
+  const owned = (table: string) => {
+    const rule = rules.get(table);
+    return rule !== undefined && isOwned(rule);
+  };
+  const { rows } = await db.query<{ table: string; name: string; parent: string }>(SETS_DEFAULT);
+  return rows
+    .filter(({ table, parent }) => owned(table) && !owned(parent))
+    .map(
+      ({ table, name, parent }) =>
+        `the foreign key ${name} of ${table} sets a default: once organizations have left, a row of ${parent} that their rows refer to cannot be deleted or get another key (23503): make it ON DELETE SET NULL, or let the application change the rows that refer to it first`,
+    );
+}
+
 /** Every foreign key by which PostgreSQL changes rows itself. */
 export async function readCascades(db: Queryable): Promise<readonly Cascade[]> {
   return (await db.query<Cascade & Record<string, unknown>>(CASCADES)).rows;

@@ -12,7 +12,10 @@ export const CheckedState = z.object({
   changes: z.string(),
   /** The newest row of the journal, whatever it was. */
   newest: z.string(),
-  /** Which tables and triggers there are, and how they are kept and enabled; whether there is a large object. */
+  /**
+   * Which tables, sequences and triggers there are, and how they are kept and enabled; of a split, which databases and
+   * tablespaces; whether there is a large object.
+   */
   look: z.string(),
 });
 export type CheckedState = z.infer<typeof CheckedState>;
@@ -47,10 +50,14 @@ SELECT (SELECT count(*) FROM cleave.schema_change AS change WHERE change.tag <> 
   (SELECT COALESCE(max(change.id), 0) FROM cleave.schema_change AS change)::pg_catalog.text AS newest,
   pg_catalog.concat_ws('/',
     (SELECT ${sumOf("c.oid", "c.relpersistence::pg_catalog.text")} FROM pg_catalog.pg_class AS c
-      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'),
+      WHERE c.relkind IN ('r', 'p', 'f', 'S') AND c.relpersistence <> 't'),
     (SELECT ${sumOf("t.oid", "t.tgenabled::pg_catalog.text")} FROM pg_catalog.pg_trigger AS t WHERE NOT t.tgisinternal),
     (SELECT count(*) FROM pg_catalog.pg_trigger AS t WHERE t.tgname IN (${literal(ROW_TRIGGER)}, ${literal(TRUNCATE_TRIGGER)}) AND t.tgenabled = 'A'),
     (SELECT ${sumOf("e.oid", "e.evtenabled::pg_catalog.text")} FROM pg_catalog.pg_event_trigger AS e WHERE e.evtname LIKE 'cleave%'),
+    -- A split copies the whole server, and of what concerns all of it no event trigger is told.
+    (SELECT pg_catalog.concat_ws(',', (SELECT ${sumOf("d.oid", "d.datallowconn::pg_catalog.text")} FROM pg_catalog.pg_database AS d),
+        (SELECT ${sumOf("s.oid", "'s'::pg_catalog.text")} FROM pg_catalog.pg_tablespace AS s))
+      WHERE EXISTS (SELECT FROM cleave.share AS s WHERE NOT s.logical AND s.phase IN ('source', 'fenced'))),
     (SELECT count(*) FROM (SELECT FROM pg_catalog.pg_largeobject_metadata LIMIT 1) AS one)) AS look`;
 
 /** To be read before the checks: what changes while they run counts as changed. Null where there is no guard with a journal. */
@@ -79,7 +86,7 @@ BEGIN
     ) AS listed;
     RAISE EXCEPTION USING ERRCODE = '${OUTDATED}', MESSAGE = pg_catalog.format('changed after the last checks: %s',
       COALESCE(changes, CASE WHEN seen.look LIKE '%/1' AND ${literal(checked.look)} NOT LIKE '%/1' THEN 'a large object was made'
-        ELSE 'a table or trigger, in a way that event triggers do not see' END));
+        ELSE 'a table, trigger, database or tablespace, in a way that event triggers do not see' END));
   END IF;
 END;`;
 }

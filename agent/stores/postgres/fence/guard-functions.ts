@@ -1,7 +1,7 @@
 /** The generated functions: one row guard per owned table, and the guards that need no table's rule. Pure. */
 import type { PodId } from "../../../../protocol/ids.ts";
 import type { Ownership, TableRule } from "../../../../protocol/ownership.ts";
-import { IDENTITY_FUNCTIONS } from "../replication/replica-identity.ts";
+import { IDENTITY_FUNCTIONS, RELATION } from "../replication/replica-identity.ts";
 import { admissionFunctions } from "./admission.ts";
 import { CANONICAL_TEXT_FUNCTIONS, canonicalText } from "./canonical-text.ts";
 import { type Cascade, keepDormant } from "./cascades.ts";
@@ -17,7 +17,7 @@ import {
   rememberMoved,
   rulesOf,
 } from "./owner-sql.ts";
-import { JOURNAL_FUNCTIONS, NOTE_TRUNCATE } from "./schema-journal.ts";
+import { isTemporary, JOURNAL_FUNCTIONS, NOTE_TRUNCATE, ONLY_TEMPORARY_DROPPED } from "./schema-journal.ts";
 
 /** A function of the guard, as it has to be in the database. */
 export interface GuardFunction {
@@ -178,16 +178,13 @@ END`,
     definer: true,
     body: `
 DECLARE
-  command record;
   relation record;
 BEGIN
   -- Temporary objects are a session's own and no organization's.
-  FOR command IN SELECT * FROM pg_catalog.pg_event_trigger_ddl_commands() LOOP
-    IF command.schema_name IS DISTINCT FROM 'pg_temp' THEN
-      PERFORM cleave.admit_ddl(TG_TAG);
-      EXIT;
-    END IF;
-  END LOOP;
+  IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() AS command CROSS JOIN LATERAL (SELECT ${RELATION} AS oid) AS about
+      WHERE NOT ${isTemporary("command", "about.oid")}) THEN
+    PERFORM cleave.admit_ddl(TG_TAG);
+  END IF;
   -- A new partition inherits its parent's row guard, but not its guard against TRUNCATE.
   FOR relation IN
     SELECT DISTINCT member.relid, guarded.tgfoid FROM pg_catalog.pg_event_trigger_ddl_commands() AS changed
@@ -242,7 +239,7 @@ BEGIN
       WHERE dropped.original AND dropped.object_type = 'trigger' AND dropped.address_names[pg_catalog.array_upper(dropped.address_names, 1)] IN (${OWN_TRIGGERS})) THEN
     PERFORM cleave.refuse_own_trigger();
   END IF;
-  IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS dropped WHERE NOT dropped.is_temporary) THEN
+  IF NOT (${ONLY_TEMPORARY_DROPPED}) THEN
     PERFORM cleave.admit_ddl(TG_TAG);
   END IF;
 END`,

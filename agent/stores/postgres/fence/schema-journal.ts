@@ -61,6 +61,14 @@ const WITHOUT_ROWS = `ARRAY[${[
   .map((kind) => quoteLiteral(kind))
   .join(", ")}]`;
 
+/** SQL: what was made is a session's own; a trigger or a rule does not say so itself, and its table (`relation`) does. */
+export const isTemporary = (command: string, relation: string) =>
+  `(COALESCE(${command}.schema_name, '') LIKE 'pg_temp%' OR EXISTS (SELECT FROM pg_catalog.pg_class AS own WHERE own.oid = ${relation} AND own.relpersistence = 't'))`;
+
+/** SQL, where something was dropped: what the command names is a session's own. What goes with it (a view's rule) does not say so. */
+export const ONLY_TEMPORARY_DROPPED =
+  "NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS named WHERE named.original AND NOT named.is_temporary)";
+
 /** SQL: a publication of Cleave's own. */
 const isOwnPublication = (command: string) =>
   `COALESCE(${command}.object_type LIKE 'publication%' AND ${command}.object_identity ~ '(^|in publication |^"?)cleave_', false)`;
@@ -107,7 +115,7 @@ BEGIN
         ON c.oid = COALESCE(pg_catalog.pg_partition_root(about.oid::pg_catalog.regclass)::pg_catalog.oid, about.oid) AND c.relkind IN ('r', 'p', 'f')
       LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     -- Rights have no class, and no rows. A superuser named cleave makes his tables in Cleave's own schema, unless he says where.
-    WHERE command.classid IS NOT NULL AND COALESCE(command.schema_name, '') NOT LIKE 'pg_temp%' AND NOT ${isOwnPublication("command")}
+    WHERE command.classid IS NOT NULL AND NOT ${isTemporary("command", "about.oid")} AND NOT ${isOwnPublication("command")}
       AND (command.schema_name IS DISTINCT FROM 'cleave' OR n.nspname <> 'cleave')
   ) AS named
   HAVING count(*) > 0;
@@ -127,7 +135,7 @@ BEGIN
       CASE WHEN dropped.object_type IN ('table', 'foreign table', 'table column', 'table constraint', 'default value')
         THEN dropped.address_names[1] || '.' || dropped.address_names[2] END AS relation
     FROM pg_catalog.pg_event_trigger_dropped_objects() AS dropped
-    WHERE NOT dropped.is_temporary AND dropped.schema_name IS DISTINCT FROM 'pg_toast' AND NOT ${isOwnPublication("dropped")}
+    WHERE NOT dropped.is_temporary AND NOT (${ONLY_TEMPORARY_DROPPED}) AND dropped.schema_name IS DISTINCT FROM 'pg_toast' AND NOT ${isOwnPublication("dropped")}
       AND (dropped.schema_name IS DISTINCT FROM 'cleave' OR dropped.object_type = 'table')
   ) AS named
   HAVING count(*) > 0;

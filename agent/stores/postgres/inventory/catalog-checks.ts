@@ -4,6 +4,7 @@ import type { Finding } from "../../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
 import { absentFrom } from "../fence/absent-names.ts";
+import { failingCascades } from "../fence/cascades.ts";
 import { type Catalog, readCatalog } from "../fence/catalog.ts";
 import { ROW_TRIGGER } from "../fence/names.ts";
 import { checkOwners } from "../fence/owner-checks.ts";
@@ -51,6 +52,9 @@ export async function checkCatalog(db: Queryable, ownership: Ownership): Promise
     ...(await checkSurroundings(db)),
     ...bounded(await checkPublications(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
+    ...bounded(
+      (await failingCascades(db, ownership)).map((one) => finding("warning", "POSTGRES_UNFENCEABLE", one)),
+    ),
     // An owner can only be looked for by rules that fit.
     ...(invalid.every(({ severity }) => severity === "warning")
       ? bounded(await checkOwners(db, ownership, catalog))

@@ -63,7 +63,11 @@ export async function emptyDirectory(path: string): Promise<void> {
 }
 
 /** Replaces a small file: synced, readable by the server's user alone. */
-export async function writeOwnedFile(path: string, content: string, runAs: SystemUser | null): Promise<void> {
+export async function writeOwnedFile(
+  path: string,
+  content: string | Uint8Array,
+  runAs: SystemUser | null,
+): Promise<void> {
   const temporary = `${path}.cleave-new`;
   try {
     const file = await open(temporary, "w", 0o600);

@@ -72,11 +72,15 @@ async function logTail(logFile: string): Promise<string> {
 
 /** Why a server did not start, from the last words of its log. */
 export function explainFailedStart(tail: string, dataDirectory: string): CleaveError {
-  const fatal = tail
-    .split("\n")
-    .filter((line) => /(FATAL|PANIC|postgres: )/.test(line))
-    .at(-1);
-  const reason = (fatal ?? tail.trim().split("\n").at(-1) ?? "").trim().slice(0, 500);
+  const lines = tail.trim().split("\n");
+  const at = lines.findLastIndex((line) => /(FATAL|PANIC|postgres: )/.test(line));
+  const fatal = lines[at];
+  // Of files that it cannot use it says before which.
+  const why = /contains errors|could not load/.test(fatal ?? "")
+    ? lines.slice(0, at).findLast((line) => /error|could not|invalid|unrecognized/.test(line))
+    : undefined;
+  const said = [fatal ?? lines.at(-1), why].filter((line) => line !== undefined).map((line) => line.trim());
+  const reason = said.join("; ").slice(0, 800);
   const message = `the server on ${dataDirectory} did not start: ${reason || "its log says nothing"}`;
   if (/No space left on device/.test(tail)) return new CleaveError("DISK_FULL", message);
   if (/Permission denied|wrong ownership|invalid permissions/.test(tail))

@@ -34,6 +34,8 @@ export const SESSION_SETTINGS = {
   search_path: "pg_catalog",
   // Rows that a policy hides are an error, and not absent.
   row_security: "off",
+  // A role that sessions begin as would take the rights of the one that connects.
+  role: "none",
   default_transaction_isolation: "read committed",
   default_transaction_read_only: "off",
   default_transaction_deferrable: "off",

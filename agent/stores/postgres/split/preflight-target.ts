@@ -15,6 +15,7 @@ import { contentOf, isOurs } from "../server/data-directory.ts";
 import { resolveRunAs } from "../server/run-as.ts";
 import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
+import { checkCollations, checkCopiedServer } from "./preflight-copy.ts";
 import { plannedDifferences, unplannedDifferences } from "./server-settings.ts";
 import { PAUSED } from "./standby-watch.ts";
 
@@ -92,6 +93,18 @@ async function checkPrograms(options: PostgresStoreOptions, sourceMajorVersion: 
   ];
 }
 
+async function checkCopy(
+  db: Database,
+  { config, podId }: PostgresStoreOptions,
+  version: number,
+): Promise<Finding[]> {
+  // Of programs that are missing is told already.
+  const binaries = await locateBinaries({ binDirectory: config.binDirectory, majorVersion: version }).catch(
+    () => null,
+  );
+  return await checkCopiedServer(db, config, podId, binaries);
+}
+
 /** The clocks are compared at the middle of the round trip. */
 async function checkClock(db: Database, options: PostgresStoreOptions): Promise<Finding[]> {
   const { clock } = options;
@@ -163,6 +176,7 @@ export async function checkTargetStart(options: PostgresStoreOptions, duty: Duty
         ...(await checkClock(db, options)),
         ...(await checkSpace(db, config)),
         ...(await plannedDifferences(config, options.podId, peer)),
+        ...(await guarded(() => checkCopy(db, options, server.version))),
       ];
     });
     // One cause, one finding.
@@ -196,7 +210,10 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
         position,
         await readPosition(async (text) => (await source.query(text)).rows),
       );
-      return wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)];
+      return [
+        ...(wrong === null ? [] : [finding("error", "POSTGRES_LINEAGE", wrong)]),
+        ...(await checkCollations(own, source)),
+      ];
     });
     findings.push(...(await guarded(() => unplannedDifferences(config, peerOf(options, duty)))));
     return [...findings, ...lineage, ...(await checkReverseReplicationThere(own, options, duty))];

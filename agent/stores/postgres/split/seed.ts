@@ -19,6 +19,7 @@ import type { SystemUser } from "../server/run-as.ts";
 import { runningServer, stopServer } from "../server/server.ts";
 import type { StatusBoard } from "../status-board.ts";
 import { endLeftCopier, runBaseBackup } from "./base-backup.ts";
+import { settleCopiedFiles } from "./copied-conf.ts";
 import type { CopyRecord, CopyRecords } from "./copy-record.ts";
 import { readPosition } from "./lineage.ts";
 import { readCarried } from "./server-settings.ts";
@@ -131,7 +132,9 @@ async function copy(
       board.set({ progress: { done, total, unit: "bytes" } });
     },
   });
-  const facts = { ...(await sourceConnection.use(readSourceFacts)), carried: await readCarried(source) };
+  const known = await sourceConnection.use(readSourceFacts);
+  const arrived = await settleCopiedFiles(record.dataDirectory, known.usesCopiedFile, runAs);
+  const facts = { ...known, carried: await readCarried(source, arrived) };
   const { systemIdentifier } = await readPosition((text) => sourceConnection.query(text));
   await configureStandby({ config: options.config, podId: options.podId, source, slot, facts, runAs });
   await writeOrigin(record, runAs);

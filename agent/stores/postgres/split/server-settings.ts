@@ -35,36 +35,81 @@ const OF_SESSIONS =
 interface Setting {
   readonly name: string;
   readonly setting: string;
-  /** Neither a default nor in a file that the data directory brings along. */
-  readonly outside: boolean;
+  /** Given when the server was started, or by its environment. */
+  readonly atStart: boolean;
+  /** The file that says it, relative to the data directory where it is in it; null when no file does. */
+  readonly file: string | null;
   readonly internal: boolean;
 }
 
 async function readSettings(endpoint: Endpoint): Promise<Setting[]> {
   const db = await connect(endpoint, { applicationName: "cleave-settings", asConfigured: true });
   try {
-    return await readSettingsOf(db);
+    // Not as a role that sessions begin as: not everybody sees everything.
+    await db.query("SET ROLE none");
+    return [...(await readSettingsOf(db)), ...(await readCustom(db))];
   } finally {
     discard(db);
   }
 }
 
+const IN_DATA_DIRECTORY = `CASE WHEN pg_catalog.starts_with(sourcefile, pg_catalog.current_setting('data_directory') || '/')
+  THEN pg_catalog.substr(sourcefile, pg_catalog.length(pg_catalog.current_setting('data_directory')) + 2) ELSE sourcefile END AS file`;
+
 async function readSettingsOf(db: Database): Promise<Setting[]> {
   const { rows } = await db.query<Setting>(
     `SELECT name, coalesce(setting, '') AS setting, context = 'internal' AS internal,
-       source IN ('command line', 'environment variable') OR (source = 'configuration file'
-         AND (starts_with(sourcefile, current_setting('data_directory') || '/') IS NOT TRUE OR sourcefile LIKE '%/${CARRIED_FILE}')) AS outside
+       source IN ('command line', 'environment variable') AS "atStart", ${IN_DATA_DIRECTORY}
      FROM pg_catalog.pg_settings ORDER BY name`,
   );
   return rows;
 }
 
-/** What has to be carried to a copy of the source's data, by name. */
-export async function readCarried(source: Endpoint): Promise<Readonly<Record<string, string>>> {
+/**
+ * Settings that only an application knows (`myapp.region`): pg_settings does not list them, so they are read where they are
+ * said: in the files, and in the command line of the server's last start.
+ */
+async function readCustom(db: Database): Promise<Setting[]> {
+  const { rows } = await db.query<Setting>(
+    `SELECT DISTINCT ON (pg_catalog.lower(said.name)) pg_catalog.lower(said.name) AS name, coalesce(said.setting, '') AS setting,
+       false AS "atStart", ${IN_DATA_DIRECTORY}, false AS internal
+     FROM pg_catalog.pg_file_settings AS said WHERE said.name LIKE '%.%' AND said.error IS NULL
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings AS known WHERE pg_catalog.lower(known.name) = pg_catalog.lower(said.name))
+     ORDER BY pg_catalog.lower(said.name), said.seqno DESC`,
+  );
+  const { rows: starts } = await db.query<{ line: Buffer | null; known: string[] }>(
+    `SELECT pg_catalog.pg_read_binary_file('postmaster.opts', 0, 1000000, true) AS line,
+       ARRAY(SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE name LIKE '%.%') AS known`,
+  );
+  const custom = new Map(rows.map((row) => [row.name, row]));
+  for (const [, name = "", setting = ""] of (starts[0]?.line?.toString() ?? "").matchAll(CUSTOM_AT_START))
+    if (!starts[0]?.known.includes(name.toLowerCase()))
+      custom.set(name.toLowerCase(), {
+        name: name.toLowerCase(),
+        setting,
+        atStart: true,
+        file: null,
+        internal: false,
+      });
+  return [...custom.values()];
+}
+
+/** PostgreSQL writes each argument between double quotes. */
+const CUSTOM_AT_START = /"(?:-c\s*|--)?([a-z_][\w$]*(?:\.[a-z_][\w$]*)+)=([^"]*)"/gi;
+
+/**
+ * What has to be carried to a copy of the source's data, by name: what is in force there and in none of the files that
+ * have `arrived` with the copy.
+ */
+export async function readCarried(
+  source: Endpoint,
+  arrived: ReadonlySet<string>,
+): Promise<Readonly<Record<string, string>>> {
   const inherited: readonly string[] = INHERITED_SETTINGS;
   const carried = (await readSettings(source)).filter(
-    ({ name, outside, internal }) =>
-      outside &&
+    ({ name, atStart, file, internal }) =>
+      // A copy that was carried once has its own file of it, which is written anew.
+      (atStart || (file !== null && (!arrived.has(file) || file === CARRIED_FILE))) &&
       !internal &&
       !OF_ONE_SERVER.test(name) &&
       !OF_SESSIONS.test(name) &&

@@ -11,10 +11,12 @@ export async function readInherited(db: Database): Promise<Readonly<Record<strin
   return Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
 }
 
+/** As bytes: their encoding is nobody's business but the server's. */
 export async function readSourceFacts(db: Database): Promise<Omit<SourceFacts, "carried">> {
-  const { rows } = await db.query<{ hba: string; ident: string }>(
-    `SELECT pg_read_file(current_setting('hba_file')) AS hba, pg_read_file(current_setting('ident_file')) AS ident,
-       current_setting('config_file') = current_setting('data_directory') || '/postgresql.conf' AS "usesCopiedFile"`,
+  const { rows } = await db.query<Omit<SourceFacts, "carried" | "inherited">>(
+    `SELECT pg_read_binary_file(current_setting('hba_file')) AS hba, pg_read_binary_file(current_setting('ident_file')) AS ident,
+       current_setting('config_file') = current_setting('data_directory') || '/postgresql.conf' AS "usesCopiedFile",
+       current_setting('promote_trigger_file', true) IS NOT NULL AS "knowsTriggerFile"`,
   );
   const [files] = rows as [SourceFacts];
   return { ...files, inherited: await readInherited(db) };

@@ -4,12 +4,12 @@
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { CleaveError } from "../../../../protocol/errors.ts";
 import type { PodId } from "../../../../protocol/ids.ts";
 import { type PeerPostgres, type PostgresConfig, passwordOf } from "../config.ts";
 import { writeOwnedFile } from "../server/data-directory.ts";
 import type { SystemUser } from "../server/run-as.ts";
 import { readTextOrNull } from "../server/server.ts";
+import { CONFIG_FILE } from "./copied-conf.ts";
 
 const BEGIN = "# Begin of Cleave's settings; replaced as a whole.";
 const END = "# End of Cleave's settings.";
@@ -34,19 +34,23 @@ export interface SourceFacts {
   /** Values of INHERITED_SETTINGS on the source. */
   readonly inherited: Readonly<Record<string, string>>;
   /** The source's pg_hba.conf and pg_ident.conf, which need not be in its data directory. */
-  readonly hba: string;
-  readonly ident: string;
+  readonly hba: Uint8Array;
+  readonly ident: Uint8Array;
   /** Settings that are in force there and come with no file of the data directory: see server-settings.ts. */
   readonly carried: Readonly<Record<string, string>>;
   /** Its postgresql.conf is the one of the data directory. */
   readonly usesCopiedFile: boolean;
+  /** Until PostgreSQL 15 there is a file whose appearance promotes a standby. */
+  readonly knowsTriggerFile: boolean;
 }
 
-/** One value in a configuration file. @throws CleaveError CONFIG_INVALID for control characters. */
+/** One value in a configuration file, on one line: control characters are written by their octal numbers. */
 export function quoteSetting(value: string): string {
-  if (/[\u0000-\u001f]/.test(value))
-    throw new CleaveError("CONFIG_INVALID", "a PostgreSQL setting has a control character");
-  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+  const escaped = value
+    .replaceAll("\\", "\\\\")
+    .replaceAll("'", "''")
+    .replaceAll(/[\u0001-\u001f]/g, (one) => `\\${one.charCodeAt(0).toString(8).padStart(3, "0")}`);
+  return `'${escaped}'`;
 }
 
 /** libpq's connection string: https://www.postgresql.org/docs/current/libpq-connect.html */
@@ -69,10 +73,27 @@ export function commandLineSettings(config: PostgresConfig, podId: PodId): Recor
     unix_socket_directories: "",
     hot_standby: "on",
     ...config.serverOptions,
+    ...TO_THE_END,
     port: String(config.port),
     cluster_name: podId,
   };
 }
+
+/**
+ * A copy replays all that its source writes, at once, until Cleave promotes it. What is left in the source's settings of
+ * its own restoration (a time to recover to) or of its time as a standby (a delay) would stop the copy somewhere, promote it,
+ * or end it at the promotion.
+ */
+const TO_THE_END: Readonly<Record<string, string>> = {
+  recovery_target: "",
+  recovery_target_lsn: "",
+  recovery_target_name: "",
+  recovery_target_time: "",
+  recovery_target_xid: "",
+  recovery_target_action: "pause",
+  recovery_target_timeline: "latest",
+  recovery_min_apply_delay: "0",
+};
 
 /** Settings of the source that would be wrong on any other server. */
 const NEUTRALISED: Readonly<Record<string, string>> = {
@@ -97,7 +118,6 @@ const FOLLOWING: Readonly<Record<string, string>> = {
   // Nobody but the agent reads here before the promotion; replay goes first.
   max_standby_streaming_delay: "10ms",
   max_standby_archive_delay: "10ms",
-  recovery_target_timeline: "latest",
   ...WITHOUT_WORKERS,
 };
 
@@ -155,7 +175,7 @@ export function plannedSettings(config: PostgresConfig, podId: PodId): Readonly<
   return { ...NEUTRALISED, ...commandLineSettings(config, podId) };
 }
 
-/** Turns a fresh copy into a standby. Everything is synced when it resolves; nothing was started. */
+/** Turns a fresh copy, whose files `settleCopiedFiles` has been through, into a standby. Everything is synced when it resolves; nothing was started. */
 export async function configureStandby(options: {
   readonly config: PostgresConfig;
   readonly podId: PodId;
@@ -175,10 +195,9 @@ export async function configureStandby(options: {
   await writeOwnedFile(at("pg_ident.conf"), facts.ident, runAs);
   const settings = Object.entries(facts.carried).map(([name, value]) => `${name} = ${quoteSetting(value)}`);
   await writeOwnedFile(at(CARRIED_FILE), [CARRIED, ...settings, ""].join("\n"), runAs);
-  // One that the source does not use says nothing of it.
-  const conf = facts.usesCopiedFile ? ((await readTextOrNull(at("postgresql.conf"))) ?? "") : "";
+  const conf = await readFile(at(CONFIG_FILE), "latin1");
   if (!conf.includes(INCLUDE_CARRIED))
-    await writeOwnedFile(at("postgresql.conf"), `${conf}\n${INCLUDE_CARRIED}\n`, runAs);
+    await writeOwnedFile(at(CONFIG_FILE), Buffer.from(`${conf}\n${INCLUDE_CARRIED}\n`, "latin1"), runAs);
   const primary = connectionString({
     host: source.host,
     port: String(source.port),
@@ -191,6 +210,7 @@ export async function configureStandby(options: {
     {
       ...ownSettings(config, podId, facts),
       ...FOLLOWING,
+      ...(facts.knowsTriggerFile ? { promote_trigger_file: "" } : {}),
       primary_conninfo: primary,
       primary_slot_name: slot,
     },
@@ -223,6 +243,7 @@ export async function raiseInherited(
   return raised;
 }
 
+const NOTHING = new Uint8Array();
 const SOURCE_KNOWN = /primary_conninfo = '[^'\n]/;
 
 /** The settings still name a source: what the copy was made from is not forgotten. */
@@ -248,10 +269,11 @@ export async function forgetSource(
     );
     const own = ownSettings(config, podId, {
       inherited,
-      hba: "",
-      ident: "",
+      hba: NOTHING,
+      ident: NOTHING,
       carried: {},
       usesCopiedFile: true,
+      knowsTriggerFile: false,
     });
     // Said in so many words, for ALTER SYSTEM rewrites the file without the comments that mark Cleave's block.
     await writeSettings(config, { ...own, primary_conninfo: "", primary_slot_name: "" }, runAs);

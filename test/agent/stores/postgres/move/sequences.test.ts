@@ -3,7 +3,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { installGuard } from "../../../../../agent/stores/postgres/fence/install.ts";
 import { overlappingSequences } from "../../../../../agent/stores/postgres/move/sequences.ts";
-import { layOutNumbers, scarceNumbers } from "../../../../../agent/stores/postgres/split/numbering.ts";
+import { layOutNumbers, overlappingNumbers } from "../../../../../agent/stores/postgres/split/numbering.ts";
 import type { MigrationId, PodId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import type { Duty } from "../../../../../protocol/ports/store.ts";
@@ -107,13 +107,40 @@ describe("keys of a split's Pods fit", () => {
     expect(last).toBeGreaterThan(highest - 3n);
   });
 
+  it("and those that count in steps go on in them", async () => {
+    await here.query(
+      `CREATE SEQUENCE t.s INCREMENT 10 START 7 MAXVALUE 1000; SELECT nextval('t.s'); CREATE SEQUENCE t.new INCREMENT 3 START 2 MAXVALUE 100`,
+    );
+    await lastOf("t.s");
+    const { rows } = await here.query(
+      "SELECT sequence, pod_id, first, last FROM cleave.numbering WHERE sequence LIKE 't.%' ORDER BY 1, 2",
+    );
+    expect(rows).toEqual([
+      { sequence: "t.new", pod_id: HERE, first: "2", last: "47" },
+      { sequence: "t.new", pod_id: THERE, first: "50", last: "95" },
+      { sequence: "t.s", pod_id: HERE, first: "17", last: "497" },
+      { sequence: "t.s", pod_id: THERE, first: "507", last: "987" },
+    ]);
+  });
+
+  it("and those that cannot be divided are named", async () => {
+    await here.query(
+      `CREATE SEQUENCE t.down INCREMENT -1; CREATE TABLE t.a (id bigint DEFAULT nextval('t.down'));
+       CREATE SEQUENCE t.turn MAXVALUE 3 CYCLE; CREATE TABLE t.b (id bigint DEFAULT nextval('t.turn')); CREATE SEQUENCE t.alone CYCLE`,
+    );
+    expect(await overlappingNumbers(here, [HERE, THERE])).toEqual([
+      expect.stringMatching(/^the sequence t\.down counts down, so it is not divided/),
+      expect.stringMatching(/^the sequence t\.turn begins anew at its end, so/),
+    ]);
+  });
+
   it("and it is said when few are left", async () => {
     await here.query(
       `CREATE SEQUENCE t.s START 2147483000; CREATE TABLE t.a (id integer DEFAULT nextval('t.s'));
        CREATE SEQUENCE t.gone START 2147483647; CREATE TABLE t.b (id integer DEFAULT nextval('t.gone'));
        CREATE SEQUENCE t.much; CREATE TABLE t.c (id integer DEFAULT nextval('t.much'))`,
     );
-    const said = await scarceNumbers(here, [HERE, THERE]);
+    const said = await overlappingNumbers(here, [HERE, THERE]);
     expect(said).toEqual([
       expect.stringMatching(/^the sequence t\.gone has too few keys left/),
       expect.stringMatching(/^the sequence t\.s has 324 keys left for each of 2 Pods/),

@@ -32,6 +32,7 @@ GRANT CREATE, USAGE ON SCHEMA public TO app;
 ALTER TABLE notes OWNER TO app; ALTER TABLE organizations OWNER TO app; ALTER TABLE events OWNER TO app;
 ALTER TABLE events_1 OWNER TO app; ALTER TABLE events_2 OWNER TO app; ALTER TABLE queue OWNER TO app;
 ALTER MATERIALIZED VIEW counts OWNER TO app;
+CREATE SEQUENCE keys; ALTER SEQUENCE keys OWNER TO app;
 CREATE FUNCTION elsewhere() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.organization_id := 1; RETURN NEW; END';
 `;
 
@@ -68,6 +69,29 @@ const CHANGES: readonly Row[] = [
     undo: "ALTER TABLE notes SET LOGGED",
     code: "POSTGRES_UNFENCEABLE",
     says: /public\.notes/,
+  },
+  {
+    what: "a sequence that becomes unlogged",
+    sql: "ALTER SEQUENCE keys SET UNLOGGED",
+    undo: "ALTER SEQUENCE keys SET LOGGED",
+    code: "POSTGRES_UNFENCEABLE",
+    says: /ALTER SEQUENCE \(sequence public\.keys\)/,
+  },
+  {
+    what: "a second database",
+    sql: "CREATE DATABASE late STRATEGY file_copy",
+    undo: "DROP DATABASE late",
+    code: "POSTGRES_UNFENCEABLE",
+    says: /a table, trigger, database or tablespace/,
+    by: "superuser",
+  },
+  {
+    what: "a tablespace",
+    sql: "SET allow_in_place_tablespaces = on; CREATE TABLESPACE late LOCATION ''",
+    undo: "DROP TABLESPACE late",
+    code: "POSTGRES_TABLESPACE",
+    says: /database or tablespace/,
+    by: "superuser",
   },
   {
     what: "a table without a rule",
@@ -181,13 +205,21 @@ const CHANGES: readonly Row[] = [
   },
 ];
 
+/** Nobody else sees it, and no fence concerns it. */
+const OF_A_SESSION = [
+  "CREATE TEMPORARY TABLE mine (id serial PRIMARY KEY); ALTER TABLE mine ADD body text; DROP TABLE mine",
+  "CREATE TEMPORARY VIEW mine AS SELECT 1; CREATE OR REPLACE TEMPORARY VIEW mine AS SELECT 2; DROP VIEW mine",
+  "CREATE TEMPORARY TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION elsewhere(); DROP TRIGGER t ON mine",
+  "CREATE TEMPORARY TABLE mine (id int); CREATE INDEX ON mine (id); CREATE TEMPORARY VIEW seen AS SELECT * FROM mine; DROP TABLE mine CASCADE",
+];
+
 /** What applications do all the time, and no check depends on. */
 const HARMLESS = [
   "TRUNCATE queue",
   "REFRESH MATERIALIZED VIEW counts",
   "REINDEX TABLE notes",
   "COMMENT ON TABLE notes IS 'rows'",
-  "CREATE TEMPORARY TABLE mine (id int)",
+  ...OF_A_SESSION,
   "ANALYZE notes",
   "VACUUM notes",
   "INSERT INTO notes (organization_id, body) VALUES (9, 'x')",
@@ -303,6 +335,10 @@ describe("under the fence and after the transfer", () => {
       "SELECT count(*)::int AS pending FROM pg_inherits WHERE inhdetachpending",
     );
     expect(row).toEqual({ pending: 0 });
+  });
+
+  it.each(OF_A_SESSION)("%s: done, for it is a session's own", async (sql) => {
+    expect(await run(sql)).toBe("done");
   });
 
   it("an owner who disables all triggers of a table after the transfer writes no dormant row", async () => {

@@ -74,8 +74,9 @@ it("each Pod goes on with keys of its own, and can never reach another's", async
   for (const sequence of new Set(rows.map((row) => row.sequence))) {
     const parts = rows.filter((row) => row.sequence === sequence);
     expect(parts.map(({ pod_id }) => pod_id)).toEqual([SOURCE, FIRST, SECOND]);
+    const step = sequence.includes("Odd") ? 10n : 1n;
     for (const [i, { first: from }] of parts.entries())
-      if (i > 0) expect(BigInt(from)).toBe(BigInt(parts[i - 1]?.last as string) + 1n);
+      if (i > 0) expect(BigInt(from)).toBe(BigInt(parts[i - 1]?.last as string) + step);
     expect(BigInt(parts.at(-1)?.last as string)).toBeLessThanOrEqual(BigInt(Number.MAX_SAFE_INTEGER));
   }
   const begins = (podId: string, sequence: string) =>
