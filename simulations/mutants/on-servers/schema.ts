@@ -176,6 +176,54 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     tests: names("what has another name"),
   },
   {
+    name: "sessions-keep-their-plans",
+    says: "Whoever wrote to a table before a column got another type can write to it no more.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/known-names.ts",
+        find: `const OTHER = "(other.now <> other.present OR other.type_now IS DISTINCT FROM other.type)";`,
+        replace: `const OTHER = "(other.now <> other.present)";`,
+      },
+    ],
+    tests: names("what has another type"),
+  },
+  {
+    name: "notes-name-rows-for-ever",
+    says: "What a writer noted before a key became another is compared as if it were of the present one.",
+    edits: [
+      {
+        file: "agent/stores/postgres/verification/fitting-keys.ts",
+        find: "  if (misfits.size === 0) return touched;",
+        replace: "  if (misfits.size >= 0) return touched;",
+      },
+    ],
+    tests: schema("while the move follows UPDATE public.later SET body = 'before'"),
+  },
+  {
+    name: "what-is-generated-is-believed",
+    says: "What the target computes by itself is not compared.",
+    edits: [
+      {
+        file: "agent/stores/postgres/verification/rows.ts",
+        find: ", ...table.generated].map(",
+        replace: "].map(",
+      },
+    ],
+    tests: shapes("a generated column whose function computes something else"),
+  },
+  {
+    name: "parts-with-rules-are-nobodys",
+    says: "A table with a rule that became a part of another is moved by neither.",
+    edits: [
+      {
+        file: `${REPLICATION}/moved-tables.ts`,
+        find: ", ...parts(source, ownership)];",
+        replace: "];",
+      },
+    ],
+    tests: schema("what the rules do not know ALTER TABLE public.notes INHERIT"),
+  },
+  {
     name: "new-tables-are-open",
     says: "A table that gets a name which a rule knows has no guard before an agent comes.",
     edits: [

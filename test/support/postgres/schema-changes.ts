@@ -95,6 +95,20 @@ export const changes: readonly Change[] = [
     later: "INSERT INTO public.notes VALUES (903, 1, 4)",
   },
   { statement: "ALTER TABLE public.projects ALTER COLUMN name TYPE varchar(40) USING reverse(name)" },
+  // Notes of writers name rows by keys that no row can have any more.
+  {
+    statement:
+      "UPDATE public.later SET body = 'before'; ALTER TABLE public.later ALTER COLUMN id TYPE uuid USING lpad(id::text, 32, '0')::uuid",
+    there: "ALTER TABLE public.later ALTER COLUMN id TYPE uuid USING lpad(id::text, 32, '0')::uuid",
+    later: "UPDATE public.later SET body = 'again' WHERE org_id = 2",
+  },
+  {
+    statement:
+      "ALTER TABLE public.later ADD COLUMN uid uuid NOT NULL DEFAULT gen_random_uuid(); UPDATE public.later SET body = 'before'; ALTER TABLE public.later DROP CONSTRAINT later_pkey; ALTER TABLE public.later ADD PRIMARY KEY (uid)",
+    there:
+      "ALTER TABLE public.later ADD COLUMN uid uuid NOT NULL DEFAULT gen_random_uuid(); ALTER TABLE public.later DROP CONSTRAINT later_pkey; ALTER TABLE public.later ADD PRIMARY KEY (uid)",
+    later: "UPDATE public.later SET body = 'again' WHERE id < 15; DELETE FROM public.later WHERE id > 28",
+  },
   {
     statement: "ALTER TABLE public.notes ALTER COLUMN size SET DEFAULT 9",
     later: "INSERT INTO public.notes (id, project_id) VALUES (904, 1)",

@@ -5,6 +5,9 @@
  * gone nobody can tell whose the rows are: they are let through as long as every organization is here (`admit_unknown`), and
  * no fence goes up. The agent says which rule has to be changed, and makes the functions from the rules again.
  *
+ * A type is remembered for another reason: sessions keep plans of what they have called, by the types of then, and each later
+ * write of theirs would fail (42804). A function that was made again is planned again.
+ *
  * By the same trigger a table that gets a name which a rule knows (a new one, or a renamed one) is guarded before anybody
  * else can write to it.
  */
@@ -13,23 +16,27 @@ import { quoted } from "./marks.ts";
 import { INSTALL_KEYS, literal, ROW_TRIGGER } from "./names.ts";
 
 /**
- * SQL: each mark with what it stands for now. The rules' name comes first: a view, or another table, may have it by now. Of a
- * table that was never there it is the rules' name, for when there is one.
+ * SQL: each mark with what it stands for now, and of which type that is. The rules' name comes first: a view, or another table,
+ * may have it by now. Of a table that was never there it is the rules' name, for when there is one.
  */
 const NOW = `
-SELECT known.mark, known.present, CASE
+SELECT known.mark, known.present, known.type, CASE
     WHEN known.relation IS NULL AND named.oid IS NULL THEN known.present
-    WHEN known."column" <> '' THEN COALESCE(
-      (SELECT ${quoted("a.attname")} FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = COALESCE(named.oid, known.relation) AND a.attname = known."column" AND a.attnum > 0 AND NOT a.attisdropped),
-      (SELECT ${quoted("a.attname")} FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = known.relation AND a.attnum = known.number AND NOT a.attisdropped AND COALESCE(named.oid, known.relation) = known.relation),
-      '')
+    WHEN known."column" <> '' THEN COALESCE(${quoted("found.attname")}, '')
     WHEN named.oid IS NOT NULL THEN known.quoted_table
     ELSE COALESCE((SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class AS c
-      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = known.relation), '') END AS now
+      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = known.relation), '') END AS now,
+  COALESCE(found.atttypid, known.type) AS type_now
 FROM cleave.guard_name AS known
-  LEFT JOIN LATERAL (SELECT pg_catalog.to_regclass(known.quoted_table)::pg_catalog.oid) AS named (oid) ON true`;
+  LEFT JOIN LATERAL (SELECT pg_catalog.to_regclass(known.quoted_table)::pg_catalog.oid) AS named (oid) ON true
+  LEFT JOIN LATERAL (
+    SELECT a.attname, a.atttypid FROM pg_catalog.pg_attribute AS a
+     WHERE a.attrelid = COALESCE(named.oid, known.relation) AND a.attnum > 0 AND NOT a.attisdropped AND known."column" <> ''
+       AND (a.attname = known."column" OR (a.attrelid = known.relation AND a.attnum = known.number))
+     ORDER BY a.attname = known."column" DESC LIMIT 1
+  ) AS found ON true`;
+
+const OTHER = "(other.now <> other.present OR other.type_now IS DISTINCT FROM other.type)";
 
 /** SQL for a trigger of the relation and function that format() is given. */
 const triggerOf = (kind: "row" | "truncate") => literal(createTrigger(kind, "%1$s", "%2$s"));
@@ -48,12 +55,12 @@ DECLARE
   one record;
   body text;
 BEGIN
-  IF EXISTS (SELECT FROM (${NOW}) AS other WHERE other.now <> other.present) THEN
+  IF EXISTS (SELECT FROM (${NOW}) AS other WHERE ${OTHER}) THEN
     -- An agent may be about to make the functions too; it waits for nobody meanwhile.
     PERFORM pg_catalog.pg_advisory_xact_lock(${INSTALL_KEYS});
     WITH renamed AS (
-      UPDATE cleave.guard_name AS name SET present = other.now FROM (${NOW}) AS other
-       WHERE other.mark = name.mark AND other.now <> name.present RETURNING name.mark
+      UPDATE cleave.guard_name AS name SET present = other.now, type = other.type_now FROM (${NOW}) AS other
+       WHERE other.mark = name.mark AND ${OTHER} RETURNING name.mark
     ) SELECT pg_catalog.array_agg(renamed.mark) INTO changed FROM renamed;
   END IF;
   IF changed IS NOT NULL THEN

@@ -55,7 +55,9 @@ CREATE TABLE IF NOT EXISTS cleave.guard_name (
   "column" text NOT NULL,
   relation oid,
   number int2,
-  present text NOT NULL
+  present text NOT NULL,
+  -- Of a column.
+  type oid
 );
 -- Which table is guarded by what, once there is one of that name with these columns.
 CREATE TABLE IF NOT EXISTS cleave.guarded (

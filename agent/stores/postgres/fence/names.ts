@@ -170,6 +170,7 @@ CREATE TABLE IF NOT EXISTS cleave.compared (migration_id text PRIMARY KEY, snaps
 ${COPY_TABLES}
 ${JOURNAL_TABLES}
 ${NAMES_TABLES}
+${addColumns("guard_name", { type: "oid" })}
 REVOKE ALL ON ALL TABLES IN SCHEMA cleave FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA cleave FROM PUBLIC;
 `;

@@ -19,9 +19,9 @@ export async function rememberNames(client: ClientBase, ownership: Ownership, ke
   );
   const { marks } = names;
   await client.query(
-    `INSERT INTO cleave.guard_name (mark, quoted_table, "column", relation, number, present)
+    `INSERT INTO cleave.guard_name (mark, quoted_table, "column", relation, number, present, type)
      SELECT given.mark, given.quoted, given.name, c.oid, a.attnum,
-       CASE given.name WHEN '' THEN given.quoted ELSE ${quoted("given.name")} END
+       CASE given.name WHEN '' THEN given.quoted ELSE ${quoted("given.name")} END, a.atttypid
      FROM unnest($1::text[], $2::text[], $3::text[]) AS given (mark, quoted, name)
        LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(given.quoted)
        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = given.name AND a.attnum > 0 AND NOT a.attisdropped`,

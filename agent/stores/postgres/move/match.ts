@@ -12,6 +12,7 @@ import { describe } from "../verification/comparison.ts";
 import { crossingRows } from "../verification/crossings.ts";
 import { doubledRows } from "../verification/doubled.ts";
 import { MoveDigest } from "../verification/evidence.ts";
+import { fittingKeys } from "../verification/fitting-keys.ts";
 import { referenceLines, type SharedRows } from "../verification/references.ts";
 import { byTable, type TouchedRow } from "../verification/rows.ts";
 import { describeChange, uncomparedChange } from "../verification/schema-changes.ts";
@@ -50,8 +51,9 @@ export async function matchRows(
     connections.reading.use(async (ours) => {
       const { pages } = await readTouched(theirs, migrationId, marker.verified);
       const made = new MoveDigest(ours, matching.moving);
-      for await (const page of pages) {
+      for await (const noted of pages) {
         const sides = { source: theirs, target: ours };
+        const page = await fittingKeys(theirs, matching.moving, noted);
         await made.add(page, await settleReferences(connections, duty, matching, sides, page));
       }
       return made.evidence({ ...marker, generation: marker.schema_generation });

@@ -31,6 +31,7 @@ export async function checkRefusals(both: Both): Promise<Finding[]> {
     findings.push(
       ...(await checkConstraints(both, table)),
       ...(await checkExpressions(both, table)),
+      ...(await checkGenerated(both, table)),
       ...(await checkBytes(both, table)),
     );
   }
@@ -113,6 +114,28 @@ async function checkExpressions(both: Both, table: MovedTable): Promise<Finding[
         ? await ask(source, compute(`SELECT "row".* FROM ${rowsOf(moving, table)}`), where)
         : [];
     findings.push(...ofTarget, ...ofSource);
+  }
+  return findings;
+}
+
+/** What was written before a function was replaced is as that computed it, and the target computes it anew. */
+async function checkGenerated({ source, moving, schemas }: Both, table: MovedTable): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const { name, expression } of schemas.source.get(table.name)?.columns.values() ?? []) {
+    if (expression === null) continue;
+    const other = `SELECT FROM (SELECT "row".* FROM ${rowsOf(moving, table)} LIMIT ${SAMPLED}) AS sampled
+      WHERE ${quoteIdentifier(name)}::text IS DISTINCT FROM (${expression})::text LIMIT 1`;
+    findings.push(
+      ...(await ask(source, other, `the generated column ${name} of ${table.name}`, ({ rowCount }) =>
+        rowCount === 0
+          ? []
+          : [
+              refuses(
+                `rows of ${table.name} on the source have other values in the generated column ${name} than ${expression} gives now, as the target would compute them: update these rows on the source, so that they are computed anew`,
+              ),
+            ],
+      )),
+    );
   }
   return findings;
 }

@@ -9,6 +9,7 @@ import { type SourceReplication, slotsOf } from "../replication/source-replicati
 import type { Database } from "../server/connection.ts";
 import { dropSlots } from "../split/slots.ts";
 import { MoveDigest } from "../verification/evidence.ts";
+import { fittingKeys } from "../verification/fitting-keys.ts";
 import { readTouched } from "../verification/touched.ts";
 import { dropPublication, ensurePublication } from "./publication.ts";
 
@@ -47,7 +48,7 @@ export function logicalReplication(
       await db.query("BEGIN READ ONLY");
       try {
         const made = new MoveDigest(db, moving);
-        for await (const page of pages) await made.add(page);
+        for await (const noted of pages) await made.add(await fittingKeys(db, moving, noted));
         const { digest, details } = made.evidence({ ...fence, generation: fence.schemaGeneration });
         return { digest, details: { ...details, lsn: fence.lsn } };
       } finally {

@@ -11,7 +11,7 @@ import { readSchema } from "../inventory/schema.ts";
 import { removeDormant } from "../removal/remove.ts";
 import { beginRemoval, enforceShares, settle } from "../removal/settle.ts";
 import { forgetCopy } from "../replication/copy-journal.ts";
-import { type Moving, planMove } from "../replication/moved-tables.ts";
+import { type Moving, planRemoval } from "../replication/moved-tables.ts";
 import { ReverseReplicationKeeper } from "../reverse/keeper.ts";
 import { requireArmed } from "../reverse/slot.ts";
 import { lagBytes } from "../split/lineage.ts";
@@ -241,7 +241,7 @@ export class MoveTarget implements RemovingTarget {
       if (!(await isStaged(db, migrationId))) return;
       await setShares(db, migrationId, { [podId]: "source" } as Duty["shares"], duty.epoch);
       const schema = await readSchema(db);
-      const moving = planMove(schema, schema, this.#options.ownership, organizationsOf(duty));
+      const moving = planRemoval(schema, this.#options.ownership, organizationsOf(duty));
       const session = applySession(migrationId, podId);
       await removeMoved({ options: this.#options, session }, duty, moving, db);
       signal.throwIfAborted();

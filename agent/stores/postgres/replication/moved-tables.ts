@@ -8,7 +8,7 @@ import { isOwned, ownerExpression, rulesOf } from "../fence/owner-sql.ts";
 import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
 import type { DeferredKey } from "../inventory/shapes.ts";
-import { quoteIdentifier, quoteLiteral } from "../server/queryable.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../server/queryable.ts";
 import {
   differencesOfReferred,
   type SharedReference,
@@ -31,7 +31,10 @@ export interface MovedTable {
   readonly quoted: string;
   /** Without generated ones, ordered by name, for the Pods may have them in different orders. */
   readonly columns: readonly MovedColumn[];
-  /** Names of the source's generated ones: from PostgreSQL 18 on they are in the stream, and passed over. */
+  /**
+   * Names of the source's generated ones. They are compared and never copied: from PostgreSQL 18 on they are in the stream,
+   * and passed over.
+   */
   readonly generated: readonly string[];
   /** The columns that tell its rows apart. */
   readonly key: readonly string[];
@@ -71,7 +74,7 @@ export function planMove(
   ownership: Ownership,
   organizations: readonly OrganizationId[],
 ): Moving {
-  const differences: string[] = inheritance(source, ownership);
+  const differences: string[] = [...inheritance(source, ownership), ...parts(source, ownership)];
   const tables: MovedTable[] = [];
   const rules = rulesOf(ownership);
   const absent = absentFrom(ownership, (name) => source.get(name)?.columns);
@@ -108,6 +111,39 @@ export function planMove(
   };
 }
 
+/**
+ * The same to remove their rows from a Pod alone, by its own schema: also while that could not be copied to.
+ * @throws CleaveError OWNERSHIP_RULE_INVALID where nobody can tell whose rows are.
+ */
+export function planRemoval(
+  schema: Schema,
+  ownership: Ownership,
+  organizations: readonly OrganizationId[],
+): Moving {
+  const absent = absentFrom(ownership, (name) => schema.get(name)?.columns);
+  if (absent.length > 0) throw new CleaveError("OWNERSHIP_RULE_INVALID", absent.slice(0, 5).join("; "));
+  const parts = new Set([...schema.values()].flatMap(({ members }) => members));
+  const tables = [...rulesOf(ownership)].flatMap(([name, rule]): MovedTable[] =>
+    isOwned(rule) && (schema.has(name) || parts.has(name))
+      ? [
+          {
+            name,
+            quoted: quoteTable(name),
+            columns: [],
+            generated: [],
+            key: [],
+            rule,
+            deferred: [],
+            owner: ownerExpression(ownership, name, '"row"', "alone"),
+            depth: depthOf(ownership, name),
+          },
+        ]
+      : [],
+  );
+  const who = chosen(organizations, rootKeyType(schema, ownership));
+  return { ...who, ownership, tables, references: [], within: [] };
+}
+
 function chosen(organizations: readonly OrganizationId[], keyType: string) {
   const texts = `ARRAY[${organizations.map((id) => quoteLiteral(id)).join(", ")}]::pg_catalog.text[]`;
   return { organizations, texts, keys: `SELECT pg_catalog.unnest(${texts})::${keyType}`, keyType };
@@ -133,6 +169,18 @@ function inheritance(source: Schema, ownership: Ownership): string[] {
     if (kind !== "table" || members.length === 0 || rule === undefined || !isOwned(rule)) return [];
     return [`${name} has inheriting tables (${members.join(", ")}), whose rows cannot be moved`];
   });
+}
+
+/** What is a part of another table is not told by its own name, so a rule of its own would be of no rows. */
+function parts(source: Schema, ownership: Ownership): string[] {
+  return [...source.values()].flatMap(({ name, kind, members }) =>
+    members.flatMap((member) => {
+      const rule = rulesOf(ownership).get(member);
+      if (rule === undefined || !isOwned(rule)) return [];
+      const how = kind === "partitioned" ? "is a part of" : "inherits from";
+      return [`${member} has a rule, and ${how} ${name}: its rows cannot be moved`];
+    }),
+  );
 }
 
 /** Without a length, `character` and `bit` are of one: a cast to them would cut values off. */

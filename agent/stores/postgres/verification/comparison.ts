@@ -67,7 +67,27 @@ async function compareBatch(sides: Sides, table: MovedTable, keys: readonly RowK
     });
     suspects = differences.map(({ key }) => key);
   }
-  return differences;
+  return await namingGenerated(sides, table, differences);
+}
+
+/** What is copied may be equal, and what the target computed from it another. */
+async function namingGenerated(
+  { source, target, moving }: Sides,
+  table: MovedTable,
+  differences: readonly Difference[],
+): Promise<Difference[]> {
+  if (table.generated.length === 0 || differences.length === 0) return [...differences];
+  const copied = { ...table, generated: [] };
+  const keys = differences.map(({ key }) => key);
+  const [ours, theirs] = await Promise.all([
+    rowHashes(source, moving, copied, keys),
+    rowHashes(target, moving, copied, keys),
+  ]);
+  const columns = table.generated.join(", ");
+  const what = `has other generated values (${columns}) on the target: make the functions that compute them the same on both Pods, and then update the row on the source`;
+  return differences.map((difference, at) =>
+    ours[at] !== null && ours[at] === theirs[at] ? { ...difference, what } : difference,
+  );
 }
 
 async function unequal(

@@ -1,6 +1,7 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
+import { quoteIdentifier } from "../server/queryable.ts";
 import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
 
 export interface TouchedRow {
@@ -12,8 +13,9 @@ export interface TouchedRow {
 const BUCKET_ROWS = 2_000;
 
 const contentOf = (table: MovedTable) =>
-  // A row as text quotes its values, so that no value can pretend to be two, and NULL is told from an empty text.
-  `ROW(${table.columns.map(({ quoted }) => `"row".${quoted}`).join(", ")})::pg_catalog.text`;
+  // A row as text quotes its values, so that no value can pretend to be two, and NULL is told from an empty text. What is
+  // generated is compared too: a function of one name may compute another value here, or did when the row was written there.
+  `ROW(${[...table.columns.map(({ name }) => name), ...table.generated].map((name) => `"row".${quoteIdentifier(name)}`).join(", ")})::pg_catalog.text`;
 const hashOf = (content: string) =>
   `pg_catalog.hashtextextended(${content}, 1)::pg_catalog.text || '/' || pg_catalog.hashtextextended(${content}, 2)::pg_catalog.text`;
 const keyOf = (table: MovedTable) => asTexts(table.key, '"row"');

@@ -18,6 +18,7 @@ import { sqlStateOf } from "../server/queryable.ts";
 import { compareRows, compareTable, type Difference, describe, type Sides } from "./comparison.ts";
 import { crossingRows } from "./crossings.ts";
 import { doubledRows } from "./doubled.ts";
+import { fittingKeys } from "./fitting-keys.ts";
 import type { RowKey } from "./keys.ts";
 import type { SharedRows } from "./references.ts";
 import { byTable } from "./rows.ts";
@@ -257,7 +258,7 @@ export class Verifier {
     for await (const rows of pages) {
       // What takes long is not left for a fence.
       this.#isBehind ||= ++read > 1;
-      for (const [name, keys] of byTable(rows)) {
+      for (const [name, keys] of byTable(await fittingKeys(sides.source, sides.moving, rows))) {
         sides.signal.throwIfAborted();
         const table = sides.moving.tables.find((one) => one.name === name);
         if (table === undefined) continue;

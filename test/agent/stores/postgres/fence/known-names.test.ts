@@ -147,6 +147,26 @@ describe("what has another name", () => {
   });
 });
 
+/** Whoever has written before has plans for the types of then. */
+describe("what has another type", () => {
+  it.each([
+    "ALTER TABLE projects DROP CONSTRAINT projects_organization_id_fkey; ALTER TABLE projects ALTER organization_id TYPE varchar(40)",
+    "ALTER TABLE issues ALTER project_id TYPE int",
+    "ALTER TABLE issues ALTER id TYPE int",
+    "ALTER TABLE notes ALTER id TYPE int; ALTER TABLE notes ALTER noteable_id TYPE int",
+    "ALTER TABLE notes ALTER noteable_type TYPE varchar(20)",
+    "ALTER TABLE artifacts DROP CONSTRAINT artifacts_build_id_build_part_fkey; ALTER TABLE artifacts ALTER build_part TYPE bigint",
+    "ALTER TABLE projects RENAME organization_id TO org; ALTER TABLE projects DROP CONSTRAINT projects_organization_id_fkey; ALTER TABLE projects ALTER org TYPE varchar(40)",
+  ])("no write of a session that goes on fails, and each row is whose it was: %s", async (statement) => {
+    await live("source");
+    await deletions("SELECT 1");
+    expect(await deletions(statement)).toEqual(expected("ok", "ok"));
+    await live("opened");
+    await deletions("SELECT 1");
+    expect(await deletions(statement)).toEqual(expected("CL421 pod-1", "ok"));
+  });
+});
+
 describe("what is gone", () => {
   it.each([
     ["ALTER TABLE projects DROP COLUMN organization_id", Object.keys(ROWS)],

@@ -199,6 +199,12 @@ describe("what the rules do not know", () => {
       "OWNERSHIP_RULE_MISSING",
       /public\.events_1 has no rule/,
     ],
+    [
+      "ALTER TABLE public.notes INHERIT public.notes_new",
+      "ALTER TABLE public.notes NO INHERIT public.notes_new",
+      "SCHEMA_DIFFERS",
+      /public\.notes has a rule, and inherits from public\.notes_new/,
+    ],
   ])("%s ends in no fence, until it is settled", async (statement, remedy, code, message) => {
     await pods.source.query(statement);
     await eventually(() => {
@@ -215,6 +221,23 @@ describe("what the rules do not know", () => {
     const evidence = await pods.fence(number * 10 + 1);
     expect(evidence.target).toBe(evidence.source);
     expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+  });
+});
+
+/** What keeps rows from being copied keeps nobody from giving the move up. */
+describe("a move is given up although", () => {
+  it.each([
+    "ALTER TABLE public.notes DROP CONSTRAINT notes_pkey",
+    "ALTER TABLE public.notes INHERIT public.notes_new",
+    "CREATE TABLE public.heir () INHERITS (public.later)",
+    "CREATE TABLE public.unheard_of (id int)",
+  ])("%s", async (statement) => {
+    const { later, ...before } = await rowsOf(pods.source);
+    for (const cluster of [pods.source, pods.target]) await cluster.query(statement);
+    await Promise.all([pods.reach(FROM, "release"), pods.reach(TO, "release")]);
+    expect(Object.values(await rowsOf(pods.target)).flat()).toEqual([]);
+    expect(await rowsOf(pods.source)).toMatchObject({ later, ...before });
+    expect(await pods.target.query("SELECT FROM pg_namespace WHERE nspname = 'cleave'")).toEqual([]);
   });
 });
 

@@ -78,6 +78,60 @@ describe("the same names, and something else", () => {
   });
 });
 
+describe("a generated column whose function computes something else", () => {
+  const twice = (factor: number) =>
+    `CREATE OR REPLACE FUNCTION public.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n * ${factor}'`;
+  const things = (factor: number) =>
+    `${twice(factor)}; CREATE TABLE things (id bigint PRIMARY KEY, org_id bigint, size int, twice int GENERATED ALWAYS AS (public.twice(size)) STORED)`;
+  const FILL = "INSERT INTO public.things SELECT g, 1 + g % 3, g FROM generate_series(1, 30) g";
+  const ROWS = "SELECT * FROM public.things WHERE org_id = 2 ORDER BY id";
+
+  const differs = () =>
+    eventually(() => {
+      const { verified, problems } = pods.status(TO);
+      expect(verified).toBe(false);
+      expect(problems[0]).toMatchObject({
+        code: "MISMATCH",
+        message: expect.stringContaining("has other generated values (twice) on the target"),
+      });
+    });
+
+  it("on the target from the beginning is found, and gone when it is put right", async () => {
+    await schema(things(2), things(3));
+    await pods.source.query(FILL);
+    await Promise.all([pods.reach(FROM, "prepare"), pods.reach(TO, "seed")]);
+    await Promise.all([pods.reach(FROM, "serve"), pods.reach(TO, "follow")]);
+    await differs();
+    await pods.target.query(twice(2));
+    await pods.source.query("UPDATE public.things SET size = size");
+    const { epoch, evidence } = await pods.fenceWhenCompared(number * 10);
+    expect(evidence.target).toBe(evidence.source);
+    expect(await pods.target.query(ROWS)).toEqual(await pods.source.query(ROWS));
+    await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
+  });
+
+  it("since it was replaced on the source is found with the next row that is written", async () => {
+    await schema(things(2));
+    await pods.source.query(FILL);
+    await pods.follow();
+    await pods.source.query(twice(3));
+    await pods.source.query("UPDATE public.things SET size = size + 1 WHERE id < 9");
+    await differs();
+  });
+
+  it("on the source since rows were written is found by preflight", async () => {
+    await schema(things(2));
+    await pods.source.query(`${FILL}; ${twice(3)}`);
+    expect(await pods.preflight(TO)).toMatchObject([
+      {
+        severity: "error",
+        code: "TARGET_REFUSES_ROWS",
+        message: expect.stringMatching(/^rows of public\.things on the source have other values in .* twice/),
+      },
+    ]);
+  });
+});
+
 describe("a constraint that is checked at the end of a transaction", () => {
   const constraints: readonly [string, string, string][] = [
     ["unique", "CONSTRAINT one UNIQUE (place) DEFERRABLE", "5"],
