@@ -94,6 +94,16 @@ export function routeOf(
  */
 export type SharePhase = "source" | "fenced" | "transferred" | "opened";
 
+/**
+ * Whether a store that holds a share in the first phase has been told more than whoever asks for the second: nothing in
+ * the log leads from one to the other, so the asker's memory is older than the store (rule 18). An opened share stays one
+ * until its migration is settled; one that was transferred is opened, or goes back to the source.
+ */
+export function isBehind(held: SharePhase, wanted: SharePhase): boolean {
+  if (held === "opened") return wanted !== "opened";
+  return held === "transferred" && wanted === "fenced";
+}
+
 export function sharePhase(migration: Migration, podId: PodId): SharePhase {
   const share = migration.context.shares[podId];
   if (migration.context.transfer !== null) {
@@ -105,7 +115,9 @@ export function sharePhase(migration: Migration, podId: PodId): SharePhase {
 
 /** The rollbacks of a migration, in the order in which they were planned. */
 export function rollbacksOf(state: ClusterState, migrationId: MigrationId): Migration[] {
-  return Object.values(state.migrations).filter((migration) => migration.of === migrationId);
+  return Object.values(state.migrations)
+    .filter((migration) => migration.of === migrationId)
+    .sort((a, b) => a.plannedSequence - b.plannedSequence);
 }
 
 /**

@@ -285,6 +285,10 @@ export const ERRORS = {
     "A Pod's agent does not report, or does not answer.",
     "Look at its machine: start it with `cleave agent --config FILE`, read its log, and run `cleave doctor --agent-config FILE` there.",
   ],
+  AGENT_BEHIND: [
+    "A store of the Pod has been told of a later phase of a migration, or of a later fence, than its agent knows of.",
+    "The agent goes on by itself when it has read the log. If it does not, its state directory was restored: see the runbook of restored state. The store stays as it is.",
+  ],
   SECRET_READABLE: [
     "A file with a password or a token can be read by others than its owner.",
     "Take the right away: `chmod 600 FILE`. If others could have read it, replace the secret.",

@@ -9,7 +9,7 @@ import {
   replaceFile,
   syncFolder,
 } from "../../../protocol/adapters/durable-files.ts";
-import type { SharePhase } from "../../../protocol/cluster.ts";
+import { isBehind, type SharePhase } from "../../../protocol/cluster.ts";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
@@ -20,6 +20,7 @@ import { type DrainOptions, drainWriters, type ProveEnd } from "./drain.ts";
 import {
   type FencedStore,
   fencePaths,
+  findShare,
   formatRoute,
   formatShares,
   organizationHash,
@@ -114,7 +115,10 @@ export class FileFence {
     });
   }
 
-  /** Enforces the phases from now on; atomic for all targets, durable when it resolves. O(targets). */
+  /**
+   * Enforces the phases from now on; atomic for all targets, durable when it resolves. O(targets).
+   * @throws CleaveError AGENT_BEHIND when writers have been told of a later phase.
+   */
   setShares(
     migrationId: MigrationId,
     sourcePodId: PodId,
@@ -265,6 +269,15 @@ export class FileFence {
   ): Promise<void> {
     const content = formatShares(sourcePodId, shares);
     if (this.#shares.get(migrationId) === content) return;
+    const held = (await readIfPresent(shareFile(this.directory, migrationId))) ?? "";
+    for (const [podId, phase] of Object.entries(shares)) {
+      const before = findShare(held, podId as PodId)?.phase;
+      if (before !== undefined && isBehind(before, phase))
+        throw new CleaveError(
+          "AGENT_BEHIND",
+          `the share of ${podId} in ${migrationId} is ${before} for writers of files, and ${phase} was asked for`,
+        );
+    }
     this.#shares.delete(migrationId);
     await this.#replace(shareFile(this.directory, migrationId), content, true);
     this.#shares.set(migrationId, content);

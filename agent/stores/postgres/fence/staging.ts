@@ -1,7 +1,7 @@
 /** Routes and shares: staged while following, flipped in one small transaction, settled when the migration is over. */
 import type { ClientBase } from "pg";
 import type { Assignments } from "../../../../protocol/assignments.ts";
-import type { SharePhase } from "../../../../protocol/cluster.ts";
+import { isBehind, type SharePhase } from "../../../../protocol/cluster.ts";
 import { CleaveError, invariant } from "../../../../protocol/errors.ts";
 import type { Epoch, MigrationId, PodId } from "../../../../protocol/ids.ts";
 import { inTransaction, isLockTimeout, type Queryable } from "../server/queryable.ts";
@@ -127,7 +127,7 @@ export async function flipShares(
  * for all the same (a lost step), it is made only if no writer is in flight, or has ended within `waitMs`: where the
  * copy of a move is the only one, its connection may be closed and its backend not gone yet. A rollback's target has one
  * that counts as a writer of the migration before, so that one is `awaited` too.
- * @throws CleaveError DRAIN_INCOMPLETE in that case, with nothing changed.
+ * @throws CleaveError DRAIN_INCOMPLETE in that case, with nothing changed; AGENT_BEHIND when the database knows better.
  */
 export async function setShares(
   db: Queryable,
@@ -151,6 +151,16 @@ export async function setShares(
       missing.length === 0,
       `no share of ${missing.join(", ")} in ${migrationId} is staged in this database`,
     );
+    for (const [podId, phase] of Object.entries(shares)) {
+      const held = staged.get(podId as PodId);
+      const isOlder = epoch !== null && held?.epoch != null && epoch < Number(held.epoch);
+      if (held !== undefined && (isOlder || isBehind(held.phase, phase)))
+        throw new CleaveError(
+          "AGENT_BEHIND",
+          `the share of ${podId} in ${migrationId} is ${held.phase} by fence ${held.epoch ?? "none"} in this database, ` +
+            `and ${phase}${epoch === null ? "" : ` by fence ${epoch}`} was asked for`,
+        );
+    }
     // A row that stays as it is stays unlocked too: a writer of an older snapshot may be holding it.
     const changes = Object.entries(shares).filter(([podId, phase]) => {
       const row = staged.get(podId as PodId);

@@ -182,15 +182,25 @@ test("while routes are rewritten, writers are never told anything else", async (
   expect(asked).toBeGreaterThan(0);
 });
 
-test("where an organization is, as far as the files say", async () => {
+test("shares never go back, however old the memory of who asks for it", async () => {
   await staged(pod0, "opened");
+  const restored = new FileFence({ directory: control, clock });
+  for (const phase of ["source", "fenced", "transferred"] as const)
+    await expect(restored.setShares(migrationId, pod0, shares(phase))).rejects.toMatchObject({
+      code: "AGENT_BEHIND",
+    });
+  expect(await where("red")).toEqual({ podId: pod100, unsettled: null });
+});
+
+test("where an organization is, as far as the files say", async () => {
+  await staged(pod0, "fenced");
+  expect(await where("red")).toEqual({ podId: pod0, unsettled: "its share is fenced" });
+  await fence.setShares(migrationId, pod0, shares("transferred", "source"));
+  expect(await where("red")).toEqual({ podId: pod100, unsettled: "its share is transferred" });
+  await fence.setShares(migrationId, pod0, shares("opened", "source"));
   expect(await where("red")).toEqual({ podId: pod100, unsettled: null });
   expect(await where("blue")).toEqual({ podId: pod0, unsettled: null });
   expect(await where("nobody's plan")).toEqual({ podId: pod0, unsettled: null });
-  await fence.setShares(migrationId, pod0, shares("transferred"));
-  expect(await where("red")).toEqual({ podId: pod100, unsettled: "its share is transferred" });
-  await fence.setShares(migrationId, pod0, shares("fenced"));
-  expect(await where("red")).toEqual({ podId: pod0, unsettled: "its share is fenced" });
   await rm(join(control, "shares", migrationId));
   expect(await where("red")).toEqual({ podId: null, unsettled: "its share is missing or damaged" });
   await writeFile(routeFile(control, organizationHash("red")), "pod-100 -\n");
