@@ -30,7 +30,9 @@ export async function describeWriter(said: string, { intent, sinceMs, path }: Un
         ? "which did not say from which host and PID namespace (a writer of an older version)"
         : `on host ${intent.view.host ?? "unknown"} in PID namespace ${intent.view.pidNamespace ?? "unknown"}` +
           `${intent.view.boot === own.boot ? "" : " of another boot or machine"}, which this agent cannot see`;
-  const since = sinceMs === null ? "" : ` since ${new Date(sinceMs).toISOString()}`;
+  // What a file says of its time may be no date at all.
+  const at = new Date(sinceMs ?? Number.NaN);
+  const since = Number.isNaN(at.getTime()) ? "" : ` since ${at.toISOString()}`;
   return `${said} ${where},${since} in ${path}`;
 }
 

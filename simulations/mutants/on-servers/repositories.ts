@@ -6,11 +6,66 @@ const FOLDER = `${GIT}/backend/folder`;
 const closed = (name: string) => ({ file: `test/${GIT}/verification/closed-world.test.ts`, name });
 const differences = (name: string) => ({ file: `test/${GIT}/verification/differences.test.ts`, name });
 const locks = (name: string) => ({ file: `test/${FOLDER}/own-locks.test.ts`, name });
+const hooks = (file: string, name: string) => ({ file: `test/${GIT}/${file}.test.ts`, name });
 const before = closed("before the first check");
 const following = closed("while it follows");
 const backwards = closed("on the new Pod");
 
 export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
+  {
+    name: "refs-written-in-place-pass",
+    says: "The last look when a fence goes up is at folders of refs, and not at refs that are files.",
+    edits: [
+      {
+        file: `${FOLDER}/glance.ts`,
+        find: "...refs.refFolders, ...refs.looseRefs];",
+        replace: "...refs.refFolders];",
+      },
+    ],
+    tests: closed("a ref that is written in place"),
+  },
+  {
+    name: "times-that-anybody-sets-are-believed",
+    says: "What was changed and got its old time of modification again is not read again.",
+    edits: [
+      {
+        file: `${FOLDER}/fingerprint.ts`,
+        find: '${name === OUR_HOOK ? "" : s.ctimeNs} ',
+        replace: "",
+      },
+    ],
+    tests: following,
+  },
+  {
+    name: "other-formats-are-fetched",
+    says: "A repository that was made anew with the other object format is fetched into the copy of the old one, for ever.",
+    edits: [
+      {
+        file: `${GIT}/replication/mirror.ts`,
+        find: "(await backend.files(path)).objectFormat !== files.objectFormat",
+        replace: "(await backend.files(path)).objectFormat === undefined",
+      },
+    ],
+    tests: following,
+  },
+  {
+    name: "hooks-come-back-to-what-goes",
+    says: "A hook is put back into a repository that an application is deleting, whose deletion then fails.",
+    edits: [
+      {
+        file: `${GIT}/fence/returning-hooks.ts`,
+        find: "before.some((name) => !parts.has(name)) || ",
+        replace: "",
+      },
+    ],
+    tests: hooks("fence/returning-hooks", "gets nothing between any two steps"),
+  },
+  {
+    name: "one-writer-takes-all-hooks",
+    says: "The one file that all repositories have as their hook stays as somebody wrote it.",
+    edits: [{ file: `${FOLDER}/hook-install.ts`, find: "  await mendStub(hook);\n", replace: "" }],
+    tests: hooks("backend/folder/hook", "in all repositories again"),
+  },
   {
     name: "symbolic-refs-are-branches",
     says: "A ref that follows another one arrives as a branch of its own.",

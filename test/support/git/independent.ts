@@ -9,7 +9,7 @@ import { git, mustGit } from "./pod.ts";
 
 /** Not compared, as docs/08-limits.md says: git's own bookkeeping, locks, and what Cleave itself puts there. */
 const LEFT =
-  /^(objects|refs|packed-refs|logs|worktrees|shallow|info\/refs|index|[A-Z]+_HEAD|gc\.(pid|log)|[A-Z_]+_EDITMSG)(\/|$)|\.lock$|^cleave-|(^|\/)\.cleave-|^hooks\/([^/]*\.sample|reference-transaction(\.before-cleave)?)$/;
+  /^(objects|refs|packed-refs|logs|worktrees|shallow|info\/refs|index|[A-Z]+_HEAD|gc\.(pid|log)|[A-Z_]+_EDITMSG)(\/|$)|^(HEAD|config|packed-refs|shallow)\.lock$|^refs\/.*\.lock$|^cleave-|(^|\/)\.cleave-|^hooks\/([^/]*\.sample|reference-transaction(\.before-cleave)?)$/;
 
 async function filesOf(folder: string): Promise<string[]> {
   const found: string[] = [];

@@ -1,6 +1,6 @@
 /** States of a repository that a copy has to have as well, or that are refused or named: each made by git or by hand. */
 import { execFile } from "node:child_process";
-import { chmod, cp, mkdir, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, rm, stat, symlink, unlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { type GitPod, mustGit } from "./pod.ts";
@@ -89,6 +89,9 @@ export const STATES: readonly State[] = [
       await writeFile(join(folder, "config.worktree"), "[cleave]\n\tx = 1\n");
       await writeFile(join(folder, "description"), "another\n");
       await writeFile(join(folder, "git-daemon-export-ok"), "");
+      await writeFile(join(folder, "composer.lock"), "no lock of git's\n");
+      await symlink("itself", join(folder, "hooks", "itself"));
+      await symlink("/usr/bin", join(folder, "hooks", "folder"));
       await mkdir(join(folder, "info"), { recursive: true });
       await writeFile(join(folder, "info", "exclude"), "*.o\n");
       await mkdir(join(folder, "rr-cache", "1234"), { recursive: true });
@@ -190,11 +193,32 @@ export const STATES: readonly State[] = [
     undo: ({ folder }) => unlink(join(folder, "info-link")),
   },
   {
-    name: "pipe",
-    make: ({ folder }) => run("mkfifo", [join(folder, "pipe")]),
-    refused: "a pipe",
-    undo: ({ folder }) => unlink(join(folder, "pipe")),
+    name: "other-format",
+    make: async ({ folder, git }) => {
+      await rm(folder, { recursive: true });
+      await mustGit(["init", "-q", "--bare", "--object-format=sha256", "-b", "main", folder]);
+      await git("update-ref", "refs/heads/main", await git("commit-tree", "-m", "anew", await git("mktree")));
+    },
   },
+  {
+    name: "times-set-back",
+    make: async (r) => {
+      const after = await r.commit("in place");
+      const ref = join(r.folder, "refs", "heads", "main");
+      const { atime, mtime } = await stat(ref);
+      await writeFile(ref, `${after}\n`);
+      await utimes(ref, atime, mtime);
+    },
+  },
+  // Whoever opens a pipe waits for ever, and with it all others.
+  ...["pipe", "refs/pipe", "packed-refs", "objects/info/alternates"].map(
+    (name): State => ({
+      name: `pipe-${name.replaceAll("/", "-")}`,
+      make: ({ folder }) => run("mkfifo", [join(folder, name)]),
+      refused: "a pipe",
+      undo: ({ folder }) => unlink(join(folder, name)),
+    }),
+  ),
 ];
 
 /** A repository for each state, as it is before `make`; and `red/origin.git`, from which some were cloned. */

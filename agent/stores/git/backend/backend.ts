@@ -51,8 +51,10 @@ export interface RepositoryContent {
   exists(path: string): Promise<boolean>;
   /** Something has this name, repository or not. */
   isTaken(path: string): Promise<boolean>;
-  /** Not in the making any more. */
+  /** Neither in the making any more nor partly taken away: what git knows a repository by is there. */
   isWhole(path: string): Promise<boolean>;
+  /** Names of what it is made of, passing ones aside: fewer than a moment ago while somebody takes it apart. */
+  parts(path: string): Promise<readonly string[]>;
   /** Null when it is not there. @throws when it is no repository, or a part of it cannot be read. */
   read(path: string): Promise<RepositoryReading | null>;
   /** Cheap. `version` is opaque, and another one when anything changed. @throws when it cannot be looked at. */

@@ -28,9 +28,15 @@ interface Line {
 const TABLE: readonly Line[] = [
   { pattern: /^cleave-(mirror|fetch)$/, fate: "passing", says: "a mark of Cleave" },
   { pattern: /(^|\/)\.cleave-[^/]*$/, fate: "passing", says: "a temporary file of Cleave" },
-  { pattern: /^(info\/)?[^/]+\.lock$/, fate: "passing", says: "a lock" },
   {
-    pattern: /^(packed-refs\.new|gc\.pid|gc\.pid\.lock|shallow_[^/]*|tmp_[^/]*|\.MERGE_[^/]*)$/,
+    // Of files that git itself locks. Another one of such a name is somebody's, and is carried.
+    pattern:
+      /^([A-Z_]+|config(\.worktree)?|packed-refs|shallow|index|sharedindex\.[^/]*|description|gc\.pid|cleave-[^/]*|info\/(refs|attributes|exclude|sparse-checkout|grafts))\.lock$/,
+    fate: "passing",
+    says: "a lock",
+  },
+  {
+    pattern: /^(packed-refs\.new|gc\.pid|(shallow|tmp|tmp_[a-z]+|info\/refs)_[^/]{6}|\.MERGE_[^/]*)$/,
     fate: "passing",
     says: "a file of a git that is at work",
   },

@@ -68,7 +68,7 @@ export async function raiseFence(
   onStragglers(stragglers);
   await withoutUnannounced(context, tracker, view, graceMs, signal);
   await tracker.settle(view, signal);
-  await Promise.all([...new Set(moved)].map((path) => inventory.refresh(path, { urgent: true })));
+  await Promise.all([...new Set(moved)].map((path) => tracker.lookAgain(path)));
   // A repository that was found just now has its lock to come.
   await headLocks?.hold(view.paths, { graceMs, signal });
 }

@@ -8,6 +8,7 @@ import type { OrganizationId } from "../../../../protocol/ids.ts";
 import { Limiter } from "../../common/limiter.ts";
 import type { RepositoryWatch } from "../backend/backend.ts";
 import type { GitContext } from "../context.ts";
+import { notWhole, ReturningHooks } from "../fence/returning-hooks.ts";
 import type { InventoryView } from "../verification/inventory-view.ts";
 import { ownerText } from "./repository-entry.ts";
 import { isRepositoryPath } from "./repository-path.ts";
@@ -29,6 +30,7 @@ export class Tracker {
   /** Path → what keeps the repository from being tracked. */
   readonly #problems = new Map<string, { readonly problem: OwnProblem; readonly owner: string | null }>();
   readonly #adopted = new Set<string>();
+  readonly #returning: ReturningHooks;
   /** As the last check found them. */
   #headLocksSeen = new Set<string>();
   /** Path → locks of refs that were there when the hook came. */
@@ -43,11 +45,13 @@ export class Tracker {
 
   constructor(context: GitContext) {
     this.#context = context;
+    this.#returning = new ReturningHooks(context.backend);
     this.#watch = context.backend.watch({
       found: (path) => this.#adopt(path),
       gone: async (path) => {
         this.#adopted.delete(path);
         this.#problems.delete(path);
+        this.#returning.forget(path);
         await context.inventory.refresh(path);
       },
     });
@@ -154,14 +158,26 @@ export class Tracker {
     });
   }
 
+  /** What it is now, for a fence: with its hook in force, or as one that is new. */
+  async lookAgain(path: string): Promise<void> {
+    if (!(await this.#isHooked(path))) return this.#adoptAnew(path);
+    await this.#context.inventory.refresh(path, { urgent: true });
+  }
+
+  #isHooked(path: string): Promise<boolean> {
+    return this.#context.backend.isHookInForce(path).catch(() => false);
+  }
+
+  #adoptAnew(path: string): Promise<void> {
+    this.#adopted.delete(path);
+    return this.#adopt(path);
+  }
+
   /** Changes may have been missed: another repository in the place of one that was known has no hook, and other content. */
   async #adoptReplaced(view: InventoryView, signal: AbortSignal): Promise<void> {
-    const { backend } = this.#context;
     for (const path of [...view.paths]) {
       signal.throwIfAborted();
-      if (await backend.isHookInForce(path).catch(() => false)) continue;
-      this.#adopted.delete(path);
-      await this.#adopt(path);
+      if (!(await this.#isHooked(path))) await this.#adoptAnew(path);
     }
   }
 
@@ -206,9 +222,12 @@ export class Tracker {
     try {
       await this.#untilWhole(path);
       let unhooked: unknown = null;
-      await backend.installHook(path).catch((error: unknown) => {
-        unhooked = error;
-      });
+      // Whoever takes it apart would fail at what was put there meanwhile; and git works in nothing that is not whole.
+      if (!(await backend.isWhole(path))) unhooked = notWhole();
+      else
+        await backend.installHook(path).catch((error: unknown) => {
+          unhooked = error;
+        });
       owner = await this.#ownerOf(path);
       await inventory.refresh(path, { owner, urgent: this.#complete });
       if (unhooked !== null) throw unhooked;
@@ -322,6 +341,7 @@ export class Tracker {
         if (due || this.#watch.blind) await this.#watch.scan(signal);
         // A repository may be there before its owner is, or before it is whole.
         for (const path of [...this.#problems.keys()]) await this.#adopt(path);
+        for (const path of this.#returning.paths) await this.#putHookBack(path);
         if (!due) continue;
         await this.#sweep(signal);
         sweptAt = clock.monotonic();
@@ -332,8 +352,30 @@ export class Tracker {
     }
   }
 
+  async #putHookBack(path: string): Promise<void> {
+    const { inventory, log } = this.#context;
+    try {
+      if (!(await this.#returning.putBack(path))) return;
+      log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and was put back");
+      await inventory.refresh(path);
+      this.#noteUnannounced(path);
+    } catch (thrown) {
+      this.#returning.forget(path);
+      await this.#failed(path, thrown);
+    }
+  }
+
+  /** It went, perhaps while it was looked at; or it is taken on anew, which tries all of it again. */
+  async #failed(path: string, thrown: unknown): Promise<void> {
+    const { backend, inventory } = this.#context;
+    if (!(await backend.exists(path).catch(() => true))) return inventory.refresh(path);
+    const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
+    this.#adopted.delete(path);
+    this.#problem(path, inventory.get(path)?.owner ?? null, error.code, `${path}: ${error.message}`);
+  }
+
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { backend, inventory, ownerLookup, log, root, absence } = this.#context;
+    const { backend, inventory, ownerLookup, root, absence } = this.#context;
     await root.require();
     this.#owners = await ownerLookup.repositories();
     absence.noteNamed(this.#owners);
@@ -344,25 +386,12 @@ export class Tracker {
           await inventory.refresh(path);
           continue;
         }
-        if (!(await backend.isHookInForce(path))) {
-          log.warn({ path, code: "REPOSITORY_HOOK_DISABLED" }, "the hook was not in force and is put back");
-          await backend.installHook(path);
-          await inventory.refresh(path);
-          this.#noteUnannounced(path);
-        }
+        if (!(await backend.isHookInForce(path))) await this.#returning.note(path);
         inventory.setOwner(path, await this.#ownerOf(path));
         if (await inventory.looksChanged(path)) await inventory.refresh(path);
       } catch (thrown) {
         signal.throwIfAborted();
-        // It went, perhaps while it was looked at.
-        if (!(await backend.exists(path).catch(() => true))) {
-          await inventory.refresh(path);
-          continue;
-        }
-        const error = toCleaveError(thrown, "REPOSITORY_UNREADABLE");
-        // Taken on anew, which tries all of it again.
-        this.#adopted.delete(path);
-        this.#problem(path, inventory.get(path)?.owner ?? null, error.code, `${path}: ${error.message}`);
+        await this.#failed(path, thrown);
       }
     }
   }

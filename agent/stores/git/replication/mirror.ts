@@ -93,6 +93,10 @@ export class Mirror {
       own.symbolicRefs === wanted.symbolicRefs;
     const same = sameFiles(own, wanted);
     const files = same && (sameRefs || !hasSymbolic) ? null : await this.#feed.files(path, signal);
+    // Git brings no objects of another format, so one that was made anew with the other is copied anew.
+    if (files !== null && own.config !== wanted.config)
+      if ((await backend.files(path)).objectFormat !== files.objectFormat)
+        return this.#create(path, true, signal);
     const refs = files ?? { head: wanted.head, symbolicRefs: [] };
     const detachedElsewhere = own.head !== refs.head && !refs.head.startsWith("ref:");
     if (!sameRefs || detachedElsewhere) await backend.fetch(path, this.#feed.gitAccess(path), refs, signal);

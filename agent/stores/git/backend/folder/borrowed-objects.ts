@@ -1,8 +1,9 @@
 /** Objects that a repository reads from others (forks, pools): whoever lends them must stay as long as it does. */
-import { readFile, realpath } from "node:fs/promises";
+import { lstat, readFile, realpath } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import { isRepositoryPath } from "../../inventory/repository-path.ts";
+import { notAFile } from "./symbolic-refs.ts";
 
 const ESCAPES: Readonly<Record<string, string>> = {
   a: "\x07",
@@ -45,8 +46,14 @@ async function borrowedFolders(gitDirectory: string): Promise<string[]> {
     const [directory, realObjects] = await Promise.all([realOrNull(gitDirectory), realOrNull(objects)]);
     if (directory === null || realObjects === null) return [];
     if (realObjects !== join(directory, "objects")) found.push(realObjects);
+    const alternates = join(realObjects, "info", "alternates");
+    const isFile = await lstat(alternates).then(
+      (found) => found.isFile() || found.isSymbolicLink(),
+      () => true,
+    );
+    if (!isFile) throw notAFile("objects/info/alternates");
     // Latin-1 keeps bytes apart that are no UTF-8; `unquote` and the line below turn them back.
-    const text = await readFile(join(realObjects, "info", "alternates"), "latin1").catch((error: unknown) => {
+    const text = await readFile(alternates, "latin1").catch((error: unknown) => {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
       throw error;
     });

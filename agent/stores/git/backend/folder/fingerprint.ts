@@ -4,8 +4,9 @@
  */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { fateOf } from "../contents.ts";
+import { HOOK_NAME } from "./hook-script.ts";
 import { pathIn } from "./repository-files.ts";
 
 /** A file changed this shortly before it was looked at may change again without its times telling. */
@@ -18,6 +19,9 @@ export interface Fingerprint {
   /** Ref locks (`refs/…/x.lock`) that some git process holds, or left behind. */
   readonly locks: readonly string[];
 }
+
+/** One file in all repositories: each that comes or goes gives it another time of its last change. */
+const OUR_HOOK = `hooks/${HOOK_NAME}`;
 
 /** Read where they are, besides what is carried. */
 const MEANING = ["HEAD", "packed-refs", "shallow", "objects/info/alternates", "objects/pack"];
@@ -34,10 +38,13 @@ export async function fingerprint(gitDirectory: string, now: number): Promise<Fi
   let newestMs = 0;
   const note = async (name: string) => {
     try {
-      const s = await stat(at(name), { bigint: true });
-      // Links are compared by their text elsewhere; their target's times are a good reason to look again.
+      // Of a link the link: what it leads to is not the repository's, and may be nothing, or itself.
+      const s = await lstat(at(name), { bigint: true });
       newestMs = Math.max(newestMs, Number(s.mtimeMs), Number(s.ctimeMs));
-      hash.update(`${name}\0${s.ino} ${s.size} ${s.mtimeNs} ${s.mode}\n`, "latin1");
+      hash.update(
+        `${name}\0${s.ino} ${s.size} ${s.mtimeNs} ${name === OUR_HOOK ? "" : s.ctimeNs} ${s.mode}\n`,
+        "latin1",
+      );
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
       hash.update(`${name}\0-\n`, "latin1");

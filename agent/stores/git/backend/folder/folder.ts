@@ -41,7 +41,7 @@ import { HeadLockFiles } from "./head-locks.ts";
 import { type Hook, installHook, isHookInForce, removeHook, writeHook } from "./hook-install.ts";
 import { lookAtObjects, tipsOf, verifyNewObjects, verifyObjects } from "./integrity.ts";
 import { itemsOf } from "./items.ts";
-import { fileExists, folderExists, ignoring, scanRoot } from "./list.ts";
+import { fileExists, folderExists, ignoring, partsOf, scanRoot } from "./list.ts";
 import { readRepository } from "./reading.ts";
 import { holdsNoLock } from "./ref-locks.ts";
 import {
@@ -103,9 +103,14 @@ export class FolderBackend extends FolderRoot implements RepositoryBackend {
     return fileExists(this.#at(path));
   }
 
-  /** `git init` makes its files one by one, HEAD among the last. */
+  /** `git init` makes its files one by one, and `rm` takes them away in any order. */
   async isWhole(path: string): Promise<boolean> {
-    return fileExists(join(this.#at(path), "HEAD"));
+    const needed = ["HEAD", "objects", "refs"].map((name) => fileExists(join(this.#at(path), name)));
+    return (await Promise.all(needed)).every(Boolean);
+  }
+
+  async parts(path: string): Promise<readonly string[]> {
+    return partsOf(this.#at(path));
   }
 
   async read(path: string): Promise<RepositoryReading | null> {

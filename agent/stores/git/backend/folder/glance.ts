@@ -13,13 +13,13 @@ export class Glances {
   /** By path of the repository: names below it. */
   readonly #names = new Map<string, readonly string[]>();
 
-  /** From now on these are looked at. @param refFolders as `readSymbolicRefs` saw them */
+  /** From now on these are looked at. @param refs as `readRefTree` saw them */
   note(
     path: string,
     files: Pick<RepositoryFiles, "entries" | "symbolicRefs">,
-    refFolders: readonly string[],
+    refs: { readonly refFolders: readonly string[]; readonly looseRefs: readonly string[] },
   ): void {
-    const names = ["HEAD", "packed-refs", "shallow", ...refFolders];
+    const names = ["HEAD", "packed-refs", "shallow", ...refs.refFolders, ...refs.looseRefs];
     for (const { kind, path: name } of files.entries) if (kind !== "place") names.push(localPath(name));
     for (const { name } of files.symbolicRefs) names.push(name);
     this.#names.set(path, names);

@@ -6,6 +6,7 @@ import {
   link,
   lstat,
   mkdir,
+  open,
   readFile,
   realpath,
   rename,
@@ -56,8 +57,26 @@ async function readIfFile(path: string): Promise<string | null> {
     // Whatever is not a plain file is somebody else's; of a large one the beginning would do, but there are none.
     return found.isFile() && found.size < 65_536 ? await readFile(path, "utf8") : "";
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
     throw error;
+  }
+}
+
+/**
+ * Repositories have links to one file, so whoever writes into the hook of one writes into all of them: it gets its text
+ * again, where it is, and so they all do.
+ */
+async function mendStub({ stub, stubPath }: Hook): Promise<void> {
+  if ((await readIfFile(stubPath)) === stub) return;
+  const file = await open(stubPath, "r+").catch(() => null);
+  if (file === null) return replace(stubPath, stub, 0o555);
+  try {
+    await file.write(stub, 0);
+    await file.truncate(Buffer.byteLength(stub));
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 
@@ -70,11 +89,13 @@ export async function isHookInForce(gitDirectory: string, hook: Hook): Promise<b
 
 /**
  * Idempotent. An earlier hook of that name is kept beside and goes on being run. There is no moment without a hook.
- * @throws CleaveError REPOSITORY_HOOK_DISABLED when the hooks folder is a symbolic link.
+ * @throws CleaveError REPOSITORY_HOOK_DISABLED when the hooks folder is a symbolic link or no folder, or the hook no file.
  */
 export async function installHook(gitDirectory: string, hook: Hook): Promise<void> {
   const folder = join(gitDirectory, "hooks");
   const path = join(folder, HOOK_NAME);
+  if (await isHookInForce(gitDirectory, hook)) return;
+  await mendStub(hook);
   if (await isHookInForce(gitDirectory, hook)) return;
   await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error;
@@ -85,6 +106,9 @@ export async function installHook(gitDirectory: string, hook: Hook): Promise<voi
       `${folder} is not a folder of this repository alone, so the hook cannot be installed there`,
     );
   }
+  const found = await lstat(path).catch(() => null);
+  if (found !== null && !found.isFile() && !found.isSymbolicLink())
+    throw new CleaveError("REPOSITORY_HOOK_DISABLED", `${path} is no file: remove it`);
   const current = await readIfFile(path);
   if (current !== null && !isStub(current)) {
     const earlier = join(folder, EARLIER_HOOK_NAME);

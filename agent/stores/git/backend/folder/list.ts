@@ -84,6 +84,15 @@ export async function scanRoot(
   return found;
 }
 
+/** Of a repository: what is in its folder and in that of its objects, without what a git has while it works. */
+export async function partsOf(gitDirectory: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const folder of ["", "objects", "objects/pack"])
+    for (const name of await readdir(join(gitDirectory, folder)).catch(() => []))
+      if (!/\.lock$|^tmp_|^\.|incoming/.test(name)) names.push(`${folder}/${name}`);
+  return names;
+}
+
 export async function folderExists(path: string): Promise<boolean> {
   try {
     return (await lstat(path)).isDirectory();

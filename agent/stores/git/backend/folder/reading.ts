@@ -33,11 +33,11 @@ export async function readRepository(
   const headVersion = headFingerprint(gitDirectory);
   const before = glances.look(path, gitDirectory);
   const print = await fingerprint(gitDirectory, now());
-  const { files, left, refFolders } = await readContents(gitDirectory, hashes, { content: false });
+  const { files, left, ...refs } = await readContents(gitDirectory, hashes, { content: false });
   await requireCarried(gitDirectory, files, git);
   const digests = digestFiles(files);
   const { reason, checksum, refsDigest, detail } = await repositoryChecksum(gitDirectory, git);
-  glances.note(path, files, refFolders);
+  glances.note(path, files, refs);
   let glance = glances.look(path, gitDirectory);
   // Only what nothing changed in meanwhile is said to be as it was read.
   if (print.racy) glance = null;

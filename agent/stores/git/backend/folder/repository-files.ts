@@ -9,8 +9,9 @@ import { fateOf, isCarried } from "../contents.ts";
 import { INLINE, MAX_ENTRIES, type RepositoryEntryFile, type RepositoryFiles } from "../repository-files.ts";
 import { isStub } from "./hook-install.ts";
 import { EARLIER_HOOK_NAME, HOOK_NAME } from "./hook-script.ts";
+import { requireOrdinary } from "./ordinary-files.ts";
 import { permissionsOf } from "./permissions.ts";
-import { readRefTree } from "./symbolic-refs.ts";
+import { notAFile, readRefTree } from "./symbolic-refs.ts";
 
 const HOOK_FOLDER = /^(hooks|custom_hooks)(\/|$)/;
 const HOOK_PATH = `hooks/${HOOK_NAME}`;
@@ -20,7 +21,9 @@ export interface Contents {
   readonly files: Omit<RepositoryFiles, "parents">;
   /** What is left behind on purpose, in words, each once. */
   readonly left: readonly string[];
+  /** Folders of refs, and refs that are files: see `RefTree`. */
   readonly refFolders: readonly string[];
+  readonly looseRefs: readonly string[];
 }
 
 /** Bytes of a name of git's: Latin-1 keeps them apart, and turns back into the same bytes. */
@@ -90,11 +93,12 @@ export async function readContents(
   hashes: FileHashes,
   { content }: { readonly content: boolean },
 ): Promise<Contents> {
+  await requireOrdinary(gitDirectory);
   const reader = new Reader(gitDirectory, hashes, content);
   await reader.place("");
   await reader.folder("");
   const entries = reader.entries.sort((a, b) => (a.path < b.path ? -1 : 1));
-  const { symbolicRefs, folders } = await readRefTree(gitDirectory);
+  const { symbolicRefs, folders, loose } = await readRefTree(gitDirectory);
   const files = {
     head: await readHead(gitDirectory),
     symbolicRefs,
@@ -103,7 +107,7 @@ export async function readContents(
     permissions: content ? await permissionsOf(gitDirectory) : 0,
     entries,
   } as const;
-  return { files, left: [...reader.left].sort(), refFolders: folders };
+  return { files, left: [...reader.left].sort(), refFolders: folders, looseRefs: loose };
 }
 
 /** Modes and owners of the folders between the root and the repository. */
@@ -232,7 +236,7 @@ class Reader {
       this.#add({ kind: "folder", path, ...modeOf(await lstat(pathIn(this.#directory, path))) });
       await this.folder(path);
     } else if (entry.isFile()) await this.#file(path, name);
-    else throw refused(path, "it is no file, folder or link (a pipe, a socket, a device)");
+    else throw notAFile(path);
   }
 
   async #isOurHook(entry: Dirent): Promise<boolean> {

@@ -2,7 +2,7 @@
  * Refs that name other refs, besides HEAD. They are files, never packed, and git lists none whose target is missing, so
  * they are read as files: a ref that follows another one is no branch of its own, on any Pod.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readSync } from "node:fs";
 import { lstat, mkdir, readdir, readlink, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
@@ -12,6 +12,8 @@ import { isRefName, MAX_SYMBOLIC_REFS, type SymbolicRef } from "../repository-fi
 const MAX_BYTES = 2_048;
 /** Files read before others have their turn: each takes microseconds, and a repository may have very many. */
 const STEP = 64;
+/** Refs that are files of their own, of which the fence looks at the times: more than a repository that is packed has. */
+const LOOSE_LOOKED_AT = 256;
 
 const at = (gitDirectory: string, name: string) =>
   Buffer.concat([Buffer.from(`${gitDirectory}/`), Buffer.from(name, "latin1")]);
@@ -21,14 +23,17 @@ export interface RefTree {
   readonly symbolicRefs: SymbolicRef[];
   /** `refs` and the folders below it. */
   readonly folders: readonly string[];
+  /** Refs that are files, the first of them: an edit of one is told by nothing else. */
+  readonly loose: readonly string[];
 }
 
-/** @throws CleaveError REPOSITORY_NOT_CARRIED for one that leads out of `refs`. */
+/** @throws CleaveError REPOSITORY_NOT_CARRIED for one that leads out of `refs`, and for what is no file. */
 export async function readRefTree(gitDirectory: string): Promise<RefTree> {
   const found: SymbolicRef[] = [];
   const buffer = Buffer.alloc(MAX_BYTES);
   let count = 0;
   const folders: string[] = [];
+  const loose: string[] = [];
   const pending = ["refs"];
   for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
     folders.push(folder);
@@ -43,6 +48,8 @@ export async function readRefTree(gitDirectory: string): Promise<RefTree> {
       const name = `${folder}/${entry.name}`;
       if (entry.isDirectory()) pending.push(name);
       else if (!entry.name.endsWith(".lock")) {
+        if (!entry.isFile() && !entry.isSymbolicLink()) throw notAFile(name);
+        if (loose.length < LOOSE_LOOKED_AT) loose.push(name);
         const target = entry.isSymbolicLink()
           ? await readlink(at(gitDirectory, name), "latin1")
           : targetIn(at(gitDirectory, name), buffer);
@@ -54,7 +61,15 @@ export async function readRefTree(gitDirectory: string): Promise<RefTree> {
   }
   if (found.length > MAX_SYMBOLIC_REFS)
     throw new CleaveError("REPOSITORY_NOT_CARRIED", `it has more than ${MAX_SYMBOLIC_REFS} symbolic refs`);
-  return { symbolicRefs: found.sort((a, b) => (a.name < b.name ? -1 : 1)), folders };
+  return { symbolicRefs: found.sort((a, b) => (a.name < b.name ? -1 : 1)), folders, loose };
+}
+
+/** Whoever opens a pipe waits for its other end, git like everybody else. */
+export function notAFile(name: string): CleaveError {
+  return new CleaveError(
+    "REPOSITORY_NOT_CARRIED",
+    `${JSON.stringify(name)}: it is no file (a pipe, a socket, a device): remove it`,
+  );
 }
 
 function checked(name: string, target: string): SymbolicRef {
@@ -69,7 +84,7 @@ function checked(name: string, target: string): SymbolicRef {
 function targetIn(path: Buffer, buffer: Buffer): string | null {
   let file: number;
   try {
-    file = openSync(path, "r");
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;

@@ -66,6 +66,7 @@ export function contentContract(name: string, world: UsedWorld): void {
         (backend, path) => backend.exists(path),
         (backend, path) => backend.isTaken(path),
         (backend, path) => backend.isWhole(path),
+        (backend, path) => backend.parts(path),
         (backend, path) => backend.read(path),
         (backend, path) => backend.look(path),
         (backend, path) => backend.bytes(path, signal),

@@ -20,8 +20,8 @@ const LONG_MS = 120_000;
 let remove: () => Promise<void> = async () => undefined;
 afterEach(() => remove());
 
-async function split(): Promise<GitSplit> {
-  const made = await GitSplit.create();
+async function split(config: Parameters<typeof GitSplit.create>[0] = {}): Promise<GitSplit> {
+  const made = await GitSplit.create(config);
   remove = () => made.remove();
   return made;
 }
@@ -112,6 +112,19 @@ it("while it follows, and in the last moment before the fence", { timeout: LONG_
   const folder = pods.source.pod.path("red/files.git");
   const refused = await git(["-C", folder, "update-ref", "refs/heads/late", "refs/heads/main"]);
   expect(refused.stderr).toContain("read-only for a moment");
+});
+
+it("a ref that is written in place, in the last moment before the fence", async () => {
+  const pods = await split({ sweepSeconds: 3_600 });
+  const path = "red/edited.git";
+  await pods.source.pod.repository(path);
+  await pods.seeded();
+  const commit = await pods.source.pod.commit(path, "by hand");
+  await writeFile(join(pods.source.pod.path(path), "refs", "heads", "main"), `${commit}\n`);
+  const [source, target] = await pods.matched(1);
+  expect(source).toBeDefined();
+  expect(target).toBe(source);
+  expect(await mustGit(["-C", pods.target.pod.path(path), "rev-parse", "main"])).toBe(commit);
 });
 
 it("on the new Pod while the copies are retained, and a rollback", { timeout: LONG_MS }, async () => {

@@ -257,6 +257,21 @@ describe("an earlier hook", () => {
 });
 
 describe("in force", () => {
+  it("in all repositories again after somebody wrote into the hook of one, which is a link", async () => {
+    await pod.repository("other.git", "red", hook);
+    const written = join(pod.path(PATH), "hooks", "reference-transaction");
+    await chmod(written, 0o755);
+    await writeFile(written, "#!/bin/sh\nexit 0\n# and more, so that it is longer than ours\n".repeat(40));
+    expect(await isHookInForce(pod.path("other.git"), hook)).toBe(false);
+    await installHook(pod.path("other.git"), hook);
+    for (const path of ["other.git", PATH]) {
+      await installHook(pod.path(path), hook);
+      expect(await isHookInForce(pod.path(path), hook)).toBe(true);
+      // What was written for one repository is no hook of the others.
+      expect(await names(join(pod.path(path), "hooks"))).not.toContain("reference-transaction.before-cleave");
+    }
+  });
+
   it("not without its run bit, as another file, or with hooks elsewhere; installing repairs the first two", async () => {
     const path = join(pod.path(PATH), "hooks", "reference-transaction");
     expect(await isHookInForce(pod.path(PATH), hook)).toBe(true);
