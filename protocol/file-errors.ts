@@ -62,4 +62,8 @@ export const FILE_ERRORS = {
     "The database names a repository that is not there.",
     "Restore the repository, or delete its row; or accept its absence by name in `git.acceptMissing` of the agent's configuration.",
   ],
+  OBJECT_MISSING: [
+    "The database names an object that is not there.",
+    "Restore the object, or delete its row; or accept its absence by name in `objects.acceptMissing` of the agent's configuration.",
+  ],
 } as const satisfies Record<string, readonly [summary: string, nextStep: string]>;

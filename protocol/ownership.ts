@@ -51,5 +51,12 @@ export const Ownership = z.strictObject({
       ]),
     )
     .default([]),
+  /** Which objects rows name: they are looked for before a fence and at it. */
+  objectKeys: z
+    .strictObject({
+      /** A query with the column `key` (text). */
+      sql: z.string().min(1),
+    })
+    .optional(),
 });
 export type Ownership = z.infer<typeof Ownership>;

@@ -3,10 +3,11 @@ import type { OrganizationId, PodId } from "../../../protocol/ids.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
 import type { Logger } from "../../../protocol/ports/logger.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
-import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
+import type { Named, OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import type { Claims } from "../common/reverse/claims.ts";
 import type { KnownRoot } from "../common/root/known-root.ts";
 import { StateFile } from "../common/state-file.ts";
+import type { NamedItems } from "../common/verification/named.ts";
 import type { ScrubMemory } from "../common/verification/scrubbed.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { RepositoryBackend } from "./backend/backend.ts";
@@ -43,6 +44,8 @@ export interface GitContext extends GitStoreOptions {
   readonly inventory: Inventory;
   /** Whose repositories are mirrored to this Pod's dormant copies, and by whom. */
   readonly claims: Claims;
+  /** What the database names, against what is there. */
+  readonly named: NamedItems;
   /** What this process has read back of its copies. */
   readonly scrubbed: ScrubMemory;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */
@@ -52,6 +55,11 @@ export interface GitContext extends GitStoreOptions {
 /** The owners that evidence is about: others go on changing on the source while these are fenced. */
 export function assignedOwners({ assignments }: Duty): ReadonlySet<string> {
   return ownersOf(assignments.keys());
+}
+
+/** Whether a row names a repository of theirs. */
+export function assigned({ assignments }: Duty): (one: Named) => boolean {
+  return ({ organization }) => organization !== null && assignments.has(organization as OrganizationId);
 }
 
 /** As inventory entries name them. */

@@ -2,13 +2,14 @@
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { guarded } from "../common/findings.ts";
 import { Limiter } from "../common/limiter.ts";
+import { NamedItems } from "../common/verification/named.ts";
 import { inParallel, shuffled } from "../common/verification/sample.ts";
 import { whatIsNotSeen } from "../file-fence/visibility.ts";
 import type { GitContext } from "./context.ts";
 import { finding } from "./finding.ts";
 import { SourceFeed } from "./replication/source-feed.ts";
-import { namedAndMissing } from "./verification/named-repositories.ts";
 
 const CONCURRENCY = 4;
 const NAMED_REPOSITORIES = 3;
@@ -80,7 +81,9 @@ export async function preflightSource(context: GitContext, signal: AbortSignal):
   }
   findings.push(...(await whatIsNotSeen("git", { control: context.fence.directory, root: context.backend })));
   for (const problem of listing.problems) findings.push(finding("REPOSITORY_UNREADABLE", problem));
-  findings.push(...namedAndMissing(owners.keys(), new Set(listing.repositories), context.config));
+  const there = new Set(listing.repositories);
+  const named = new NamedItems({ ...context, store: "git", there: async () => (path) => there.has(path) });
+  findings.push(...(await guarded("git", "POSTGRES_UNREACHABLE", signal, () => named.findings())));
   const limiter = new Limiter(CONCURRENCY);
   const found: Left[] = [];
   const sound: string[] = [];

@@ -9,8 +9,9 @@ import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
+import { NamedItems } from "../common/verification/named.ts";
 import { ScrubMemory } from "../common/verification/scrubbed.ts";
-import type { GitContext, GitStoreOptions } from "./context.ts";
+import { assigned, type GitContext, type GitStoreOptions } from "./context.ts";
 import { Absence } from "./inventory/absence.ts";
 import { Inventory } from "./inventory/inventory.ts";
 import { TrackerKeeper } from "./inventory/keeper.ts";
@@ -21,7 +22,6 @@ import { preflightRemoval } from "./removal/remove.ts";
 import { registerGitRoutes } from "./replication/peer-routes.ts";
 import { GitSource } from "./source.ts";
 import { GitTarget } from "./target.ts";
-import { namedAndMissing } from "./verification/named-repositories.ts";
 
 const READ_CONCURRENCY = 4;
 
@@ -56,7 +56,9 @@ class Git implements GitStore {
     });
     const scrubbed = new ScrubMemory();
     const claims = new Claims();
-    this.#context = { ...options, root, absence, known, changed, claims, scrubbed, inventory };
+    const isThere = (path: string) => inventory.get(path)?.deleted === false;
+    const named = new NamedItems({ ...options, store: "git", there: async () => isThere });
+    this.#context = { ...options, root, absence, known, changed, claims, scrubbed, named, inventory };
     options.fence.proveEndsBy("git", (path) => backend.holdsNoLock(path));
     this.#keeper = new TrackerKeeper(this.#context);
   }
@@ -73,7 +75,9 @@ class Git implements GitStore {
         ...((await this.#keeper.current?.checkHooks(signal)) ?? []),
         ...(duty.role === "source" ? await this.#unseenWriters(duty) : []),
         ...named.filter(({ severity }) => severity !== "info"),
-        ...(await this.#namedAndMissing(duty, signal)),
+        ...(await guarded("git", "POSTGRES_UNREACHABLE", signal, () =>
+          this.#context.named.findings(duty.role === "source" ? undefined : assigned(duty)),
+        )),
       ];
     }
     if (stage === "removal")
@@ -104,15 +108,6 @@ class Git implements GitStore {
     }
     if (hasOnlyEndings(this.#door)) await keeper.guardOrEnd();
     if (goal === "release") this.#context.changed();
-  }
-
-  /** Of a split's target as of its source: both have the whole database. */
-  #namedAndMissing({ role, kind }: Duty, signal: AbortSignal): Promise<Finding[]> {
-    const { ownerLookup, inventory, config } = this.#context;
-    if (role === "target" && kind !== "split") return Promise.resolve([]);
-    return guarded("git", "POSTGRES_UNREACHABLE", signal, async () =>
-      namedAndMissing((await ownerLookup.repositories()).keys(), new Set(inventory.paths()), config),
-    );
   }
 
   status(migrationId: MigrationId): StoreStatus | null {

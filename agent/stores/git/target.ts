@@ -8,7 +8,7 @@ import { orAborted } from "../common/or-aborted.ts";
 import { endOf, givesBack } from "../common/reverse/claims.ts";
 import type { Role } from "../common/roles.ts";
 import { scrubLimits } from "./config.ts";
-import { assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
+import { assigned, assignedOwners, emptyRecord, type GitContext, ownersOf } from "./context.ts";
 import { GitRemoval } from "./removal/remove.ts";
 import { Mirror } from "./replication/mirror.ts";
 import { Replica } from "./replication/replica.ts";
@@ -86,7 +86,9 @@ export class GitTarget implements Role {
         replica.urgent = true;
         this.#rootEpoch = null;
         await this.#context.root.require();
-        await replica.until(() => this.#matched(epoch), signal);
+        const matched = (until: AbortSignal) => replica.until(() => this.#matched(epoch), until);
+        const marker = { migrationId: duty.migrationId, epoch };
+        await this.#context.named.requireAtFence(marker, assigned(duty), matched, signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();
         this.#rootEpoch = epoch;

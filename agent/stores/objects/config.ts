@@ -20,6 +20,13 @@ export const ObjectsConfig = z.strictObject({
   verifyPauseSeconds: z.number().positive().max(604_800).default(600),
   /** What may be gone unannounced: more is not deleted elsewhere before an operator says so. */
   lossBound: LossBound.prefault({}),
+  /**
+   * What a check says when objects that the database names (`objectKeys` of ownership.yaml) are not there: `warn` names
+   * them, `refuse` refuses the migration. When none of them is there it is refused in any case.
+   */
+  missing: z.enum(["warn", "refuse"]).default("warn"),
+  /** Objects that the database names and that need not be there, as glob patterns of their keys. */
+  acceptMissing: z.array(z.string()).default([]),
 });
 export type ObjectsConfig = z.infer<typeof ObjectsConfig>;
 /** As written by an operator, before defaults are filled in. */

@@ -6,6 +6,7 @@ import type { Duty } from "../../../protocol/ports/store.ts";
 import type { OwnerLookup } from "../common/inventory/owner-lookup.ts";
 import type { Claims } from "../common/reverse/claims.ts";
 import type { KnownRoot } from "../common/root/known-root.ts";
+import type { NamedItems } from "../common/verification/named.ts";
 import type { ScrubMemory } from "../common/verification/scrubbed.ts";
 import type { FileFence } from "../file-fence/file-fence.ts";
 import type { ObjectBackend } from "./backend/backend.ts";
@@ -37,6 +38,8 @@ export interface ObjectsContext extends ObjectsStoreOptions {
   readonly inventory: () => Promise<Inventory>;
   /** Whose objects are copied to what is dormant on this Pod, and by whom. */
   readonly claims: Claims;
+  /** What the database names, against what is there. */
+  readonly named: NamedItems;
   /** What this process has read back of its copies. */
   readonly scrubbed: ScrubMemory;
   /** Tells the agent and waiting peers that a status or an answer may be another now. */

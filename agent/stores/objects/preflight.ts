@@ -2,6 +2,8 @@
 import { toCleaveError } from "../../../protocol/errors.ts";
 import type { Finding } from "../../../protocol/evidence.ts";
 import type { Duty } from "../../../protocol/ports/store.ts";
+import { guarded } from "../common/findings.ts";
+import { NamedItems } from "../common/verification/named.ts";
 import { type ObjectsContext, scopeOf } from "./context.ts";
 import { quoteKey } from "./inventory/keys.ts";
 import type { SummaryAnswer } from "./replication/peer-protocol.ts";
@@ -55,11 +57,13 @@ export async function preflightSource(
     leftBehindCount += 1;
     if (leftBehind.length < MAX_NAMED) leftBehind.push(quoteKey(name));
   };
+  const there = new Set<string>();
   const listing = backend.list({ onUnlistable, onTemporary, onTemporaryFolder: onTemporary });
   for await (const { key, bytes } of listing) {
     signal.throwIfAborted();
     summary.objects += 1;
     summary.bytes += bytes;
+    if (ownerLookup.namesObjects) there.add(key);
     if (ownerLookup.object(key) !== null) continue;
     unowned += 1;
     if (unownedExample === "") unownedExample = quoteKey(key);
@@ -95,6 +99,8 @@ export async function preflightSource(
       code: "OWNER_UNKNOWN",
       message: `${unowned} objects have no owner by the rules, for example ${unownedExample}`,
     });
+  const named = new NamedItems({ ...context, store: "objects", there: async () => (key) => there.has(key) });
+  findings.push(...(await guarded("objects", "POSTGRES_UNREACHABLE", signal, () => named.findings())));
   return { findings, summary };
 }
 

@@ -9,9 +9,10 @@ import { Claims, endOf } from "../common/reverse/claims.ts";
 import { hasOnlyEndings, letRollbacksGo, type Role, takeTurn } from "../common/roles.ts";
 import { rootFindings } from "../common/root/findings.ts";
 import { KnownRoot } from "../common/root/known-root.ts";
+import { NamedItems } from "../common/verification/named.ts";
 import { ScrubMemory } from "../common/verification/scrubbed.ts";
 import { whatIsNotSeen } from "../file-fence/visibility.ts";
-import type { ObjectsContext, ObjectsStoreOptions } from "./context.ts";
+import { type ObjectsContext, type ObjectsStoreOptions, scopeOf } from "./context.ts";
 import { InventoryKeeper } from "./inventory/keeper.ts";
 import { preflightSource, preflightTarget } from "./preflight.ts";
 import { objectsEnding } from "./removal/ending.ts";
@@ -58,7 +59,12 @@ class Objects implements ObjectsStore {
     });
     const inventory = () => this.#keeper.inventory();
     const scrubbed = new ScrubMemory();
-    this.#context = { ...options, root, inventory, claims: new Claims(), scrubbed, changed };
+    const there = async () => {
+      const opened = await inventory();
+      return (key: string) => opened.get(key) !== undefined;
+    };
+    const named = new NamedItems({ ...options, store: "objects", there });
+    this.#context = { ...options, root, inventory, claims: new Claims(), named, scrubbed, changed };
     this.#summary = new Summary(this.#context);
   }
 
@@ -72,6 +78,7 @@ class Objects implements ObjectsStore {
         ...(duty.role === "source"
           ? await fence.unseenWriters("objects", duty.settings.cutover.deadlineMs)
           : []),
+        ...(await this.#namedAndMissing(duty, signal)),
       ];
     // What is not there cannot be looked at, and nothing of it may go.
     if (rooted.length > 0) return rooted;
@@ -134,6 +141,13 @@ class Objects implements ObjectsStore {
       onChange: this.#peers.add,
       summary: () => this.#summary.answer(),
     });
+  }
+
+  #namedAndMissing(duty: Duty, signal: AbortSignal): Promise<Finding[]> {
+    const { named, ownerLookup } = this.#context;
+    const inScope = scopeOf(duty, ownerLookup);
+    const scope = duty.role === "source" ? undefined : ({ name }: { readonly name: string }) => inScope(name);
+    return guarded("objects", "POSTGRES_UNREACHABLE", signal, () => named.findings(scope));
   }
 
   #notReady({ migrationId, podId }: Duty): Finding[] {

@@ -105,7 +105,7 @@ export class ObjectsTarget implements Role {
         this.#rootEpoch = null;
         await this.#copy(signal);
         await this.#context.root.require();
-        await this.#conditions.until(() => this.#matched() !== null, signal);
+        await this.#requireMatched(duty, signal);
         // What was read earlier was read from this root only if it is still there.
         await this.#context.root.require();
         this.#rootEpoch = duty.epoch;
@@ -247,6 +247,14 @@ export class ObjectsTarget implements Role {
     }
     const sourceGeneration = replica.final?.generation ?? 0;
     return { epoch, digest, details: { objects: scope.digest.size, sourceGeneration } };
+  }
+
+  /** With what the database names. @throws as `NamedItems.requireAtFence`. */
+  #requireMatched({ migrationId, epoch }: Duty, signal: AbortSignal): Promise<void> {
+    invariant(epoch !== null, "asked to prove equality without a fence");
+    const inScope = ({ name }: { readonly name: string }) => this.#inScope(name);
+    const matched = (until: AbortSignal) => this.#conditions.until(() => this.#matched() !== null, until);
+    return this.#context.named.requireAtFence({ migrationId, epoch }, inScope, matched, signal);
   }
 
   async #copy(signal: AbortSignal): Promise<Copying> {

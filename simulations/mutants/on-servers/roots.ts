@@ -64,10 +64,41 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/git/target.ts",
-        find: "        await this.#context.root.require();\n        await replica.until(() => this.#matched(epoch), signal);\n        // What was read earlier was read from this root only if it is still there.\n        await this.#context.root.require();\n",
-        replace: "        await replica.until(() => this.#matched(epoch), signal);\n",
+        find: "        await this.#context.root.require();\n        const matched = (until: AbortSignal) => replica.until(() => this.#matched(epoch), until);\n        const marker = { migrationId: duty.migrationId, epoch };\n        await this.#context.named.requireAtFence(marker, assigned(duty), matched, signal);\n        // What was read earlier was read from this root only if it is still there.\n        await this.#context.root.require();\n",
+        replace:
+          "        const matched = (until: AbortSignal) => replica.until(() => this.#matched(epoch), until);\n        const marker = { migrationId: duty.migrationId, epoch };\n        await this.#context.named.requireAtFence(marker, assigned(duty), matched, signal);\n",
       },
     ],
     tests: table("git, following the target's root is an empty folder in its place"),
+  },
+  {
+    name: "rows-name-nothing-at-the-fence",
+    says: "A target gives evidence although its database names what is not there.",
+    edits: [
+      {
+        file: "agent/stores/common/verification/named.ts",
+        find: "if (unsaid.length === 0) return;",
+        replace: "if (unsaid.length >= 0) return;",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/common/verification/named.test.ts",
+      name: "objects what a target's database names and nobody has is named at the fence",
+    },
+  },
+  {
+    name: "rows-are-asked-before-the-marker",
+    says: "What rows name at the fence is asked of a replica that has not replayed the fence yet.",
+    edits: [
+      {
+        file: "agent/stores/postgres/inventory/owner-lookup.ts",
+        find: "=== null)\n          return false;",
+        replace: "=== undefined)\n          return false;",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/postgres/inventory/preflight.test.ts",
+      name: "what rows name is told in pages, of a moment after the marker of a fence, and not before",
+    },
   },
 ];

@@ -47,6 +47,10 @@ export class GitSplit {
   readonly ownedOtherwise = new Map<string, OrganizationId>();
   /** `<pod> <path>` of which that Pod's database says nothing but an error. */
   readonly lookupFails = new Set<string>();
+  /** Repositories that both databases name. */
+  readonly named: string[] = [];
+  /** By Pod, what its database alone names. */
+  readonly namedHere: Partial<Record<PodId, string[]>> = {};
   readonly #config: Partial<GitConfig>;
 
   private constructor(config: Partial<GitConfig>) {
@@ -80,6 +84,12 @@ export class GitSplit {
         return this.ownedOtherwise.get(`${podId} ${path}`) ?? ownerOf(path);
       },
       object: () => null,
+      namesObjects: false,
+      named: async (_store, _marker, visit) => {
+        const names = [...this.named, ...(this.namedHere[podId] ?? [])];
+        visit(names.map((name) => ({ name, organization: ownerOf(name) })));
+        return true;
+      },
     };
     await mkdir(pod.root, { recursive: true });
     const config = GitConfig.parse({ root: pod.root, scanSeconds: 1, sweepSeconds: 1, ...this.#config });

@@ -30,11 +30,17 @@ export const ownerOf = (key: string): Owner | null => {
   return { kind: "organization", organizationId: organizationId as OrganizationId };
 };
 
-const ownerLookup: OwnerLookup = {
+/** By a Pod that names these keys. */
+const lookupOf = (pod: { readonly named: readonly string[] }): OwnerLookup => ({
   repositories: async () => new Map(),
   repository: async () => null,
   object: ownerOf,
-};
+  namesObjects: true,
+  named: async (_store, _marker, visit) => {
+    visit(pod.named.map((name) => ({ name, organization: null })));
+    return true;
+  },
+});
 
 const quiet: Logger = {
   debug: () => undefined,
@@ -56,6 +62,8 @@ export class ObjectPod {
   #port = 0;
   /** Requests for content, to see what was copied again. */
   servedContent: string[] = [];
+  /** Keys that this Pod's database names. */
+  named: string[] = [];
 
   constructor(podId: PodId, folder: string, root = join(folder, podId, "objects")) {
     this.podId = podId;
@@ -76,7 +84,7 @@ export class ObjectPod {
       config: ObjectsConfig.parse({ root: this.root, ...config }),
       backend: new FolderBackend(this.root),
       peers,
-      ownerLookup,
+      ownerLookup: lookupOf(this),
       fence: this.fence,
       clock: systemClock,
       log: quiet,

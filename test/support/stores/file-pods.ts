@@ -32,6 +32,8 @@ export interface FilePods {
   /** Of the rollback. */
   back(side: Side, goal: Goal, phase: SharePhase): Promise<void>;
   preflight(side: Side, stage: CheckStage, of?: "split" | "rollback"): Promise<Finding[]>;
+  /** What rows of that Pod's database name. */
+  names(side: Side, items: readonly string[]): void;
   status(side: Side): StoreStatus;
   flow(): ReverseReplicationStatus | undefined;
   opened(): Promise<void>;
@@ -73,6 +75,9 @@ async function gitPods(): Promise<FilePods> {
         of === "split" ? pods.split.duty(split[side], "removeRows", "opened", 1) : pods.duty(split[side]);
       return split[side].store.preflight(withRemoval(duty, stage), stage, signal());
     },
+    names: (side, items) => {
+      split.namedHere[split[side].podId] = [...items];
+    },
     status: (side) => split.status(split[side]),
     flow: () => pods.flow,
     opened: () => pods.opened(),
@@ -106,6 +111,9 @@ async function objectPods(): Promise<FilePods> {
           ? pods.duty(pods[side], "removeRows", "opened")
           : pods.rollbackDuty(pods[side], "seed", "source");
       return pods[side].store.preflight(withRemoval(duty, stage), stage, signal());
+    },
+    names: (side, items) => {
+      pods[side].named = [...items];
     },
     status: (side) => pods[side].status(),
     flow: () => pods.flow,

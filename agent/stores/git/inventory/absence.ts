@@ -4,10 +4,10 @@ import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { OwnProblem } from "../../../../protocol/evidence.ts";
 import type { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Clock } from "../../../../protocol/ports/clock.ts";
-import { counted } from "../../../../protocol/wording.ts";
 import type { OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import type { KnownRoot } from "../../common/root/known-root.ts";
 import { Losses } from "../../common/root/losses.ts";
+import { listed } from "../../common/verification/named.ts";
 import type { RepositoryBackend } from "../backend/backend.ts";
 import type { GitConfig } from "../config.ts";
 
@@ -15,7 +15,6 @@ import type { GitConfig } from "../config.ts";
 const GATHER_MS = 100;
 /** A verdict was about all that was missing: it holds for a moment. */
 const VALID_MS = 1_000;
-const NAMED = 10;
 
 export interface AbsenceOptions {
   readonly backend: Pick<RepositoryBackend, "exists" | "place">;
@@ -163,11 +162,4 @@ export class Absence {
 
 function problem(code: OwnProblem["code"], message: string): OwnProblem {
   return { code, message: message.slice(0, 2_000) };
-}
-
-/** `3 repositories (a, b, c) that are`, with the first ten and how many more. */
-export function listed(paths: readonly string[]): string {
-  const more = paths.length > NAMED ? ` and ${paths.length - NAMED} more` : "";
-  const names = paths.slice(0, NAMED).map((path) => JSON.stringify(path));
-  return `${counted(paths.length, "repository", "repositories")} (${names.join(", ")}${more}) that ${paths.length === 1 ? "is" : "are"}`;
 }

@@ -3,13 +3,14 @@
  * knows at every moment what is missing. Equal means: this Pod's own reading of its own repository equals the
  * source's reading of its own.
  */
+
 import { toCleaveError } from "../../../../protocol/errors.ts";
 import type { Problem } from "../../../../protocol/evidence.ts";
 import { Pause } from "../../../../protocol/pause.ts";
 import { tally } from "../../../../protocol/telemetry/tally.ts";
 import { Conditions } from "../../common/conditions.ts";
 import { Unnamed } from "../../common/root/unnamed.ts";
-import { listed } from "../inventory/absence.ts";
+import { listed } from "../../common/verification/named.ts";
 import { type RepositoryEntry, sameRepository } from "../inventory/repository-entry.ts";
 import { isRepositoryPath } from "../inventory/repository-path.ts";
 import { Describing } from "../verification/describing.ts";

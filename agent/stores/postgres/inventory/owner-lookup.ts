@@ -2,9 +2,12 @@
 import { CleaveError } from "../../../../protocol/errors.ts";
 import { OrganizationId } from "../../../../protocol/ids.ts";
 import type { Ownership } from "../../../../protocol/ownership.ts";
-import type { Owner, OwnerLookup } from "../../common/inventory/owner-lookup.ts";
+import type { Named, Owner, OwnerLookup } from "../../common/inventory/owner-lookup.ts";
 import { isWritten, type KeyKind, rootKeyKind } from "../fence/owner-types.ts";
+import { awaitMarker } from "../fence/raise.ts";
 import { inTransaction, type Queryable } from "../server/queryable.ts";
+
+const PAGE_ROWS = 10_000;
 
 interface Row {
   readonly path: string | null;
@@ -46,18 +49,61 @@ export function postgresOwnerLookup(pool: Queryable, ownership: Ownership): Owne
       );
       return owners(rows, await learn());
     } catch (error) {
-      if (!isAbsent(error)) throw error;
-      throw new CleaveError("OWNERSHIP_RULE_INVALID", `repositories.sql: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw invalidIn("repositories.sql", error);
     }
   };
 
+  const named: OwnerLookup["named"] = async (store, marker, visit) => {
+    const [name, of, columns] =
+      store === "git"
+        ? ([
+            "repositories.sql",
+            rule,
+            "rule.path::text AS name, rule.organization::text AS organization",
+          ] as const)
+        : (["objectKeys.sql", ownership.objectKeys, "rule.key::text AS name, NULL AS organization"] as const);
+    if (!of) return true;
+    return inTransaction(
+      pool,
+      async (client) => {
+        // Each statement sees at least what the one before it has seen.
+        if (marker !== null && (await awaitMarker(client, marker.migrationId, marker.epoch)) === null)
+          return false;
+        try {
+          await client.query(`DECLARE named NO SCROLL CURSOR FOR SELECT ${columns} FROM ${asTable(of.sql)}`);
+          for (;;) {
+            const { rows } = await client.query<Named | { readonly name: null }>(
+              `FETCH ${PAGE_ROWS} FROM named`,
+            );
+            visit(rows.map((row) => withName(row, name)));
+            if (rows.length < PAGE_ROWS) return true;
+          }
+        } catch (error) {
+          throw invalidIn(name, error);
+        }
+      },
+      "READ ONLY",
+    );
+  };
+
   return {
+    named,
+    namesObjects: ownership.objectKeys !== undefined,
     repositories: () => select("", []),
     repository: async (path) => (await select("WHERE rule.path::text = $1", [path])).get(path) ?? null,
     object: (key) => objectOwner(ownership, key, known),
   };
+}
+
+function withName(row: Named | { readonly name: null }, rule: string): Named {
+  if (row.name !== null) return row;
+  throw new CleaveError("OWNERSHIP_RULE_INVALID", `${rule} gives a row without a name`);
+}
+
+/** An error of the rule itself says so; every other one stays. */
+function invalidIn(rule: string, error: unknown): unknown {
+  if (!isAbsent(error)) return error;
+  return new CleaveError("OWNERSHIP_RULE_INVALID", `${rule}: ${(error as Error).message}`, { cause: error });
 }
 
 function owners(rows: readonly Row[], kind: KeyKind): Map<string, OrganizationId> {

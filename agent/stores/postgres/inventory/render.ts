@@ -101,12 +101,14 @@ export function renderRules(analysis: Analysis): string {
   const rest = {
     ...(ownership.repositories === undefined ? {} : { repositories: ownership.repositories }),
     ...(ownership.objects.length === 0 ? {} : { objects: ownership.objects }),
+    ...(ownership.objectKeys === undefined ? {} : { objectKeys: ownership.objectKeys }),
   };
   if (Object.keys(rest).length > 0) lines.push(stringify(rest).trimEnd());
   else
     lines.push(
       "# repositories: { sql: SELECT path, organization … }",
       "# objects: [{ prefix: uploads/, organization: next-segment }]",
+      "# objectKeys: { sql: SELECT key … }",
     );
   return `${lines.join("\n")}\n`;
 }

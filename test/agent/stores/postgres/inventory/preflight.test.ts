@@ -1,12 +1,13 @@
 /** What is found before anything is changed: rules, catalog, owners of repositories and objects. */
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { FenceMarker, Named } from "../../../../../agent/stores/common/inventory/owner-lookup.ts";
 import {
   checkCatalog,
   missingOrganizations,
 } from "../../../../../agent/stores/postgres/inventory/catalog-checks.ts";
 import { postgresOwnerLookup } from "../../../../../agent/stores/postgres/inventory/owner-lookup.ts";
-import type { OrganizationId } from "../../../../../protocol/ids.ts";
+import type { Epoch, MigrationId, OrganizationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import type { Cluster } from "../../../../support/postgres/postgres.ts";
 import { HOSTILE_ORGANIZATION, RULES, startPod, writer } from "../../../../support/postgres/scratch.ts";
@@ -163,6 +164,42 @@ describe("an owner", () => {
     expect(await lookup.repository("p2.git")).toBe("neighbour");
     expect(await lookup.repository("p2.git' OR true --")).toBeNull();
     expect(await postgresOwnerLookup(pool, RULES).repositories()).toEqual(new Map());
+  });
+
+  it("what rows name is told in pages, of a moment after the marker of a fence, and not before", async () => {
+    const keys = "SELECT 'uploads/' || g || '/a' AS key FROM generate_series(1, 25000) AS g;";
+    const told = async (rules: Ownership, store: "git" | "objects", marker: FenceMarker | null) => {
+      const found: Named[] = [];
+      let pages = 0;
+      const done = await postgresOwnerLookup(pool, rules).named(store, marker, (page) => {
+        found.push(...page);
+        pages += 1;
+      });
+      return { done, pages, found };
+    };
+    const naming = Ownership.parse({ ...RULES, objectKeys: { sql: keys } });
+    const objects = await told(naming, "objects", null);
+    expect([objects.done, objects.pages, objects.found.length]).toEqual([true, 3, 25_000]);
+    expect(objects.found.at(-1)).toEqual({ name: "uploads/25000/a", organization: null });
+    const paths = rules(
+      "SELECT 'p' || id || '.git' AS path, organization_id AS organization FROM projects ORDER BY id",
+    );
+    expect((await told(paths, "git", null)).found[1]).toEqual({ name: "p2.git", organization: "neighbour" });
+    expect(await told(RULES, "objects", null)).toEqual({ done: true, pages: 0, found: [] });
+
+    const marker = { migrationId: "named" as MigrationId, epoch: 7 as Epoch };
+    await pool.query(
+      "CREATE SCHEMA IF NOT EXISTS cleave; CREATE TABLE IF NOT EXISTS cleave.marker (migration_id text, epoch bigint, token text)",
+    );
+    expect(await told(paths, "git", marker)).toEqual({ done: false, pages: 0, found: [] });
+    await pool.query(
+      "INSERT INTO cleave.marker (migration_id, epoch, token) VALUES ('named', 7, gen_random_uuid()::text)",
+    );
+    expect((await told(paths, "git", marker)).found).toHaveLength(4);
+    for (const sql of ["SELECT 1 AS other", "SELECT NULL::text AS key"])
+      await expect(
+        told(Ownership.parse({ ...RULES, objectKeys: { sql } }), "objects", null),
+      ).rejects.toMatchObject({ code: "OWNERSHIP_RULE_INVALID" });
   });
 
   it.each([
