@@ -1,6 +1,6 @@
 /** A serving Pod's PostgreSQL: initialised and started as an operator would have it, ready to be replicated from. */
 import { spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { locateBinaries, program } from "../../../agent/stores/postgres/server/binaries.ts";
 import {
@@ -68,6 +68,8 @@ export async function startPostgres(options: {
     `CREATE DATABASE ${address.database}\n`,
   );
   writeFileSync(join(dataDirectory, "pg_hba.conf"), HBA);
+  // In the data directory, which goes with the run: what a server that is killed has in /dev/shm stays there.
+  appendFileSync(join(dataDirectory, "postgresql.conf"), "dynamic_shared_memory_type = mmap\n");
   await startServer({
     binaries,
     dataDirectory,

@@ -4,7 +4,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { appendFile, chmod, mkdir, readdir, readFile, readlink, rename } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -66,8 +66,6 @@ async function run(
     stdio: "pipe",
   });
   // A program that ends without reading says why by its exit code.
-  child.stdin.on("error", () => undefined);
-  // Who reads nothing may have ended by now.
   child.stdin.on("error", () => undefined);
   child.stdin.end(input);
   let output = "";
@@ -190,6 +188,8 @@ async function initialise(
     `CREATE DATABASE ${DATABASE}\n`,
   );
   writeFileSync(join(directory, "pg_hba.conf"), HBA);
+  // In the data directory, which goes with the test: what a server that is killed has in /dev/shm stays there.
+  appendFileSync(join(directory, "postgresql.conf"), "dynamic_shared_memory_type = mmap\n");
 }
 
 export interface ClusterOptions {

@@ -1,7 +1,8 @@
 /** Contents of rows as hashes, computed inside the database: of single rows by their keys, and of tables by buckets. */
+import type { QueryResult, QueryResultRow } from "pg";
 import { keyTypes, type MovedTable, type Moving, rowsOf } from "../replication/moved-tables.ts";
 import type { Database } from "../server/connection.ts";
-import { quoteIdentifier } from "../server/queryable.ts";
+import { quoteIdentifier, sqlStateOf } from "../server/queryable.ts";
 import { asTexts, columnsOf, given, parameters, type RowKey } from "./keys.ts";
 
 export interface TouchedRow {
@@ -20,6 +21,22 @@ const hashOf = (content: string) =>
   `pg_catalog.hashtextextended(${content}, 1)::pg_catalog.text || '/' || pg_catalog.hashtextextended(${content}, 2)::pg_catalog.text`;
 const keyOf = (table: MovedTable) => asTexts(table.key, '"row"');
 
+/** What the server says of a name or a type that is no more names a column at best: the table is said with it. */
+async function ask<Row extends QueryResultRow>(
+  db: Database,
+  table: MovedTable,
+  sql: string,
+  values: unknown[] = [],
+): Promise<QueryResult<Row>> {
+  try {
+    return await db.query<Row>(sql, values);
+  } catch (error) {
+    if (sqlStateOf(error) !== undefined)
+      (error as Error).message = `${table.name}: ${(error as Error).message}`;
+    throw error;
+  }
+}
+
 /** The hash of each row, in the order of `keys`; null where these organizations have no such row. */
 export async function rowHashes(
   db: Database,
@@ -30,7 +47,9 @@ export async function rowHashes(
   if (keys.length === 0) return [];
   const { from, typed } = given(keyTypes(table));
   const matches = columnsOf(table.key, '"row"').map((column, at) => `${column} = ${typed[at]}`);
-  const { rows } = await db.query<{ at: number; hash: string }>(
+  const { rows } = await ask<{ at: number; hash: string }>(
+    db,
+    table,
     `SELECT "given".at::pg_catalog.int4 AS at, ${hashOf("contents.content")} AS hash
        FROM ${from}
        JOIN ${table.quoted} AS "row" ON ${matches.join(" AND ")}
@@ -62,7 +81,9 @@ export async function bucketDigests(
 ): Promise<Map<number, Bucket>> {
   const sum = (seed: number) =>
     `pg_catalog.sum(pg_catalog.hashtextextended(content, ${seed}))::pg_catalog.text`;
-  const { rows } = await db.query<{ bucket: number; rows: number; digest: string }>(
+  const { rows } = await ask<{ bucket: number; rows: number; digest: string }>(
+    db,
+    table,
     `SELECT bucket, count(*)::pg_catalog.int4 AS rows, ${sum(1)} || '/' || ${sum(2)} AS digest
        FROM (SELECT ${bucketOf(table, buckets)} AS bucket, ${contentOf(table)} AS content FROM ${rowsOf(moving, table)}) AS contents
       GROUP BY bucket`,
@@ -81,7 +102,9 @@ export async function rowsOfBuckets(
   buckets: number,
   chosen: readonly number[],
 ): Promise<Map<string, string>> {
-  const { rows } = await db.query<{ key: string[]; hash: string }>(
+  const { rows } = await ask<{ key: string[]; hash: string }>(
+    db,
+    table,
     `SELECT key, ${hashOf("content")} AS hash
        FROM (SELECT ${keyOf(table)} AS key, ${bucketOf(table, buckets)} AS bucket, ${contentOf(table)} AS content FROM ${rowsOf(moving, table)}) AS contents
       WHERE bucket = ANY ($1::pg_catalog.int4[])`,
