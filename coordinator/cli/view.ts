@@ -4,6 +4,7 @@ import Table from "cli-table3";
 import type { Finding } from "../../protocol/evidence.ts";
 import { counted, formatAmount } from "../../protocol/wording.ts";
 import type { ClusterStatus, MigrationStatus, PodStatus, StoreView } from "../api/ports.ts";
+import { scrubLines } from "../domain/read-back.ts";
 import { storeLabel } from "../domain/wording.ts";
 import pc from "./colors.ts";
 import { duration, plain, wrapped } from "./format.ts";
@@ -59,6 +60,7 @@ export function migrationView(status: MigrationStatus, now: number): string {
     "",
     ...labelled(pc.yellow("read-only"), windowLines(status, now)),
     ...labelled(pc.yellow("WAL"), walLines(status)),
+    ...labelled("read back", scrubLines(status, duration)),
     ...labelled(pc.yellow("paused"), status.paused ? [`for ${duration(now - status.paused.at)}`] : []),
     ...labelled(pc.yellow("straggler"), stragglersOf(status)),
     ...labelled("last", status.reason ? [status.reason] : []),

@@ -1,7 +1,8 @@
 import type { StoreName } from "../../../../protocol/ids.ts";
 import type { MigrationStatus } from "../../../api/ports.ts";
+import { scrubLines } from "../../../domain/read-back.ts";
 import { labelOf, storesOf } from "../model/stores.ts";
-import { type Cell, cellOf, shareWord } from "../model/words.ts";
+import { type Cell, cellOf, duration, shareWord } from "../model/words.ts";
 import { Badge } from "./badge.tsx";
 import { Scrollable } from "./scrollable.tsx";
 
@@ -14,6 +15,7 @@ export function Matrix({ migration }: { migration: MigrationStatus }) {
       cellOf(pod.stores[store], pod.role).details.map((text) => `${pod.podId}: ${label(store)}: ${text}`),
     ),
   );
+  const readBack = scrubLines(migration, duration);
   return (
     <section aria-labelledby="matrix-title">
       <h2 id="matrix-title">Consensus</h2>
@@ -52,6 +54,16 @@ export function Matrix({ migration }: { migration: MigrationStatus }) {
             <li key={text}>{text}</li>
           ))}
         </ul>
+      )}
+      {readBack.length > 0 && (
+        <>
+          <h3>Copies read back from their disks</h3>
+          <ul>
+            {readBack.map((text) => (
+              <li key={text}>{text}</li>
+            ))}
+          </ul>
+        </>
       )}
     </section>
   );
