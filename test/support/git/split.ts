@@ -51,6 +51,8 @@ export class GitSplit {
   readonly named: string[] = [];
   /** By Pod, what its database alone names. */
   readonly namedHere: Partial<Record<PodId, string[]>> = {};
+  /** When a fetch of a repository began, by its path; milliseconds, monotonic. */
+  readonly fetches: { readonly path: string; readonly at: number }[] = [];
   readonly #config: Partial<GitConfig>;
 
   private constructor(config: Partial<GitConfig>) {
@@ -117,9 +119,18 @@ export class GitSplit {
       host: "127.0.0.1",
       port,
       logger: silentLogger,
-      stores: [side.store],
+      stores: [{ registerPeerRoutes: (app) => this.#registerCounted(side, app) }],
     });
     side.url = `http://127.0.0.1:${side.server.port}`;
+  }
+
+  #registerCounted({ store }: Side, app: Parameters<GitStore["registerPeerRoutes"]>[0]): void {
+    app.addHook("onRequest", async ({ url }) => {
+      const path = /^\/git\/repositories\/(.*)\/info\/refs/.exec(url)?.[1];
+      if (path !== undefined)
+        this.fetches.push({ path: decodeURIComponent(path), at: systemClock.monotonic() });
+    });
+    store.registerPeerRoutes(app);
   }
 
   /** A source that is started again knows its target too, as for a migration in the other direction. */
