@@ -224,6 +224,18 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     tests: schema("what the rules do not know ALTER TABLE public.notes INHERIT"),
   },
   {
+    name: "virtual-columns-are-published",
+    says: "Whoever drops the key of a table with a virtual column can write to it no more.",
+    edits: [
+      {
+        file: `${REPLICATION}/replica-identity.ts`,
+        find: "CASE WHEN known.virtual THEN '' ELSE 'FULL' END",
+        replace: "'FULL'",
+      },
+    ],
+    tests: { file: "test/agent/stores/postgres/move/versions.test.ts", name: "a column that is virtual" },
+  },
+  {
     name: "new-tables-are-open",
     says: "A table that gets a name which a rule knows has no guard before an agent comes.",
     edits: [

@@ -74,6 +74,7 @@ export async function checkFenceable(db: Queryable, ownership: Ownership): Promi
     ...bounded(checkRules(ownership, catalog, await readColumns(db))),
     ...bounded(checkRelations(ownership, catalog)),
     ...(await checkLargeObjects(db)),
+    ...(await checkEventTriggers(db)),
     ...bounded(await checkTriggerOrder(db, catalog)),
   ];
 }
@@ -170,12 +171,35 @@ async function checkLargeObjects(db: Queryable): Promise<Finding[]> {
     : [];
 }
 
+/** From PostgreSQL 17 on a superuser may turn them off: for the server, or for whoever is of a role or in a database. */
+const WITHOUT_EVENT_TRIGGERS = `
+SELECT 'ALTER SYSTEM RESET event_triggers' AS remedy WHERE pg_catalog.current_setting('event_triggers', true) = 'off'
+UNION SELECT pg_catalog.concat_ws(' ', CASE WHEN r.rolname IS NULL THEN pg_catalog.format('ALTER DATABASE %I', d.datname)
+    WHEN d.datname IS NULL THEN pg_catalog.format('ALTER ROLE %I', r.rolname) ELSE pg_catalog.format('ALTER ROLE %I IN DATABASE %I', r.rolname, d.datname) END, 'RESET event_triggers')
+  FROM pg_catalog.pg_db_role_setting AS s LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
+ WHERE (s.setdatabase = 0 OR d.datname = pg_catalog.current_database())
+   AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS setting WHERE setting ~* '^event_triggers=(of|f|n|0)')
+ORDER BY 1`;
+
+async function checkEventTriggers(db: Queryable): Promise<Finding[]> {
+  const { rows } = await db.query<{ remedy: string }>(WITHOUT_EVENT_TRIGGERS);
+  return bounded(
+    rows.map(({ remedy }) =>
+      error(
+        "POSTGRES_UNFENCEABLE",
+        `event_triggers is off, so nobody would be told of changes of the schema: ${remedy}, and end the sessions that have it`,
+      ),
+    ),
+  );
+}
+
 async function checkSurroundings(db: Queryable): Promise<Finding[]> {
   const { rows: prepared } = await db.query<{ gid: string; owner: string; since: string }>(
     "SELECT gid, owner, prepared::text AS since FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared",
   );
   return [
     ...(await checkLargeObjects(db)),
+    ...(await checkEventTriggers(db)),
     ...bounded(
       prepared.map(({ gid, owner, since }) =>
         error(

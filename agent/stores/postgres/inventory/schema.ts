@@ -8,6 +8,8 @@ export interface Column {
   readonly type: string;
   readonly notNull: boolean;
   readonly generated: boolean;
+  /** Generated whenever it is read, from PostgreSQL 18 on. */
+  readonly virtual: boolean;
   /** GENERATED ALWAYS AS IDENTITY: given once, and never updated. */
   readonly fixed: boolean;
   /** Its type with whatever that is made of. */
@@ -75,7 +77,7 @@ ORDER BY n.nspname, c.relname`;
 
 const COLUMNS = `
 SELECT a.attrelid::int8::float8 AS oid, a.attname AS name, pg_catalog.format_type(a.atttypid, NULL) AS type,
-  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated, a.attidentity = 'a' AS fixed,
+  a.attnotnull OR (t.typtype = 'd' AND t.typnotnull) AS not_null, a.attgenerated <> '' AS generated, a.attgenerated = 'v' AS virtual, a.attidentity = 'a' AS fixed,
   CASE WHEN a.attgenerated <> '' THEN (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END AS expression
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -119,6 +121,7 @@ interface ColumnRow {
   type: string;
   not_null: boolean;
   generated: boolean;
+  virtual: boolean;
   fixed: boolean;
   expression: string | null;
 }

@@ -9,6 +9,7 @@ import { identityOf, type Schema, type Table } from "../inventory/schema.ts";
 import { ownedCondition } from "../inventory/selection.ts";
 import type { DeferredKey } from "../inventory/shapes.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../server/queryable.ts";
+import { withVirtual } from "./replica-identity.ts";
 import {
   differencesOfReferred,
   type SharedReference,
@@ -241,6 +242,8 @@ function movedTable(source: Table, target: Table, rule: OwnedRule, ownership: Ow
       "REPLICA_IDENTITY_MISSING",
       `${source.name} needs ALTER TABLE … REPLICA IDENTITY USING INDEX ${key.index}`,
     );
+  if (source.replicaIdentity === "full" && [...source.columns.values()].some(({ virtual }) => virtual))
+    throw new CleaveError("REPLICA_IDENTITY_MISSING", withVirtual(source.name));
   const there = new Set(key.columns);
   if (
     !target.keys.some(

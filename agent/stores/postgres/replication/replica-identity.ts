@@ -12,7 +12,8 @@ export const IDENTITY_TRIGGERS = [
 
 /**
  * SQL for the tables, and partitions of tables, that a stream could not tell the rows of as it does its root's: each with
- * what its REPLICA IDENTITY has to be. `roots` is SQL for a set of oids.
+ * what its REPLICA IDENTITY has to be. `roots` is SQL for a set of oids. Without one (an empty text): that would be all columns,
+ * of which one is virtual, and no stream has these; whatever was published so could not be updated.
  */
 const faults = (roots: string) => `
 WITH RECURSIVE member (root, oid) AS (
@@ -22,6 +23,7 @@ WITH RECURSIVE member (root, oid) AS (
     JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid AND c.relispartition
 ), known AS (
   SELECT member.root, member.oid, c.relkind, c.relreplident AS kind, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+    EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = member.oid AND a.attgenerated = 'v' AND NOT a.attisdropped) AS virtual,
     (SELECT x.indexrelid FROM pg_catalog.pg_index AS x WHERE x.indrelid = member.oid
       AND x.indisvalid AND x.indislive AND x.indimmediate
       AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END LIMIT 1) AS index
@@ -36,11 +38,11 @@ WITH RECURSIVE member (root, oid) AS (
   FROM part JOIN pg_catalog.pg_index AS x ON x.indexrelid = part.index AND x.indisvalid
     JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 )
-SELECT known.name, known.oid = known.root AS is_root,
-  CASE WHEN of_root.index IS NULL OR known.oid = known.root THEN 'FULL'
+SELECT known.name, known.root, known.oid = known.root AS is_root,
+  CASE WHEN of_root.index IS NULL OR known.oid = known.root THEN CASE WHEN known.virtual THEN '' ELSE 'FULL' END
     WHEN of_root.primary THEN 'DEFAULT' ELSE pg_catalog.format('USING INDEX %I', of_root.name) END AS identity
 FROM known LEFT JOIN of_root ON of_root.root = known.root AND of_root.oid = known.oid
-WHERE known.kind <> 'f' AND CASE known.relkind WHEN 'r' THEN known.index IS NULL OR known.index IS DISTINCT FROM of_root.index
+WHERE (known.kind <> 'f' OR (known.virtual AND known.relkind = 'r')) AND CASE known.relkind WHEN 'r' THEN known.index IS NULL OR known.index IS DISTINCT FROM of_root.index
   WHEN 'p' THEN known.oid = known.root AND known.index IS NULL ELSE false END
 ORDER BY 1`;
 
@@ -70,6 +72,7 @@ export const IDENTITY_FUNCTIONS = [
     body: `
 DECLARE
   relation record;
+  publication name;
   concerned pg_catalog.oid[];
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS own WHERE own.prrelid = 'cleave.marker'::pg_catalog.regclass) THEN
@@ -85,6 +88,16 @@ BEGIN
   END IF;
   FOR relation IN ${faults(PUBLISHED)} LOOP
     BEGIN
+      IF relation.identity = '' THEN
+        -- No fence comes up without it, and the agent says why; nobody's write fails meanwhile.
+        FOR publication IN SELECT p.pubname FROM pg_catalog.pg_publication AS p
+          JOIN pg_catalog.pg_publication_rel AS own ON own.prpubid = p.oid AND own.prrelid = 'cleave.marker'::pg_catalog.regclass
+          JOIN pg_catalog.pg_publication_rel AS other ON other.prpubid = p.oid AND other.prrelid = relation.root
+        LOOP
+          EXECUTE pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', publication, relation.root::pg_catalog.regclass);
+        END LOOP;
+        CONTINUE;
+      END IF;
       EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', relation.name, relation.identity);
     EXCEPTION WHEN OTHERS THEN
       RAISE LOG 'cleave: % has no replica identity: %', relation.name, SQLERRM;
@@ -99,7 +112,7 @@ export interface IdentityFault {
   readonly name: string;
   /** No partition: what it should be is its owner's to say. */
   readonly is_root: boolean;
-  /** As ALTER TABLE … REPLICA IDENTITY has it. */
+  /** As ALTER TABLE … REPLICA IDENTITY has it; empty when there is none that could be published. */
   readonly identity: string;
 }
 
@@ -117,9 +130,14 @@ export async function findIdentityFaults(
 /** Of each table that has no replica identity, what to do about it. */
 export function describeIdentityFaults(found: readonly IdentityFault[]): string[] {
   return found
-    .filter(({ is_root }) => is_root)
-    .map(
-      ({ name }) =>
-        `${name} has no replica identity: add a primary key, or ALTER TABLE ${name} REPLICA IDENTITY USING INDEX (of a unique key that is NOT NULL)`,
+    .filter(({ is_root, identity }) => is_root || identity === "")
+    .map(({ name, identity }) =>
+      identity === ""
+        ? withVirtual(name)
+        : `${name} has no replica identity: add a primary key, or ALTER TABLE ${name} REPLICA IDENTITY USING INDEX (of a unique key that is NOT NULL)`,
     );
 }
+
+/** `name`: of the table. */
+export const withVirtual = (name: string): string =>
+  `${name} is told apart by all of its columns, and one that is virtual is in no change stream: every UPDATE and DELETE would fail once it is published; give it a primary key, and ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`;

@@ -1,5 +1,6 @@
 /** A move on the newest PostgreSQL that npm has installed, whatever the others run on. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { MigrationId } from "../../../../../protocol/ids.ts";
 import { Ownership } from "../../../../../protocol/ownership.ts";
 import { Worlds } from "../../../../support/postgres/histories.ts";
 import { HistoryRun } from "../../../../support/postgres/history-runs.ts";
@@ -45,6 +46,41 @@ describe.skipIf(!isPackaged(VERSION))(`PostgreSQL ${VERSION}`, () => {
       expect(await pods.target.query(rows)).toEqual(await pods.source.query(rows));
     }
     await pods.reach(FROM, "serve", { epoch: 1 });
+    await Promise.all([pods.reach(FROM, "release"), pods.reach(TO, "release")]);
+  });
+
+  it("a column that is virtual keeps nobody from writing", async () => {
+    for (const podId of [FROM, TO]) await pods.restart(podId);
+    pods.migrationId = "move-2" as MigrationId;
+    const both = async (sql: string) => {
+      for (const cluster of [pods.source, pods.target]) await cluster.query(sql);
+    };
+    await both("ALTER TABLE lines ADD COLUMN thrice int GENERATED ALWAYS AS (size * 3) VIRTUAL");
+    await pods.source.query(
+      "ALTER TABLE lines REPLICA IDENTITY FULL; CREATE ROLE deploying SUPERUSER; ALTER ROLE deploying SET event_triggers = off",
+    );
+    const found = [...(await pods.preflight(FROM)), ...(await pods.preflight(TO))];
+    for (const [code, message] of [
+      ["REPLICA_IDENTITY_MISSING", "public.lines is told apart by all of its columns"],
+      ["POSTGRES_UNFENCEABLE", "ALTER ROLE deploying RESET event_triggers"],
+    ])
+      expect(found).toContainEqual(
+        expect.objectContaining({ code, message: expect.stringContaining(message as string) }),
+      );
+    await pods.source.query("ALTER TABLE lines REPLICA IDENTITY DEFAULT; DROP ROLE deploying");
+    await pods.follow();
+    for (const sql of [
+      "ALTER TABLE lines DROP CONSTRAINT lines_pkey",
+      "UPDATE lines SET size = size + 1",
+      "ALTER TABLE lines ADD PRIMARY KEY (id)",
+      "UPDATE lines SET size = size + 1 WHERE id % 2 = 0; DELETE FROM lines WHERE id % 7 = 0",
+    ])
+      await pods.source.query(sql);
+    const { epoch, evidence } = await pods.fenceWhenCompared(1);
+    expect(evidence.target).toBe(evidence.source);
+    const rows = "SELECT * FROM lines WHERE org_id = 2 ORDER BY id";
+    expect(await pods.target.query(rows)).toEqual(await pods.source.query(rows));
+    await pods.reach(FROM, "serve", { epoch });
     await Promise.all([pods.reach(FROM, "release"), pods.reach(TO, "release")]);
   });
 
