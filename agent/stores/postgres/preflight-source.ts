@@ -39,7 +39,7 @@ async function readServer(db: Database): Promise<ServerRow> {
       (SELECT count(*)::int FROM pg_stat_replication) AS senders_used,
       (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name IN ('wal_level', 'max_wal_senders',
         'max_replication_slots', 'max_slot_wal_keep_size', 'cluster_name', 'full_page_writes', 'fsync',
-        'synchronous_commit', 'wal_sender_timeout')) AS settings`,
+        'synchronous_commit', 'wal_sender_timeout', 'idle_replication_slot_timeout')) AS settings`,
   );
   return rows[0] as ServerRow;
 }
@@ -108,6 +108,12 @@ export function checkSettings(
     setting(
       "warning",
       `max_slot_wal_keep_size is ${settings["max_slot_wal_keep_size"]} MB: a target that is further behind can never catch up`,
+    );
+  // From PostgreSQL 18 on.
+  if ((settings["idle_replication_slot_timeout"] ?? "0") !== "0")
+    setting(
+      "warning",
+      "idle_replication_slot_timeout is set: a target that is away for longer can never catch up; set it to 0 until the migration is over",
     );
   for (const name of ["full_page_writes", "fsync"])
     if (settings[name] !== "on")

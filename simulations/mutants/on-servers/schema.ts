@@ -79,7 +79,7 @@ export const SCHEMA_HUNTS: readonly StoreMutant[] = [
     edits: [
       {
         file: "agent/stores/postgres/fence/schema-journal.ts",
-        find: "IF pg_catalog.current_query() ~* 'concurrently' THEN",
+        find: "IF pg_catalog.current_query() ~* 'detach.*concurrently' THEN",
         replace: "IF false THEN",
       },
     ],

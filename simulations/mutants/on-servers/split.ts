@@ -125,4 +125,16 @@ export const SPLIT_HUNTS: readonly StoreMutant[] = [
     ],
     tests: split("changes", "between the checks and the fence CREATE TEMPORARY VIEW mine"),
   },
+  {
+    name: "refreshing-is-detaching",
+    says: "Whatever is done concurrently counts as a partition that is detached.",
+    edits: [
+      {
+        file: "agent/stores/postgres/fence/schema-journal.ts",
+        find: "'detach.*concurrently'",
+        replace: "'concurrently'",
+      },
+    ],
+    tests: split("changes", "between the checks and the fence REFRESH MATERIALIZED VIEW CONCURRENTLY counts"),
+  },
 ];

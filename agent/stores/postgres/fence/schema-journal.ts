@@ -10,7 +10,7 @@ import { type Queryable, quoteLiteral } from "../server/queryable.ts";
 
 /**
  * A trigger that fires in the order of its name, behind the guard's. `DETACH PARTITION … CONCURRENTLY` commits before it
- * ends, and is noted before that; any statement that commits by itself says CONCURRENTLY.
+ * ends, and is noted before that.
  */
 export const JOURNAL_TRIGGERS = [
   {
@@ -90,7 +90,8 @@ END`,
     definer: true,
     body: `
 BEGIN
-  IF pg_catalog.current_query() ~* 'concurrently' THEN
+  -- A materialized view that is refreshed CONCURRENTLY alters a temporary table of its own.
+  IF pg_catalog.current_query() ~* 'detach.*concurrently' THEN
     PERFORM cleave.admit_ddl(TG_TAG);
     INSERT INTO cleave.schema_change (tag, objects) VALUES (TG_TAG || ' … CONCURRENTLY', ARRAY[]::text[]);
   END IF;

@@ -34,10 +34,11 @@ function codeOf(state: string | undefined, message: string): ErrorCode | null {
  */
 export function toPostgresError(error: unknown, where: string): CleaveError {
   if (error instanceof CleaveError) return error;
-  const { code: state, detail } = error as { code?: unknown; detail?: unknown };
+  const { code: state, detail, hint } = error as { code?: unknown; detail?: unknown; hint?: unknown };
   const message = error instanceof Error ? error.message : String(error);
   const code = codeOf(typeof state === "string" ? state : undefined, message);
   if (code === null) return toCleaveError(error);
-  const further = typeof detail === "string" && detail !== "" ? ` (${detail})` : "";
+  const more = [detail, hint].filter((one) => typeof one === "string" && one !== "");
+  const further = more.length > 0 ? ` (${more.join(" ")})` : "";
   return new CleaveError(code, `${where}: ${message}${further}`, { cause: error });
 }

@@ -40,6 +40,8 @@ export const SESSION_SETTINGS = {
   default_transaction_read_only: "off",
   default_transaction_deferrable: "off",
   synchronous_commit: "on",
+  // A look at the catalog takes milliseconds, and compiling it half a second.
+  jit: "off",
   // A copy takes as long as it takes; what has to be quick has a limit of its own.
   statement_timeout: "0",
   lock_timeout: "0",

@@ -61,6 +61,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   session_replication_role: "replica",
   synchronous_commit: "off",
   role: "pg_read_all_data",
+  jit: "on",
 };
 
 const clients: pg.Client[] = [];
