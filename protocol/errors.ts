@@ -159,8 +159,8 @@ export const ERRORS = {
     "Use the same major version, 15 to 18, on all Pods of a split.",
   ],
   POSTGRES_SETTING: [
-    "A PostgreSQL setting does not allow replication.",
-    "Change the named setting and restart PostgreSQL.",
+    "A PostgreSQL setting does not allow replication, or would not fit a copy of the server.",
+    "Change what the message names, and restart PostgreSQL where it needs that.",
   ],
   POSTGRES_WAITS: [
     "Cleave waits for a transaction or a lock of somebody else in PostgreSQL.",
@@ -211,8 +211,8 @@ export const ERRORS = {
     "Nothing was promoted; remove the target's data directory and let it be seeded again.",
   ],
   POSTGRES_TOOL_MISSING: [
-    "A PostgreSQL program was not found.",
-    "Install the server package, or set `postgres.binDirectory`.",
+    "A PostgreSQL program, or a library of an extension that the source uses, was not found.",
+    "Install what the message names, or set `postgres.binDirectory`.",
   ],
   DISK_FULL: [
     "There is not enough disk space.",
@@ -261,7 +261,7 @@ export const ERRORS = {
   ],
   SEQUENCES_OVERLAP: [
     "Both Pods give out keys of the same range, so that rows would collide sooner or later.",
-    "Run the ALTER SEQUENCE statements of the message, or your own that make the ranges disjoint.",
+    "Run the statements of the message, or your own that make the ranges disjoint.",
   ],
   SHARED_ROW_CONFLICT: [
     "A row that belongs to no organization alone is needed on the target, and is another one there.",
