@@ -42,6 +42,10 @@ export const FILE_ERRORS = {
     "A writer's announcement was taken away before its write had ended; nobody knows whether the write counts.",
     "Report the write as failed, read what is there, and write again.",
   ],
+  DISK_FAILED: [
+    "A disk, or the server that it is on, answered with an error of its own: input/output error, stale handle.",
+    "Look at the kernel's log and at the disk. Nothing was deleted; what could not be read or written is tried again by itself.",
+  ],
   ROOT_CHANGED: [
     "The place of the repositories or objects is another one than before, or a part of it is not there.",
     'Mount or restore what was there: it goes on by itself, and until then nothing counts as deleted. If it is meant to be another one: docs/17-runbooks.md, "A root is not what it was".',

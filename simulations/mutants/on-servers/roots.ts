@@ -101,4 +101,34 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
       name: "what rows name is told in pages, of a moment after the marker of a fence, and not before",
     },
   },
+  {
+    name: "a-full-disk-is-a-broken-repository",
+    says: "What git says of a disk that is full or read-only is taken for a repository that cannot be read.",
+    edits: [
+      {
+        file: "agent/stores/common/file-error.ts",
+        find: "if (/No space left on device|Disk quota exceeded/.test(own))",
+        replace: "if (own.length < 0)",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/common/root/volume.test.ts",
+      name: "git: a target's volume that is full is said to be, and waited for",
+    },
+  },
+  {
+    name: "failures-without-a-pause",
+    says: "A repository that cannot be fetched is fetched again and again without growing pauses.",
+    edits: [
+      {
+        file: "agent/stores/git/replication/attempts.ts",
+        find: "  return Math.min(RETRY_MS.first * 2 ** Math.min(failures, 20), last);",
+        replace: "  return Math.min(RETRY_MS.first, last);",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/git/replication/attempts.test.ts",
+      name: "a repository with missing blobs is fetched at most so often",
+    },
+  },
 ];

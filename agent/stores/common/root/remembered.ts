@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { CleaveError, toCleaveError } from "../../../../protocol/errors.ts";
+import { codeOfFileError } from "../file-error.ts";
 import { StateFile } from "../state-file.ts";
 import type { IdentifiedRoot, RootIdentity } from "./identity.ts";
 
@@ -51,11 +52,8 @@ export async function writeRemembered(stateDirectory: string, remembered: Rememb
     await file.makeFolder();
     await file.replace(`${JSON.stringify(remembered)}\n`, { durable: true });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const full = code === "ENOSPC" || code === "EDQUOT";
-    throw new CleaveError(full ? "DISK_FULL" : "FILE_PERMISSION", `${file.path}: ${message}`, {
-      cause: error,
-    });
+    const code = codeOfFileError(error) ?? "FILE_PERMISSION";
+    throw new CleaveError(code, `${file.path}: ${(error as Error).message}`, { cause: error });
   }
 }
 

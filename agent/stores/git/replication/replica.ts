@@ -359,7 +359,7 @@ export class Replica {
       // The source was read before or after a change of it: its next word comes soon, and ends the pause.
       const isNews = newest !== wanted;
       const now = context.clock.monotonic();
-      pending.notBefore = now + pauseMs(pending, this.urgent);
+      pending.notBefore = now + pauseMs(pending, this.urgent, problem?.code);
       if (isNews) newsOf(pending, now);
       if (pending.attempts >= DESCRIBED_AFTER && !isNews) {
         const said = problem;

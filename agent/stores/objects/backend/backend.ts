@@ -70,7 +70,7 @@ export interface ObjectBackend extends IdentifiedRoot {
    * Replaces the object at once and durably when the content has the expected digest, else leaves what was there.
    * `fetch` is asked for the bytes from an offset on: not 0 when an earlier, interrupted call kept a part of the
    * same content.
-   * @throws ContentMismatch (`content-mismatch.ts`); CleaveError DISK_FULL or FILE_PERMISSION; whatever `fetch` or its stream throws.
+   * @throws ContentMismatch (`content-mismatch.ts`); CleaveError DISK_FULL, DISK_FAILED or FILE_PERMISSION; whatever `fetch` or its stream throws.
    */
   put(
     key: string,

@@ -12,6 +12,7 @@ import { fileSystemAt } from "../../../machine/file-systems.ts";
 import { mountsOf } from "../../../machine/mounts.ts";
 import { ownView } from "../../../machine/processes.ts";
 import { spaceIn } from "../../../machine/space.ts";
+import { codeOfFileError } from "../../file-error.ts";
 import type { IdentifiedRoot, Medium, RootIdentity, Space } from "../../root/identity.ts";
 import { ROOT_MARK } from "../../root/volume-entries.ts";
 
@@ -95,15 +96,10 @@ export class FolderRoot implements IdentifiedRoot {
       await rename(next, path);
       await syncFolder(this.#path);
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      const full = code === "ENOSPC" || code === "EDQUOT";
-      throw new CleaveError(
-        full ? "DISK_FULL" : "FILE_PERMISSION",
-        `${this.#path} cannot be marked: ${message}`,
-        {
-          cause: error,
-        },
-      );
+      const code = codeOfFileError(error) ?? "FILE_PERMISSION";
+      throw new CleaveError(code, `${this.#path} cannot be marked: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
   }
 

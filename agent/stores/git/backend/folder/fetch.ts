@@ -2,10 +2,12 @@
  * Brings refs and objects of another Pod's repository into a copy. Git runs in a view of the copy that has a
  * configuration of the agent's own: the copy's is the users' data, may forbid or redirect anything, and is never read.
  */
+
 import { randomUUID } from "node:crypto";
 import { lstat, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { codeOfWords } from "../../../common/file-error.ts";
 import type { GitAccess, WantedRefs } from "../backend.ts";
 import { beginWriting, endWriting } from "./own-locks.ts";
 import { isNatural, permissionsOf } from "./permissions.ts";
@@ -87,9 +89,8 @@ export async function fetchInto(
     const last = isAboutNames(first) ? await runGit(args(false), { ...run, input }) : first;
     if (last.code !== 0) {
       const words = last.stderr.slice(-800) || `exit code ${last.code}`;
-      const full = /No space left on device|Disk quota exceeded/.test(words);
       throw new CleaveError(
-        full ? "DISK_FULL" : "REPOSITORY_UNREADABLE",
+        codeOfWords(words) ?? "REPOSITORY_UNREADABLE",
         `${path} cannot be fetched: ${words}`,
       );
     }

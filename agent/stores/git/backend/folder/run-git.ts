@@ -3,6 +3,7 @@ import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { constants, setPriority } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import { CleaveError } from "../../../../../protocol/errors.ts";
+import { codeOfWords } from "../../../common/file-error.ts";
 
 const STDERR_LIMIT_BYTES = 16 * 1024;
 
@@ -160,11 +161,14 @@ export function runGit(args: readonly string[], run: GitRun = {}): Promise<GitRe
 
 /**
  * As `runGit`, for commands that have to succeed.
- * @throws CleaveError REPOSITORY_UNREADABLE with git's own words when they do not.
+ * @throws CleaveError DISK_FULL, DISK_FAILED, FILE_PERMISSION or REPOSITORY_UNREADABLE with git's own words when they do not.
  */
 export async function mustRunGit(args: readonly string[], run: GitRun = {}): Promise<GitResult> {
   const result = await runGit(args, run);
   if (result.code === 0) return result;
   const words = result.stderr.slice(-1_000) || `exit code ${result.code}`;
-  throw new CleaveError("REPOSITORY_UNREADABLE", `git ${args.slice(0, 6).join(" ")}: ${words}`);
+  throw new CleaveError(
+    codeOfWords(words) ?? "REPOSITORY_UNREADABLE",
+    `git ${args.slice(0, 6).join(" ")}: ${words}`,
+  );
 }

@@ -21,6 +21,7 @@ import { makeFolders, syncFolder } from "../../../../../protocol/adapters/durabl
 import { CleaveError } from "../../../../../protocol/errors.ts";
 import { FolderRoot } from "../../../common/backend/folder/folder-root.ts";
 import { giveTo } from "../../../common/backend/folder/give-to.ts";
+import { codeOfFileError } from "../../../common/file-error.ts";
 import { assertKey, isTemporary, quoteKey, temporaryName } from "../../inventory/keys.ts";
 import type {
   Access,
@@ -336,12 +337,9 @@ function unreadable(key: string, error: unknown): Error {
 }
 
 function unwritable(key: string, error: unknown): Error {
-  const code = codeOf(error);
-  if (code === "ENOSPC" || code === "EDQUOT")
-    return new CleaveError("DISK_FULL", `no space for ${quoteKey(key)}`, { cause: error });
-  if (code === "EACCES" || code === "EPERM" || code === "EROFS")
-    return new CleaveError("FILE_PERMISSION", `${quoteKey(key)}: ${(error as Error).message}`, {
-      cause: error,
-    });
-  return error as Error;
+  const code = codeOfFileError(error);
+  if (code === null) return error as Error;
+  const message =
+    code === "DISK_FULL" ? `no space for ${quoteKey(key)}` : `${quoteKey(key)}: ${(error as Error).message}`;
+  return new CleaveError(code, message, { cause: error });
 }
