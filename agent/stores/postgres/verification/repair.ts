@@ -22,7 +22,10 @@ export interface Repair {
   readonly session: ApplySession;
 }
 
-/** Parents come before their children, and go after them. @throws CleaveError CHANGE_NOT_APPLICABLE naming the table. */
+/**
+ * Parents come before their children, and go after them. What of one table cannot be copied keeps no other waiting.
+ * @throws CleaveError CHANGE_NOT_APPLICABLE naming the tables.
+ */
 export async function repairRows(repair: Repair, differences: readonly Difference[]): Promise<void> {
   const byTable = Map.groupBy(differences, ({ table }) => table);
   const tables = repair.moving.tables
@@ -32,8 +35,20 @@ export async function repairRows(repair: Repair, differences: readonly Differenc
     (byTable.get(name) ?? [])
       .filter(({ what }) => (what === "is on the target alone") === isGone)
       .map(({ key }) => key);
-  for (const table of tables.toReversed()) await inBatches(repair, table, keysOf(table, true));
-  for (const table of tables) await inBatches(repair, table, keysOf(table, false));
+  const failures: CleaveError[] = [];
+  const attempt = async (table: MovedTable, isGone: boolean) => {
+    try {
+      await inBatches(repair, table, keysOf(table, isGone));
+    } catch (error) {
+      if (!(error instanceof CleaveError)) throw error;
+      failures.push(error);
+    }
+  };
+  for (const table of tables.toReversed()) await attempt(table, true);
+  for (const table of tables) await attempt(table, false);
+  const [first] = failures;
+  if (first !== undefined)
+    throw new CleaveError(first.code, failures.map(({ message }) => message).join("; "), { cause: first });
 }
 
 async function inBatches(repair: Repair, table: MovedTable, keys: readonly RowKey[]): Promise<void> {

@@ -111,6 +111,23 @@ describe("on the target alone", () => {
   });
 });
 
+describe("what of one table cannot be put right", () => {
+  it("keeps no other table waiting, and is said", async () => {
+    await pods.target.query(
+      "ALTER TABLE public.later ALTER COLUMN body TYPE text USING upper(body), ADD CONSTRAINT loud CHECK (body <> 'later 4'); ALTER TABLE public.notes ALTER COLUMN body TYPE text USING upper(body)",
+    );
+    await eventually(async () => {
+      expect((await rowsOf(pods.target))["notes"]).toEqual((await rowsOf(pods.source))["notes"]);
+      expect(JSON.stringify(pods.status(TO).problems)).toMatch(/copying rows of public\.later: .*loud/);
+    });
+    await pods.target.query("ALTER TABLE public.later DROP CONSTRAINT loud");
+    const { epoch, evidence } = await pods.fenceWhenCompared(number * 10);
+    expect(evidence.target).toBe(evidence.source);
+    expect(await rowsOf(pods.target)).toEqual(await rowsOf(pods.source));
+    await Promise.all([pods.reach(FROM, "serve", { epoch }), pods.reach(TO, "follow", { epoch })]);
+  });
+});
+
 describe("under the fence", () => {
   it.each([
     "ALTER TABLE public.notes ADD COLUMN colour text",
