@@ -13,6 +13,18 @@ const backwards = closed("on the new Pod");
 
 export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
   {
+    name: "one-look-in-a-hurry-is-for-ever",
+    says: "What is not there when a fence goes up is judged by that look from then on, whatever becomes of it.",
+    edits: [
+      {
+        file: `${GIT}/inventory/absence.ts`,
+        find: "await (urgent ? null : clock.sleep(GATHER_MS));",
+        replace: "if (!urgent) await clock.sleep(GATHER_MS);",
+      },
+    ],
+    tests: hooks("inventory/absence", "a look in a hurry"),
+  },
+  {
     name: "refs-written-in-place-pass",
     says: "The last look when a fence goes up is at folders of refs, and not at refs that are files.",
     edits: [

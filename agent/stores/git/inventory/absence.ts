@@ -104,7 +104,8 @@ export class Absence {
     if (newest !== null && clock.monotonic() - newest.at < VALID_MS && newest.verdicts.has(path))
       return newest.verdicts.get(path);
     this.#gathering ??= (async () => {
-      if (!urgent) await clock.sleep(GATHER_MS);
+      // Never at once: this would end before it is remembered as what is under way, and be remembered for ever.
+      await (urgent ? null : clock.sleep(GATHER_MS));
       this.#gathering = null;
       return this.#look();
     })();

@@ -120,6 +120,15 @@ it("a ref that is written in place, in the last moment before the fence", async 
   await pods.source.pod.repository(path);
   await pods.seeded();
   const commit = await pods.source.pod.commit(path, "by hand");
+  // What was read right after a change is read again in any case: here it was read later.
+  await eventually(async () => {
+    const { ctimeMs } = await lstat(join(pods.source.pod.path(path), "hooks"));
+    expect(Date.now() - ctimeMs).toBeGreaterThan(200);
+  });
+  const { port } = pods.source.server;
+  await pods.stop(pods.source);
+  await pods.start(pods.source, port);
+  await pods.reach(pods.source, "serve", "source");
   await writeFile(join(pods.source.pod.path(path), "refs", "heads", "main"), `${commit}\n`);
   const [source, target] = await pods.matched(1);
   expect(source).toBeDefined();
