@@ -21,12 +21,14 @@ import { readCopyRecord, removeCopyRecord, writeCopyRecord } from "./replication
 import { Replica } from "./replication/replica.ts";
 import { PeerClient } from "./replication/source-feed.ts";
 import type { PeerView } from "./source.ts";
+import { FenceDifferences } from "./verification/differences.ts";
 import { Verification } from "./verification/scrub.ts";
 
 interface Copying {
   readonly replica: Replica;
   readonly verification: Verification;
   readonly client: PeerClient;
+  readonly differences: FenceDifferences;
   readonly scope: { readonly digest: InventoryDigest; readonly remove: () => void };
   readonly done: () => number;
 }
@@ -209,6 +211,7 @@ export class ObjectsTarget implements Role {
     const copying = this.#copying;
     this.#copying = null;
     if (copying === null) return;
+    copying.differences.stop();
     await Promise.all([copying.replica.stop(), copying.verification.stop()]);
     copying.scope.remove();
     await copying.client.close();
@@ -220,7 +223,9 @@ export class ObjectsTarget implements Role {
     if (evidence !== null && final !== null && evidence.digest !== final.digest)
       found.push({
         code: "MISMATCH",
-        message: `this Pod holds ${evidence.digest} and the source ${final.digest} at the fence`,
+        message:
+          copying.differences.at(final.epoch) ??
+          `this Pod holds ${evidence.digest} and the source ${final.digest} at the fence`,
       });
     return found;
   }
@@ -309,7 +314,9 @@ export class ObjectsTarget implements Role {
     });
     const scope = inventory.addScope(this.#inScope);
     const done = () => replica.done;
-    const copying = { replica, verification, client, scope, done };
+    const of = { ...this.#context, ...this.#duty, client, inventory, inScope: this.#inScope };
+    const differences = new FenceDifferences(of, onChange);
+    const copying = { replica, verification, client, differences, scope, done };
     this.#copying = copying;
     replica.start();
     return copying;

@@ -131,4 +131,19 @@ export const ROOTS_HUNTS: readonly StoreMutant[] = [
       name: "a repository with missing blobs is fetched at most so often",
     },
   },
+  {
+    name: "one-side-of-objects-is-told",
+    says: "Keys that the source lacks are not among what differs.",
+    edits: [
+      {
+        file: "agent/stores/objects/verification/differences.ts",
+        find: "if (inScope(key) && !seen.has(key)) note",
+        replace: "if (inScope(key) && seen.has(key)) note",
+      },
+    ],
+    tests: {
+      file: "test/agent/stores/objects/verification/differences.test.ts",
+      name: "one that is missing, one that is other, and one that only the target has",
+    },
+  },
 ];
