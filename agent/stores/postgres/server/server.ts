@@ -65,9 +65,21 @@ export async function runningServer(dataDirectory: string): Promise<RunningServe
   return { pid, port: Number(lines[3]), ready: (lines[7] ?? "").trim() === "ready" };
 }
 
-async function logTail(logFile: string): Promise<string> {
-  const text = (await readTextOrNull(logFile).catch(() => null)) ?? "";
-  return text.slice(-LOG_TAIL_BYTES);
+/** The last words of a server's log; empty when it cannot be read. */
+export async function logTail(logFile: string): Promise<string> {
+  try {
+    const log = await open(logFile, "r");
+    try {
+      const { size } = await log.stat();
+      const from = Math.max(0, size - LOG_TAIL_BYTES);
+      const { buffer, bytesRead } = await log.read(Buffer.alloc(LOG_TAIL_BYTES), 0, LOG_TAIL_BYTES, from);
+      return buffer.toString("utf8", 0, bytesRead);
+    } finally {
+      await log.close();
+    }
+  } catch {
+    return "";
+  }
 }
 
 /** Why a server did not start, from the last words of its log. */

@@ -17,6 +17,7 @@ import { CopyRecords } from "./copy-record.ts";
 import { lineageProblem, readPosition } from "./lineage.ts";
 import { checkCollations, checkCopiedServer } from "./preflight-copy.ts";
 import { plannedDifferences, unplannedDifferences } from "./server-settings.ts";
+import { notStreaming } from "./standby-server.ts";
 import { PAUSED } from "./standby-watch.ts";
 
 const SKEW_WARNING_MS = 1_000;
@@ -200,7 +201,7 @@ export function checkTargetFence(options: PostgresStoreOptions, duty: Duty): Pro
         ),
       );
     if (position.inRecovery && !position.streaming)
-      findings.push(finding("error", "POSTGRES_UNREACHABLE", "the standby does not stream from the source"));
+      findings.push(finding("error", "POSTGRES_UNREACHABLE", (await notStreaming(options)).message));
     if (position.paused) findings.push(finding("error", "POSTGRES_SETTING", PAUSED));
     const { freeBytes: free } = await spaceIn(config.dataDirectory, { writable: false });
     if (free < SPACE_FENCE_BYTES)

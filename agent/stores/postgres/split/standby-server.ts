@@ -4,14 +4,23 @@ import type { PostgresStoreOptions } from "../context.ts";
 import type { Binaries } from "../server/binaries.ts";
 import { WarmConnection } from "../server/connection.ts";
 import { isOurs } from "../server/data-directory.ts";
-import { startOwnServer } from "../server/own-start.ts";
+import { logFileOf, startOwnServer } from "../server/own-start.ts";
 import type { SystemUser } from "../server/run-as.ts";
-import { runningServer, stopServer } from "../server/server.ts";
+import { logTail, runningServer, stopServer } from "../server/server.ts";
 import type { CopyRecord } from "./copy-record.ts";
 import { readInherited } from "./source-facts.ts";
 import { raiseInherited } from "./standby-files.ts";
 
 const HANGS_AFTER_MS = 2_000;
+
+/** That the standby does not stream, with what its log said last about the source. */
+export async function notStreaming(options: PostgresStoreOptions): Promise<CleaveError> {
+  const said = (await logTail(logFileOf(options)))
+    .split("\n")
+    .findLast((line) => /FATAL:.*(primary|WAL stream|replication|timeline)/.test(line));
+  const why = said === undefined ? "" : `: ${said.replace(/^.*?FATAL:\s*/, "").slice(0, 500)}`;
+  return new CleaveError("POSTGRES_UNREACHABLE", `the standby does not stream from the source${why}`);
+}
 
 export class StandbyServer {
   readonly #options: PostgresStoreOptions;
@@ -80,6 +89,10 @@ export class StandbyServer {
     const raised = await raiseInherited(config, settings, this.#runAs);
     if (raised.length > 0) await stopServer(config.dataDirectory, "fast", signal);
     return raised;
+  }
+
+  notStreaming(): Promise<CleaveError> {
+    return notStreaming(this.#options);
   }
 
   close(): void {

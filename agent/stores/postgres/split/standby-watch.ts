@@ -132,7 +132,7 @@ export class StandbyWatch {
         ? new CleaveError("POSTGRES_SETTING", await this.#whyPaused(signal))
         : own.streaming
           ? null
-          : new CleaveError("POSTGRES_UNREACHABLE", "the standby does not stream from the source");
+          : await server.notStreaming();
     this.#problem = problem;
     this.#streaming = own.streaming;
     // A standby that was started again replays what it had replayed: only what is new has come from the source.

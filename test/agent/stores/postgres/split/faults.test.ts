@@ -136,6 +136,22 @@ it("follows on after the source crashed and came back", async () => {
   await until(source, ({ verified, problems }) => verified && problems.length === 0);
 });
 
+it("says why the source does not let it stream, and goes on when it does", async () => {
+  await following();
+  const file = join(pods.source.dataDirectory, "pg_hba.conf");
+  const before = readFileSync(file, "utf8");
+  writeFileSync(file, before.replace("host replication", "# host replication"));
+  await pods.source.query("SELECT pg_reload_conf()");
+  await pods.source.query("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+  const why = /does not stream from the source: .*no pg_hba\.conf entry for replication/;
+  await until(target, ({ problems }) => problems.some(({ message }) => why.test(message)));
+  const findings = await target.preflight(pods.duty(TARGET, "follow"), "fence", never);
+  expect(findings.map(({ message }) => message)).toEqual([expect.stringMatching(why)]);
+  writeFileSync(file, before);
+  await pods.source.query("SELECT pg_reload_conf()");
+  await until(target, ({ verified, problems }) => verified && problems.length === 0);
+});
+
 it("does not take another server at the source's address for the source", async () => {
   await following();
   await pods.source.stop();
