@@ -298,7 +298,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
       { file: `${GIT}/fence/raise.ts`, find: "  await tracker.settle(view, signal);\n", replace: "" },
       {
         file: `${GIT}/fence/raise.ts`,
-        find: "  await Promise.all([...new Set(moved)].map((path) => inventory.refresh(path, { urgent: true })));\n",
+        find: "  await Promise.all([...new Set(moved)].map((path) => tracker.lookAgain(path)));\n",
         replace: "",
       },
     ],
