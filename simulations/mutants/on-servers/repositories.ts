@@ -6,7 +6,7 @@ const FOLDER = `${GIT}/backend/folder`;
 const closed = (name: string) => ({ file: `test/${GIT}/verification/closed-world.test.ts`, name });
 const differences = (name: string) => ({ file: `test/${GIT}/verification/differences.test.ts`, name });
 const locks = (name: string) => ({ file: `test/${FOLDER}/own-locks.test.ts`, name });
-const hooks = (file: string, name: string) => ({ file: `test/${GIT}/${file}.test.ts`, name });
+const parts = (file: string, name: string) => ({ file: `test/${GIT}/${file}.test.ts`, name });
 const before = closed("before the first check");
 const following = closed("while it follows");
 const backwards = closed("on the new Pod");
@@ -22,7 +22,7 @@ export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
         replace: "if (!urgent) await clock.sleep(GATHER_MS);",
       },
     ],
-    tests: hooks("inventory/absence", "a look in a hurry"),
+    tests: parts("inventory/absence", "a look in a hurry"),
   },
   {
     name: "refs-written-in-place-pass",
@@ -46,7 +46,7 @@ export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
         replace: "",
       },
     ],
-    tests: following,
+    tests: parts("backend/folder/fingerprint", "refs/heads/main with another content"),
   },
   {
     name: "other-formats-are-fetched",
@@ -70,13 +70,13 @@ export const REPOSITORIES_HUNTS: readonly StoreMutant[] = [
         replace: "",
       },
     ],
-    tests: hooks("fence/returning-hooks", "gets nothing between any two steps"),
+    tests: parts("fence/returning-hooks", "gets nothing between any two steps"),
   },
   {
     name: "one-writer-takes-all-hooks",
     says: "The one file that all repositories have as their hook stays as somebody wrote it.",
     edits: [{ file: `${FOLDER}/hook-install.ts`, find: "  await mendStub(hook);\n", replace: "" }],
-    tests: hooks("backend/folder/hook", "in all repositories again"),
+    tests: parts("backend/folder/hook", "in all repositories again"),
   },
   {
     name: "symbolic-refs-are-branches",
