@@ -45,6 +45,8 @@ const ROWS: Readonly<Record<string, readonly [left: string, stays: string]>> = {
 
 async function live(phase: "source" | "opened"): Promise<void> {
   number += 1;
+  // A share never goes back: each of these is looked at as if it were the first.
+  await db.query("UPDATE cleave.share SET phase = 'source'");
   await setShares(db, SPLIT, { [POD_1]: phase, [POD_2]: phase }, epoch(number));
 }
 
