@@ -47,6 +47,7 @@ describe("the source, after a move", () => {
     await refused(/organization red: the log says/);
     await refused(/organization red: the log says/, removeRows(split.source));
     split.removal = asOnSource;
+    await split.source.pod.setPhase("transferred");
     await refused(/is transferred/, removeFiles(split.source, "transferred"));
     // The Pod's own word, against everybody else's.
     await split.source.pod.setPhase("fenced");

@@ -196,6 +196,7 @@ describe("the source, after a move", () => {
 
   it("a share that went back to the source is served on, and is not removed", async () => {
     const before = await snapshot(split.source.pod.root);
+    await split.source.pod.setPhase("source");
     await removeFiles(split.source, "source");
     await removeRows(split.source, "source");
     // But for the hooks, which go, the lock of HEAD, and the root's mark.
