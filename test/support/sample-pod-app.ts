@@ -6,7 +6,7 @@ import { loadOwnership } from "../../agent/stores/create-stores.ts";
 import { FileFence } from "../../agent/stores/file-fence/file-fence.ts";
 import { installHook, writeHook } from "../../agent/stores/git/backend/folder/hook-install.ts";
 import { installGuard } from "../../agent/stores/postgres/fence/install.ts";
-import { lowerFence, raiseFence } from "../../agent/stores/postgres/fence/raise.ts";
+import { raiseFence } from "../../agent/stores/postgres/fence/raise.ts";
 import { setShares, stageRoutes } from "../../agent/stores/postgres/fence/staging.ts";
 import { repositoryPath } from "../../examples/quickstart/pod-app/git.ts";
 import { type PodApp, startPodApp } from "../../examples/quickstart/pod-app/server.ts";
@@ -14,6 +14,7 @@ import { generateSamplePod } from "../../examples/quickstart/sample-pod/generate
 import { systemClock } from "../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../protocol/cluster.ts";
 import type { OrganizationId, PodId } from "../../protocol/ids.ts";
+import { forgetShares } from "./file-fence/fence-files.ts";
 import { Cluster } from "./postgres/postgres.ts";
 import { epoch, lendFrom, POD_0, POD_1, SPLIT } from "./postgres/scratch.ts";
 
@@ -117,18 +118,18 @@ export class SamplePodWithApp {
     });
   }
 
-  /** Puts `moving` into a phase in every store, in the order in which a migration does. */
+  /** Puts `moving` into a phase in every store, in the order in which a migration does; also back, which no log leads to. */
   async setPhase(phase: SharePhase): Promise<void> {
     const db = await this.cluster.connect();
     try {
       this.#epoch += 1;
       const fenced = { migrationId: SPLIT, targetPodIds: [POD_1], epoch: epoch(this.#epoch), graceMs: 100 };
       if (phase === "fenced") await raiseFence(db, lendFrom(this.cluster), fenced);
-      else if (phase === "source") await lowerFence(db, { ...fenced, epoch: null });
       else await setShares(db, SPLIT, { [POD_1]: phase } as Record<PodId, SharePhase>, epoch(this.#epoch));
     } finally {
       await db.end();
     }
+    await forgetShares(this.#fence.directory, SPLIT);
     await this.#fence.setShares(SPLIT, POD_0, { [POD_1]: phase } as Record<PodId, SharePhase>);
   }
 

@@ -1,15 +1,15 @@
 /** A Pod's Git side in a folder of its own: root, fence, hook, and git commands as users run them. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { FileFence } from "../../../agent/stores/file-fence/file-fence.ts";
-import { shareFile } from "../../../agent/stores/file-fence/layout.ts";
 import { type Hook, installHook, writeHook } from "../../../agent/stores/git/backend/folder/hook-install.ts";
 import { systemClock } from "../../../protocol/adapters/system-clock.ts";
 import type { SharePhase } from "../../../protocol/cluster.ts";
 import type { CleaveError } from "../../../protocol/errors.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../protocol/ids.ts";
+import { forgetShares } from "../file-fence/fence-files.ts";
 import { removeLive } from "../remove-live.ts";
 
 export const pod0 = "pod-0" as PodId;
@@ -124,7 +124,7 @@ export class GitPod {
       this.fence.setShares(migrationId, pod0, { [pod100]: phase } as Record<PodId, SharePhase>);
     await set().catch(async (error: CleaveError) => {
       if (error.code !== "AGENT_BEHIND") throw error;
-      await rm(shareFile(this.control, migrationId));
+      await forgetShares(this.control, migrationId);
       await set();
     });
   }

@@ -1,9 +1,9 @@
 /** What may become of a root: each state is entered and left again, on the disk that is there, with what a store says of it. */
 import { execFile } from "node:child_process";
-import { cp, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { removeLive } from "../remove-live.ts";
+import { copyLive, removeLive } from "../remove-live.ts";
 
 const run = promisify(execFile);
 
@@ -58,7 +58,7 @@ export const ROOT_STATES: readonly RootState[] = [
     code: "ROOT_CHANGED",
     needsMounts: false,
     enter: async (root) => {
-      await cp(root, away(root), { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+      await copyLive(root, away(root));
       await removeLive(await partOf(away(root)));
       await rename(root, `${root}.real`);
       await rename(away(root), root);

@@ -153,8 +153,11 @@ export async function setShares(
     );
     for (const [podId, phase] of Object.entries(shares)) {
       const held = staged.get(podId as PodId);
-      const isOlder = epoch !== null && held?.epoch != null && epoch < Number(held.epoch);
-      if (held !== undefined && (isOlder || isBehind(held.phase, phase)))
+      const heldEpoch = Number(held?.epoch ?? 0);
+      // The word of a later fence is a newer one, whatever it says.
+      const isLater = epoch !== null && epoch > heldEpoch;
+      const isOlder = epoch !== null && epoch < heldEpoch;
+      if (held !== undefined && (isOlder || (!isLater && isBehind(held.phase, phase))))
         throw new CleaveError(
           "AGENT_BEHIND",
           `the share of ${podId} in ${migrationId} is ${held.phase} by fence ${held.epoch ?? "none"} in this database, ` +

@@ -1,11 +1,11 @@
 /** An operator's word about a root: it holds of the root that is there, and of what is gone only if it says so. */
-import { cp, mkdir, rename } from "node:fs/promises";
+import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { FolderRoot } from "../../../../../agent/stores/common/backend/folder/folder-root.ts";
 import { acceptRoot } from "../../../../../agent/stores/common/root/remembered.ts";
 import { eventually } from "../../../../support/eventually.ts";
-import { removeLive } from "../../../../support/remove-live.ts";
+import { copyLive, removeLive } from "../../../../support/remove-live.ts";
 import { codesOf, type FilePods, filePods, KINDS, says } from "../../../../support/stores/file-pods.ts";
 
 let pods: FilePods;
@@ -25,7 +25,7 @@ it.each(KINDS)(
         at: Date.now(),
       });
     await rename(root, `${root}.old`);
-    await cp(`${root}.old`, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+    await copyLive(`${root}.old`, root);
     await says(pods, "target", "ROOT_CHANGED");
     await accept(false);
     await eventually(() => expect(codesOf(pods.status("target").problems)).toEqual([]), 20_000);

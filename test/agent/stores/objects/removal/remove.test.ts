@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { SharePhase } from "../../../../../protocol/cluster.ts";
 import type { MigrationId, OrganizationId, PodId } from "../../../../../protocol/ids.ts";
-import { fenceFiles } from "../../../../support/file-fence/fence-files.ts";
+import { fenceFiles, forgetShares } from "../../../../support/file-fence/fence-files.ts";
 import {
   folder,
   following,
@@ -27,6 +27,12 @@ import {
 } from "../../../../support/objects/removal.ts";
 
 useObjectPair();
+
+/** Also a phase of before, which no log leads to. */
+async function tellSource(phase: SharePhase): Promise<void> {
+  await forgetShares(source.control, MIGRATION);
+  await source.fence.setShares(MIGRATION, SOURCE, { [TARGET]: phase } as Record<PodId, SharePhase>);
+}
 
 describe("the source", () => {
   it("removes what left; neighbours and what all share stay as they are, and so do strangers", async () => {
@@ -131,6 +137,7 @@ describe("the source", () => {
     };
     await refused(/retention is not over/, { removal: null });
     await refused(/organization red: the log says/, { removal: { mayRemove: () => false } });
+    await tellSource("transferred");
     await refused(/share of pod-100 is transferred/, { phase: "transferred", removal: asOnSource });
     const [file] = await fenceFiles(source.control, "routes");
     const route = join(source.control, "routes", file ?? "");
@@ -256,6 +263,7 @@ describe("the source", () => {
     await someObjects();
     await opened("move");
     const before = await source.contents();
+    await tellSource("source");
     await source.reach("removeFiles", { ...MOVE, phase: "source", removal: asOnSource });
     await source.reach("removeRows", { ...MOVE, phase: "source", removal: asOnSource });
     expect(await source.contents()).toEqual(before);

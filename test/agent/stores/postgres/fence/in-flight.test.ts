@@ -85,12 +85,12 @@ it("a fence that is up and about to be lowered gives no evidence", async () => {
 
 it("shares that are as wanted and about to change are changed back", async () => {
   await fence();
-  await setShares(ours, SPLIT, all("opened"), epoch(number));
+  await setShares(ours, SPLIT, all("source"), epoch(number));
   const slow = withSlowCommit(theirs);
-  const closing = setShares(slow.client, SPLIT, all("transferred"), epoch(number));
+  const closing = setShares(slow.client, SPLIT, all("fenced"), epoch(number));
   await slow.reached;
-  const opening = setShares(ours, SPLIT, all("opened"), epoch(number));
+  const opening = setShares(ours, SPLIT, all("source"), epoch(number));
   setTimeout(slow.go, 200);
   await Promise.all([closing, opening]);
-  expect(await phases()).toEqual(["opened"]);
+  expect(await phases()).toEqual(["source"]);
 });
