@@ -15,8 +15,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     sequence: { sequencer: LongestFirst },
     setupFiles: ["test/support/no-regexp-in-expected-object.ts"],
-    // Real servers start in most files and are waited for: two cores carry three files at once, and no more.
-    maxWorkers: 3,
+    // Real servers start in most files: two cores carry two of them at once, and no more.
+    maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
