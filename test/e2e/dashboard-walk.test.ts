@@ -34,11 +34,15 @@ describe.skipIf(!hasChromium())("a walk through the page", () => {
   async function follow(page: Page): Promise<Set<string>> {
     await page.getByRole("link", { name: MIGRATION }).click(LONG);
     const seen = new Set<string>();
+    const look = async () =>
+      seen.add((await page.locator(".node.present").getAttribute("data-state", LONG)) ?? "");
     const arrived = heading(page, /retaining/).waitFor(LONG);
     for (let over = false; !over; ) {
-      seen.add((await page.locator(".node.present").getAttribute("data-state", LONG)) ?? "");
+      await look();
       over = await Promise.race([arrived.then(() => true), page.waitForTimeout(50).then(() => false)]);
     }
+    // It may have come since the last look.
+    await look();
     return seen;
   }
 
