@@ -155,8 +155,8 @@ describe("imports", () => {
     const may = (file: string) =>
       FOLDERS.test(file) ||
       file === "agent/stores/create-backends.ts" ||
-      // Watches its own folder of control files; works on any repository that an operator names.
-      ["agent/stores/file-fence/dirty.ts", "agent/commands/checksum/main.ts"].includes(file);
+      // Works on any repository that an operator names.
+      file === "agent/commands/checksum/main.ts";
     const inAgent = (file: string) => top(file) === "agent";
     expect(violations((file, name) => inAgent(file) && FOLDERS.test(name) && !may(file))).toEqual([]);
   });

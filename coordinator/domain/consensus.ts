@@ -258,9 +258,12 @@ export function exactConsensus(
     const received = observations.reports.get(podId);
     const report = received?.report.migrations[migration.migrationId];
     const silence = received === undefined ? null : silenceOf(podId, received, now);
-    if (silence !== null) waitingFor.push(silence);
+    evidence[podId] = found;
+    if (silence !== null) {
+      waitingFor.push(silence);
+      return found;
+    }
     for (const store of state.stores) {
-      if (silence !== null) break;
       const status = report?.stores[store];
       if (!received || !status) waitingFor.push(`${podId}: ${storeLabel(store)}: no report`);
       else if (!fence || received.report.appliedSequence < fence.raisedSequence) {
@@ -272,7 +275,6 @@ export function exactConsensus(
         waitingFor.push(...(problems.length > 0 ? problems : [`${podId}: ${storeLabel(store)} ${doing}`]));
       } else found[store] = status.evidence;
     }
-    evidence[podId] = found;
     return found;
   };
   const source = take(migration.sourcePodId, "fence");

@@ -4,7 +4,7 @@ import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CleaveError } from "../../../protocol/errors.ts";
 import type { Clock } from "../../../protocol/ports/clock.ts";
-import { watchFolder } from "../common/backend/folder/folder-watch.ts";
+import { watchFolder } from "../machine/folder-watch.ts";
 import { lifeOf } from "../machine/processes.ts";
 import { readAnnouncement } from "./announcement.ts";
 import type { ProveEnd } from "./drain.ts";

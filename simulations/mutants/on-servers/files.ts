@@ -309,7 +309,7 @@ export const FILES_HUNTS: readonly StoreMutant[] = [
     says: "Events of watches that the kernel dropped are never asked for.",
     edits: [
       {
-        file: "agent/stores/common/backend/folder/folder-watch.ts",
+        file: "agent/stores/machine/folder-watch.ts",
         find: "for (const told of [...listeners]) told();",
         replace: "void listeners;",
       },

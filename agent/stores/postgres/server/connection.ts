@@ -32,6 +32,15 @@ export interface ConnectOptions {
   readonly queryTimeoutMs?: number;
 }
 
+/** What the driver is told of where a server is; the password comes beside it. */
+const addressOf = ({ host, port, database, user }: Endpoint) => ({
+  host,
+  port,
+  database,
+  user,
+  connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+});
+
 /** What the driver has no type for: the raw replication protocol. */
 const REPLICATION = { server: "true", database: "database" } as const;
 
@@ -43,14 +52,10 @@ const REPLICATION = { server: "true", database: "database" } as const;
 export async function connect(endpoint: Endpoint, options: ConnectOptions): Promise<Database> {
   const password = await passwordOf(endpoint);
   const client = new pg.Client({
-    host: endpoint.host,
-    port: endpoint.port,
-    database: endpoint.database,
-    user: endpoint.user,
+    ...addressOf(endpoint),
     // An empty string keeps the driver from looking for ~/.pgpass or PGPASSWORD.
     password: password ?? "",
     application_name: options.applicationName.slice(0, 63),
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     ...(options.asConfigured ? {} : { options: SESSION_OPTIONS }),
     ...(options.pipeline ? { pipeline: true } : {}),
@@ -82,14 +87,10 @@ export async function connectionPool(
 ): Promise<pg.Pool> {
   const password = await passwordOf(endpoint);
   const pool = new pg.Pool({
-    host: endpoint.host,
-    port: endpoint.port,
-    database: endpoint.database,
-    user: endpoint.user,
+    ...addressOf(endpoint),
     ...(password === undefined ? {} : { password }),
     max: options.max,
     application_name: options.applicationName,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
   });
   // The pool listens to those that are idle alone, and one that is in use and that nobody listens to ends the process.
   pool.on("connect", (client) => client.on("error", options.onLost));
